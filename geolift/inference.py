@@ -1,0 +1,27 @@
+"""Applying a model to a cube in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geolift.model import SpectralModel
+from geolift.network import Floats
+
+
+def predict_block(model: SpectralModel, msi: Floats) -> Floats:
+    """The fused block of an MSI block.
+
+    Parameters
+    ----------
+    msi
+        (c, y, x) in the unit the model was trained on; NaN or infinite = invalid.
+
+    Returns
+    -------
+    numpy.ndarray
+        (C, y, x) float32, NaN in all bands of a pixel where any MSI band is invalid. A pixel's values
+        depend on that pixel alone, bit for bit: neither on the block's shape nor on threads.
+    """
+    msi = np.asarray(msi, np.float32)
+    rows, cols = msi.shape[1:]
+    return model.packed(msi.reshape(msi.shape[0], rows * cols)).reshape(-1, rows, cols)

@@ -1,0 +1,163 @@
+"""The pixels a model learns from: a bounded sample of the LR-HSI that does not depend on how it was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+DEFAULT_LIMIT = 32_768
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Valid LR-HSI pixels over the good bands, in scan order.
+
+    Parameters
+    ----------
+    spectra
+        (n, C) float32, physical units, finite.
+    neighbour_means
+        (n, C) float32: mean of the valid pixels of the 3 × 3 window around each pixel, itself included.
+    weights
+        (c, C) SRF weights of the same bands; a row that sums to 1 keeps the unit.
+    rows, cols
+        (n,) position in the LR grid.
+    """
+
+    spectra: Floats
+    neighbour_means: Floats
+    weights: Floats
+    rows: Ints
+    cols: Ints
+
+    def __post_init__(self) -> None:
+        n, bands = self.spectra.shape
+        if n == 0:
+            raise ValueError("the training set has no pixels")
+        if self.neighbour_means.shape != (n, bands) or self.weights.shape[1] != bands:
+            raise ValueError("spectra, neighbour means and SRF weights do not have the same bands or pixels")
+        if self.rows.shape != (n,) or self.cols.shape != (n,):
+            raise ValueError("rows and cols give one position per pixel")
+
+    @property
+    def simulated(self) -> Floats:
+        """(n, c) float32 simulated LR-MSI: weights · spectra."""
+        return self.simulate(self.spectra)
+
+    def simulate(self, spectra: Floats) -> Floats:
+        """(n, c) MSI values of (n, C) spectra, summed in float64."""
+        values = spectra.astype(np.float64) @ self.weights.astype(np.float64).T
+        return values.astype(np.float32)
+
+    def subset(self, keep: NDArray[np.bool_] | Ints) -> TrainingSet:
+        """The training set with some of its pixels."""
+        return TrainingSet(
+            self.spectra[keep], self.neighbour_means[keep], self.weights, self.rows[keep], self.cols[keep]
+        )
+
+
+def position_hash(rows: Ints, cols: Ints, seed: int) -> NDArray[np.uint64]:
+    """A uniform 64-bit number per position (the SplitMix64 mixer), the same wherever the pixel is met."""
+    mixed = (rows.astype(np.uint64) << np.uint64(32)) ^ cols.astype(np.uint64)
+    mixed = mixed + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+class TrainingSampler:
+    """Collects the training set from blocks of the LR-HSI in one pass and bounded memory.
+
+    The pixels with the smallest hashes of their position stay, so the sample is uniform and the same for
+    any blocks in any order, as long as each block brings its neighbours along.
+    """
+
+    def __init__(self, weights: Floats, *, limit: int = DEFAULT_LIMIT, seed: int = 0) -> None:
+        self.weights = weights
+        self.limit = limit
+        self.seed = seed
+        self._hashes: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._positions: Ints = np.empty((0, 2), np.int64)
+        self._spectra: Floats = np.empty((0, weights.shape[1]), np.float32)
+        self._means: Floats = np.empty((0, weights.shape[1]), np.float32)
+
+    def add(self, block: Floats, row: int, col: int, core: tuple[slice, slice] | None = None) -> None:
+        """Offer the valid pixels of a block.
+
+        Parameters
+        ----------
+        block
+            (C, y, x) good bands, NaN = invalid; with a margin of one pixel where the scene goes on.
+        row, col
+            Position of the block's first pixel in the LR grid.
+        core
+            The part of the block to draw from (without its margin); all of it by default.
+        """
+        inside = np.zeros(block.shape[1:], bool)
+        inside[core if core is not None else (slice(None), slice(None))] = True
+        rows, cols = np.nonzero(inside & np.isfinite(block).all(axis=0))
+        hashes = position_hash(rows + row, cols + col, self.seed)
+        if len(self._hashes) == self.limit:
+            better = hashes < self._hashes.max()
+            rows, cols, hashes = rows[better], cols[better], hashes[better]
+        if len(hashes) > self.limit:
+            best = np.argpartition(hashes, self.limit)[: self.limit]
+            rows, cols, hashes = rows[best], cols[best], hashes[best]
+        if not len(hashes):
+            return
+        self._hashes = np.concatenate([self._hashes, hashes])
+        self._positions = np.concatenate([self._positions, np.stack([rows + row, cols + col], axis=1)])
+        self._spectra = np.concatenate([self._spectra, block[:, rows, cols].T.astype(np.float32)])
+        self._means = np.concatenate([self._means, neighbour_means(block, rows, cols)])
+        if len(self._hashes) > self.limit:
+            self._keep(np.argpartition(self._hashes, self.limit)[: self.limit])
+
+    def _keep(self, chosen: Ints) -> None:
+        self._hashes, self._positions = self._hashes[chosen], self._positions[chosen]
+        self._spectra, self._means = self._spectra[chosen], self._means[chosen]
+
+    @property
+    def count(self) -> int:
+        """Number of pixels kept so far."""
+        return len(self._hashes)
+
+    def finish(self) -> TrainingSet:
+        """The sample in scan order. Raises ValueError when no block held a valid pixel."""
+        self._keep(np.lexsort((self._positions[:, 1], self._positions[:, 0])))
+        rows, cols = self._positions.T.copy()
+        return TrainingSet(self._spectra, self._means, self.weights, rows, cols)
+
+
+def neighbour_means(block: Floats, rows: Ints, cols: Ints) -> Floats:
+    """(n, C) mean over the valid pixels of the 3 × 3 window around each given pixel of a (C, y, x) block."""
+    valid: NDArray[np.bool_] = np.asarray(np.isfinite(block).all(axis=0))
+    total = np.zeros((len(rows), block.shape[0]))
+    count = np.zeros(len(rows))
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            y, x = rows + dy, cols + dx
+            here = (y >= 0) & (y < valid.shape[0]) & (x >= 0) & (x < valid.shape[1])
+            here[here] = valid[y[here], x[here]]
+            total[here] += block[:, y[here], x[here]].T
+            count += here
+    means: Floats = (total / count[:, None]).astype(np.float32)
+    return means
+
+
+def training_set_from_cube(
+    hsi: Floats, weights: Floats, *, limit: int = DEFAULT_LIMIT, seed: int = 0
+) -> TrainingSet:
+    """Sample the training set of a (C, y, x) LR-HSI in memory; NaN = invalid.
+
+    >>> hsi = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    >>> training_set_from_cube(hsi, np.full((1, 3), 1 / 3, np.float32)).simulated[:, 0].tolist()
+    [4.0, 5.0, 6.0, 7.0]
+    """
+    sampler = TrainingSampler(np.asarray(weights, np.float32), limit=limit, seed=seed)
+    sampler.add(np.asarray(hsi, np.float32), 0, 0)
+    return sampler.finish()

@@ -1,0 +1,203 @@
+"""Inference: a pixel's spectrum depends on that pixel alone; the model file keeps everything."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from geolift import network as network_module
+from geolift.errors import InputError, ResourceError
+from geolift.inference import predict_block
+from geolift.model import SpectralModel, TrainingStep, load_model, save_model
+from geolift.network import BATCH_PIXELS, NO_RESIDUAL, Network, PackedNetwork
+
+RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
+
+
+def random_network(
+    msi: int = 4, hsi: int = 191, width: int = 64, *, basis: int = 0, skip: bool = False
+) -> Network:
+    rng = np.random.default_rng(7)
+
+    def matrix(rows: int, cols: int) -> np.ndarray:
+        return (rng.standard_normal((rows, cols)) / cols**0.5).astype(np.float32)
+
+    top = basis or hsi
+    return Network(
+        weights=(matrix(width, msi), *(matrix(width, width) for _ in range(5))),
+        biases=tuple(matrix(width, 1)[:, 0] for _ in range(6)),
+        residuals=RESIDUALS,
+        slope=0.3,
+        head=matrix(top, width),
+        skip=matrix(top, msi) if skip else None,
+        basis=matrix(hsi, basis) if basis else None,
+        offset=matrix(hsi, 1)[:, 0],
+    )
+
+
+def reference(network: Network, msi: np.ndarray) -> np.ndarray:
+    """(C, n) in float64 straight from the formula in the module's docstring."""
+    x = msi.astype(np.float64)
+    outputs: list[np.ndarray] = []
+    hidden = x
+    for weight, bias, residual in zip(network.weights, network.biases, network.residuals, strict=True):
+        before = weight.astype(np.float64) @ hidden + bias[:, None]
+        hidden = np.where(before > 0, before, network.slope * before)
+        hidden = hidden if residual == NO_RESIDUAL else hidden + outputs[residual]
+        outputs.append(hidden)
+    result = 0 if network.head is None else network.head @ hidden
+    result = result if network.skip is None else result + network.skip @ x
+    result = result if network.basis is None else network.basis @ result
+    return result + network.offset[:, None]
+
+
+def model_of(network: Network) -> SpectralModel:
+    limits = np.zeros(network.inputs, np.float32), np.ones(network.inputs, np.float32)
+    return SpectralModel("spectralift", network, *limits, (TrainingStep(0, 0.5, 0.001),), {"k": [1, "é"]})
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        random_network(),
+        random_network(1, 50, 32),
+        random_network(13, 224, 64, basis=17),
+        random_network(8, 60, 48, basis=9, skip=True),
+        Network((), (), (), 0.0, None, np.eye(5, 3, dtype=np.float32), None, np.arange(5, dtype=np.float32)),
+    ],
+)
+def test_the_packed_network_computes_its_formula(network: Network) -> None:
+    msi = np.random.default_rng(1).random((network.inputs, 3000), dtype=np.float32)
+    expected = reference(network, msi)
+    assert np.allclose(PackedNetwork(network)(msi), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_the_fused_layers_of_torch_the_product_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    msi = np.random.default_rng(1).random((4, 100), dtype=np.float32)
+    fused = PackedNetwork(random_network())(msi)
+    monkeypatch.setattr(network_module, "_fused_layer", lambda *args: None)
+    assert np.allclose(PackedNetwork(random_network())(msi), fused, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [random_network(), random_network(10, 218, 48, basis=14, skip=True)])
+def test_a_pixel_depends_on_itself_alone_not_on_position_neighbours_or_count(
+    network: Network,
+) -> None:
+    rng = np.random.default_rng(2)
+    packed = PackedNetwork(network)
+    msi = rng.random((network.inputs, 3 * BATCH_PIXELS + 77), dtype=np.float32)
+    whole = packed(msi)
+    order = rng.permutation(msi.shape[1])
+    assert np.array_equal(packed(msi[:, order]), whole[:, order])
+    for start, count in ((0, 1), (1, 15), (77, BATCH_PIXELS), (501, BATCH_PIXELS + 1), (5000, 16), (6220, 1)):
+        assert np.array_equal(packed(msi[:, start : start + count]), whole[:, start : start + count])
+
+
+def test_threads_do_not_change_the_product() -> None:
+    msi = np.random.default_rng(3).random((4, 9 * BATCH_PIXELS), dtype=np.float32)
+    packed = PackedNetwork(random_network())
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = packed(msi)
+        torch.set_num_threads(2)
+        assert np.array_equal(packed(msi), alone)
+        with ThreadPoolExecutor(3) as pool:
+            parts = list(pool.map(packed, np.array_split(msi, 7, axis=1)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(np.concatenate(parts, axis=1), alone)
+
+
+def test_any_tiling_of_a_block_gives_the_same_block_with_the_same_invalid_pixels() -> None:
+    rng = np.random.default_rng(4)
+    msi = rng.random((4, 90, 71), dtype=np.float32)
+    msi[2, 10:20, 30:40] = np.nan
+    msi[0, 60:, :] = np.nan
+    msi[1, 5, 5] = np.inf
+    model = model_of(random_network())
+    whole = predict_block(model, msi)
+    tiles = [predict_block(model, part) for part in np.array_split(msi, 4, axis=2)]
+    assert np.array_equal(np.concatenate(tiles, axis=2), whole, equal_nan=True)
+    invalid = ~np.isfinite(msi).all(axis=0)
+    assert np.array_equal(np.isnan(whole), np.broadcast_to(invalid, whole.shape))
+    assert whole.dtype == np.float32
+
+
+def test_predict_takes_pixel_lists_and_agrees_with_blocks() -> None:
+    msi = np.random.default_rng(5).random((4, 6, 7), dtype=np.float32)
+    model = model_of(random_network())
+    listed = model.predict(msi.reshape(4, -1).T)
+    assert np.array_equal(listed.T.reshape(-1, 6, 7), predict_block(model, msi))
+
+
+def test_an_msi_with_another_number_of_bands_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected \(4, n\)"):
+        PackedNetwork(random_network())(np.zeros((5, 3), np.float32))
+
+
+def test_values_outside_the_trained_range_are_found() -> None:
+    model = model_of(random_network())
+    msi = np.full((4, 2, 2), 0.5, np.float32)
+    msi[3, 0, 1] = 1.25
+    msi[0, 1, 0] = -0.1
+    assert model.out_of_range(msi).tolist() == [[False, True], [True, False]]
+
+
+def test_a_saved_model_comes_back_whole(tmp_path: Path) -> None:
+    model = model_of(random_network(8, 60, 48, basis=9, skip=True))
+    save_model(tmp_path / "model.safetensors", model, {"bands": ["B2"], "srf": [[0.5, 0.5]]})
+    loaded, metadata = load_model(tmp_path / "model.safetensors")
+    assert metadata == {"bands": ["B2"], "srf": [[0.5, 0.5]]}
+    assert loaded.method == model.method
+    assert loaded.choices == model.choices
+    assert loaded.history[0].learning_rate == pytest.approx(0.001)
+    msi = np.random.default_rng(6).random((8, 500), dtype=np.float32)
+    assert np.array_equal(loaded.packed(msi), model.packed(msi))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path: Path) -> None:
+    missing, noise, foreign = (
+        tmp_path / "none.safetensors",
+        tmp_path / "noise.txt",
+        tmp_path / "foreign.safetensors",
+    )
+    noise.write_text("no model")
+    save_file({"x": np.zeros(3, np.float32)}, foreign)
+    for path, finding in (
+        (missing, "no such file"),
+        (noise, "not a readable"),
+        (foreign, "not a geolift model"),
+    ):
+        with pytest.raises(InputError, match=f"{path.name}.*{finding}"):
+            load_model(path)
+
+
+def test_a_truncated_or_newer_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, model_of(random_network()), {})
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="not a readable geolift model"):
+        load_model(path)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"]["format_version"] = "9"
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + data[8 + length :])
+    with pytest.raises(InputError, match=r"format 9.*Update geolift"):
+        load_model(path)
+
+
+def test_a_model_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"nowhere.*model\.safetensors"):
+        save_model(tmp_path / "nowhere" / "model.safetensors", model_of(random_network()), {})
+    assert list(tmp_path.iterdir()) == []
