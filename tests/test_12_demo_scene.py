@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geolift import degrade
-from geolift.demo_scene import DemoScene, make_scene, materials, observe
+from geolift.demo_scene import DemoScene, make_scene, materials, observe, sample_places
 from geolift.demo_scene import scene as scene_module
 from geolift.demo_scene.canvas import Canvas, cut_parcels
 
@@ -178,6 +178,12 @@ def test_the_grid_is_utm_at_ten_metres_and_nests_in_30_m(small: DemoScene) -> No
     a, b, c, d, e, f = small.transform
     assert (a, b, d, e) == (10.0, 0.0, 0.0, -10.0) and small.epsg == 32632
     assert c % 30 == 0 and f % 30 == 0
+
+
+def test_sample_places_are_seen_by_the_hsi_and_covered_by_what_they_are_named_after(small: DemoScene) -> None:
+    for name, row, col in sample_places(small):
+        assert small.hsi_swath[row, col]
+        assert small.fractions[small.material_names.index(name), row, col] > 0.5
 
 
 def test_the_examples_in_the_docstrings_are_true() -> None:

@@ -1,5 +1,5 @@
 """A made-up, georeferenced scene with its truth, for ``geolift demo`` and for tests."""
 
-from geolift.demo_scene.scene import DemoScene, make_scene, observe
+from geolift.demo_scene.scene import DemoScene, make_scene, observe, sample_places
 
-__all__ = ["DemoScene", "make_scene", "observe"]
+__all__ = ["DemoScene", "make_scene", "observe", "sample_places"]

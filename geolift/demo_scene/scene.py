@@ -213,6 +213,18 @@ def observe(
     return hsi, msi
 
 
+def sample_places(
+    scene: DemoScene, names: tuple[str, ...] = ("red tile", "crop", "bright soil")
+) -> list[tuple[str, int, int]]:
+    """Pick one pixel of each material, the purest that the HSI saw, as (material, row, col)."""
+    places = []
+    for name in names:
+        share = np.where(scene.hsi_swath, scene.fractions[scene.material_names.index(name)], -1)
+        row, col = np.unravel_index(int(np.argmax(share)), share.shape)
+        places.append((name, int(row), int(col)))
+    return places
+
+
 def _block_mean(layer: NDArray[np.floating], cells: int) -> Layer:
     rows, cols = layer.shape[0] // cells, layer.shape[1] // cells
     return np.asarray(layer.reshape(rows, cells, cols, cells).mean(axis=(1, 3), dtype=np.float64), np.float32)
