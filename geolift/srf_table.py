@@ -1,0 +1,116 @@
+"""Text tables of spectral responses: ``wavelength_nm,Band1,Band2,…`` under lines ``# key: value``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.errors import InputError
+
+__all__ = ["SrfTable", "read_table"]
+
+_LARGEST_NOISE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class SrfTable:
+    """What a table says.
+
+    Attributes
+    ----------
+    header : dict
+        Keys (lower case) and values of its ``# key: value`` lines.
+    band_names : tuple of str
+        Names of the columns after the first.
+    wavelength_nm : array (n,)
+        Wavelengths in nanometres, sorted.
+    response : array (n, bands)
+        Relative responses, zero or more.
+    """
+
+    header: dict[str, str]
+    band_names: tuple[str, ...]
+    wavelength_nm: NDArray[np.float64]
+    response: NDArray[np.float64]
+
+    def orders(self) -> dict[int, tuple[str, ...]]:
+        """Return the band orders of its ``order N: name,name`` lines."""
+        return {
+            int(key.removeprefix("order ")): tuple(name.strip() for name in value.split(","))
+            for key, value in self.header.items()
+            if key.startswith("order ")
+        }
+
+    def pairs(self, key: str) -> dict[str, str]:
+        """Return the pairs of a line ``key: name=value,name=value``; none where there is no such line."""
+        found: dict[str, str] = {}
+        for pair in self.header.get(key, "").split(","):
+            name, equals, value = pair.partition("=")
+            if equals:
+                found[name.strip()] = value.strip()
+        return found
+
+
+def read_table(text: str, where: str) -> SrfTable:
+    """Read a table; empty cells are 0, and ``;`` or tabs may separate them.
+
+    Parameters
+    ----------
+    text : str
+        The whole text.
+    where : str
+        Name of the file, for messages.
+
+    Raises
+    ------
+    InputError
+        If it is no such table; the message names the line.
+    """
+    header: dict[str, str] = {}
+    rows: list[tuple[int, list[str]]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("#"):
+            key, _, value = line[1:].partition(":")
+            header[key.strip().lower()] = value.strip()
+        elif line.strip(" ,;\t"):
+            separator = next((mark for mark in ",;\t" if mark in line), ",")
+            rows.append((number, [cell.strip().strip('"') for cell in line.split(separator)]))
+    if len(rows) < 3:
+        raise InputError(
+            f"{where}: no table found; expected wavelength_nm,Band1,Band2,… and rows of numbers."
+        )
+    to_nm, names = _columns(rows[0][1], where)
+    table = np.array(
+        [_numbers(cells, len(names) + 1, f"{where}, line {number}") for number, cells in rows[1:]]
+    )
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    response = table[:, 1:]
+    # The noise of a measured curve may dip below zero; more than that is not a response.
+    if (response < -_LARGEST_NOISE * response.max()).any():
+        raise InputError(f"{where}: responses down to {response.min():g}; they must be zero or more.")
+    return SrfTable(header, names, table[:, 0] * to_nm, np.maximum(response, 0.0))
+
+
+def _columns(cells: list[str], where: str) -> tuple[float, tuple[str, ...]]:
+    """Return the factor that makes the first column nanometres, and the names of the bands."""
+    unit = {"wavelengthnm": 1.0, "wavelengthum": 1000.0}.get(re.sub(r"[^a-z]", "", cells[0].casefold()))
+    if unit is None or len(cells) < 2:
+        raise InputError(
+            f"{where}: the table begins with {','.join(cells)!r}; "
+            "expected wavelength_nm (or wavelength_um) and the names of the bands."
+        )
+    return unit, tuple(cells[1:])
+
+
+def _numbers(cells: list[str], count: int, where: str) -> list[float]:
+    if not cells[0] or any(cells[count:]):
+        raise InputError(
+            f"{where}: expected a wavelength and {count - 1} responses, found {len(cells)} cells."
+        )
+    try:
+        return [float(cell or 0) for cell in (cells + [""] * count)[:count]]
+    except ValueError as err:
+        raise InputError(f"{where}: {err}; expected numbers, or nothing for 0.") from err
