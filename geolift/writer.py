@@ -47,6 +47,11 @@ class Encoding:
     scale: float
     nodata: float
 
+    @classmethod
+    def of(cls, settings: WritingSettings, scale: float) -> Encoding:
+        """Combine the user's dtype and nodata with a scale; float32 stores the value itself."""
+        return cls(settings.dtype, 1.0 if settings.dtype == "float32" else scale, settings.nodata_value)
+
     def apply(self, values: np.ndarray) -> tuple[np.ndarray, int, int]:
         """Encode a block; return stored numbers, the count of clipped values and of valid values.
 
@@ -83,28 +88,27 @@ class WriteReport:
     n_valid_pixels: int
 
 
-def choose_encoding(settings: WritingSettings, quantity: str, sample: np.ndarray | None = None) -> Encoding:
-    """Choose the scale of integer output: 1e-4 for reflectance that fits, else one that fits the sample.
+def choose_scale(dtype: str, quantity: str, sample: np.ndarray) -> float:
+    """Choose what one step of the stored numbers is worth: 1e-4 for reflectance that fits, else what fits the sample.
 
     Parameters
     ----------
-    sample : array, optional
-        Values like those to be written (for example the LR-HSI's), NaN = invalid.
+    sample : float array
+        Values like those to be written (the LR-HSI's), NaN = invalid.
     """
-    if settings.dtype == "float32":
-        return Encoding("float32", 1.0, settings.nodata_value)
-    high = LIMITS[settings.dtype][1] - 1
-    finite = np.empty(0) if sample is None else np.abs(sample[np.isfinite(sample)])
-    fits = finite.size == 0 or np.mean(finite > high * REFLECTANCE_SCALE) <= 1e-3
+    if dtype == "float32":
+        return 1.0
+    high = LIMITS[dtype][1] - 1
+    magnitudes = np.abs(sample[np.isfinite(sample)])
+    fits = magnitudes.size == 0 or np.mean(magnitudes > high * REFLECTANCE_SCALE) <= 1e-3
     if quantity == REFLECTANCE and fits:
-        return Encoding(settings.dtype, REFLECTANCE_SCALE, settings.nodata_value)
-    if finite.size == 0:
-        return Encoding(settings.dtype, 1.0, settings.nodata_value)
+        return REFLECTANCE_SCALE
+    if magnitudes.size == 0 or magnitudes.max() == 0:
+        return 1.0
     # Twice the largest value seen, on a 1-2-5 ladder, so that the scale is a number people can read.
-    needed = 2.0 * float(finite.max()) / high if finite.max() > 0 else 1.0
+    needed = 2.0 * float(magnitudes.max()) / high
     decade = 10.0 ** np.floor(np.log10(needed))
-    scale = next(float(f"{step * decade:.0e}") for step in (1, 2, 5, 10) if step * decade >= needed * (1 - 1e-9))
-    return Encoding(settings.dtype, scale, settings.nodata_value)
+    return next(float(f"{step * decade:.0e}") for step in (1, 2, 5, 10) if step * decade >= needed * (1 - 1e-9))
 
 
 def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> None:

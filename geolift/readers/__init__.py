@@ -19,7 +19,7 @@ class Reader(Protocol):
         """Tell whether the file or folder is of this family."""
         ...
 
-    def open(self, path: str, reading: Reading) -> xr.DataArray:
+    def open(self, path: str, reading: Reading, tile: int | None = None) -> xr.DataArray:
         """Open it lazily; see `geolift.cube` for what comes back."""
         ...
 
@@ -27,7 +27,7 @@ class Reader(Protocol):
 READERS: tuple[Reader, ...] = (raster.RasterReader(),)
 
 
-def open_cube(path: str | Path, reading: Reading | None = None) -> xr.DataArray:
+def open_cube(path: str | Path, reading: Reading | None = None, tile: int | None = None) -> xr.DataArray:
     """Open any supported file as a lazy cube (band, y, x) of physical values, NaN = invalid.
 
     Parameters
@@ -36,6 +36,8 @@ def open_cube(path: str | Path, reading: Reading | None = None) -> xr.DataArray:
         A file, an ENVI header, a `/vsi…` name.
     reading : Reading, optional
         What the user says of the file; it wins over the file's own metadata.
+    tile : int, optional
+        Edge of the Dask chunks in pixels; by default about 32 MB that respect the file's blocks.
 
     Returns
     -------
@@ -53,5 +55,5 @@ def open_cube(path: str | Path, reading: Reading | None = None) -> xr.DataArray:
         raise InputError(f"{name}: no such file")
     for reader in READERS:
         if reader.matches(name):
-            return reader.open(name, reading or Reading())
+            return reader.open(name, reading or Reading(), tile)
     raise InputError(f"{name}: no reader knows this format")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,15 +58,36 @@ class Decoding:
         return np.asarray(values * scale + offset, dtype=np.float32)
 
 
-def read_window(path: str, window: Window, decoding: Decoding) -> np.ndarray:
-    """Read and decode one window of all bands; a fresh handle each time, since handles are not thread-safe."""
-    try:
-        with _opened(path) as source:
-            stored = source.read(window=window)
-            mask = source.dataset_mask(window=window) if decoding.masked else None
-    except RasterioError as error:
-        raise InputError(f"{path}: cannot be read at {window}: {_first_line(error)}. Is it truncated?") from error
-    return decoding.apply(stored, mask)
+class SharedRaster:
+    """One handle that threads take turns with, so that GDAL's block cache serves neighbouring tiles."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._source: Any = None
+
+    def __reduce__(self) -> tuple[type[SharedRaster], tuple[str]]:
+        return SharedRaster, (self.path,)
+
+    def read(self, window: Window, decoding: Decoding) -> np.ndarray:
+        """Read and decode one window of all bands. Raises InputError where the file is damaged."""
+        try:
+            with self._lock:
+                if self._source is None:
+                    self._source = _opened(self.path)
+                stored = self._source.read(window=window)
+                mask = self._source.dataset_mask(window=window) if decoding.masked else None
+        except RasterioError as error:
+            raise InputError(_damaged(self.path, window, error)) from error
+        return decoding.apply(stored, mask)
+
+
+def _damaged(path: str, window: Window, error: Exception) -> str:
+    cause = str(error.__cause__ or error).splitlines()[0]
+    return (
+        f"{path}: cannot be read at rows {window.row_off:.0f} to {window.row_off + window.height:.0f}: {cause}. "
+        "Is the file truncated?"
+    )
 
 
 class RasterReader:
@@ -75,16 +97,19 @@ class RasterReader:
         """Accept every file: this reader comes last and explains what it cannot open."""
         return True
 
-    def open(self, path: str, reading: Reading) -> xr.DataArray:
+    def open(self, path: str, reading: Reading, tile: int | None = None) -> xr.DataArray:
         """Open a raster as a lazy cube; see `geolift.readers.open_cube`."""
         path = _envi_data_file(path)
-        notes: list[str] = []
         try:
-            with _opened(path) as source:
-                described = _describe(source, path, reading, notes)
+            source = _opened(path)
         except RasterioError as error:
             raise InputError(_explain_unopened(path, error)) from error
-        return _lazy(path, described, notes)
+        with source:
+            try:
+                described = _describe(source, path, reading, tile)
+            except RasterioError as error:
+                raise InputError(f"{path}: cannot be read: {error.__cause__ or error}. Is it truncated?") from error
+        return _lazy(path, described)
 
 
 def _opened(path: str) -> Any:
@@ -102,7 +127,8 @@ class _Described:
     attrs: dict[str, Any]
 
 
-def _describe(source: Any, path: str, reading: Reading, notes: list[str]) -> _Described:
+def _describe(source: Any, path: str, reading: Reading, tile: int | None) -> _Described:
+    notes: list[str] = []
     if source.count == 0:
         raise InputError(f"{path}: holds no raster band itself; name one of its subdatasets: {source.subdatasets[:4]}")
     if np.dtype(source.dtypes[0]).kind == "c":
@@ -126,19 +152,20 @@ def _describe(source: Any, path: str, reading: Reading, notes: list[str]) -> _De
         "warnings": notes,
     }
     bands = Bands(spectral.names, spectral.wavelength_nm, spectral.fwhm_nm, good)
-    return _Described(_grid(source, path, reading, notes), bands, decoding, _chunks(source), attrs)
+    return _Described(_grid(source, path, reading, notes), bands, decoding, (tile, tile) if tile else _chunks(source), attrs)
 
 
-def _lazy(path: str, described: _Described, notes: list[str]) -> xr.DataArray:
+def _lazy(path: str, described: _Described) -> xr.DataArray:
     rows, cols = described.grid.shape
     count = len(described.bands)
     chunk_rows, chunk_cols = described.chunks
+    source = SharedRaster(path)
     row_chunks = da.core.normalize_chunks(chunk_rows, shape=(rows,))[0]
     col_chunks = da.core.normalize_chunks(chunk_cols, shape=(cols,))[0]
 
     def block(block_info: Any = None) -> np.ndarray:
         (_, _), (row, row_end), (col, col_end) = block_info[None]["array-location"]
-        return read_window(path, Window(col, row, col_end - col, row_end - row), described.decoding)
+        return source.read(Window(col, row, col_end - col, row_end - row), described.decoding)
 
     data = da.map_blocks(
         block, chunks=((count,), row_chunks, col_chunks), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)

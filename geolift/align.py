@@ -1,0 +1,150 @@
+"""Where the pixels of one grid lie on another: windows, footprints, positions."""
+
+from __future__ import annotations
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import box
+from pyproj import Transformer
+
+from geolift.errors import InputError
+
+SNAP_PX = 1e-6
+POSITION_STEP_PX = 32
+
+
+def require_north_up(grid: GeoBox, source: str) -> None:
+    """Refuse grids that geolift does not fuse, by name.
+
+    Raises
+    ------
+    InputError
+        If the grid has no CRS, is not georeferenced, rotated or south-up.
+    """
+    affine = grid.affine
+    if affine.is_identity:
+        raise InputError(f"{source}: not georeferenced (no transform); set one with gdal_edit.py -a_ullr")
+    if grid.crs is None:
+        raise InputError(f"{source}: no CRS; needed to place it. Pass --hsi-crs or --msi-crs EPSG:…")
+    if affine.b != 0 or affine.d != 0:
+        angle = np.degrees(np.arctan2(affine.d, affine.a))
+        raise InputError(
+            f"{source}: the grid is rotated by {angle:.1f}°; needed is a north-up one. "
+            "Bring it there first: gdalwarp -t_srs its CRS -r near IN OUT."
+        )
+    if affine.e > 0 or affine.a < 0:
+        raise InputError(
+            f"{source}: rows run from south to north (or columns from east to west); needed is a north-up grid. "
+            "Bring it there first: gdalwarp IN OUT."
+        )
+
+
+def bounds_in(grid: GeoBox, crs: object) -> tuple[float, float, float, float]:
+    """Return the bounding box (left, bottom, right, top) of a grid's footprint in another CRS."""
+    footprint = grid.extent if grid.crs == crs else grid.extent.to_crs(crs, resolution=_edge_step(grid))
+    bounds = footprint.boundingbox
+    return bounds.left, bounds.bottom, bounds.right, bounds.top
+
+
+def _edge_step(grid: GeoBox) -> float:
+    """Densify edges to about 64 points a side, so that curved borders keep their extremes."""
+    rows, cols = grid.shape
+    return float(max(rows * abs(grid.affine.e), cols * abs(grid.affine.a)) / 64)
+
+
+def window_of(grid: GeoBox, bounds: tuple[float, float, float, float]) -> tuple[slice, slice] | None:
+    """Return the window of whole pixels of a north-up grid that covers ``bounds``; None if they do not meet.
+
+    Edges that agree with a pixel edge within 1e-6 pixel count as agreeing.
+    """
+    left, bottom, right, top = bounds
+    inverse = ~grid.affine
+    col_first, row_first = inverse * (left, top)
+    col_last, row_last = inverse * (right, bottom)
+    rows, cols = grid.shape
+    row0, row1 = _whole(row_first, row_last, rows)
+    col0, col1 = _whole(col_first, col_last, cols)
+    if row0 >= row1 or col0 >= col1:
+        return None
+    return slice(row0, row1), slice(col0, col1)
+
+
+def _whole(first: float, last: float, count: int) -> tuple[int, int]:
+    return max(0, int(np.floor(first + SNAP_PX))), min(count, int(np.ceil(last - SNAP_PX)))
+
+
+def positions_on(grid: GeoBox, other: GeoBox) -> tuple[np.ndarray, np.ndarray]:
+    """Tell where the pixel centres of ``grid`` lie on ``other``.
+
+    Returns
+    -------
+    rows, cols : float64 arrays, broadcastable to ``grid.shape``
+        In pixels of ``other``; its first pixel's centre is at (0.5, 0.5). One column and one row vector where
+        both share a CRS; else full arrays, exact every 32 pixels and linear between (errors far below a pixel).
+    """
+    height, width = grid.shape
+    if grid.crs == other.crs:
+        to_other = ~other.affine * grid.affine
+        rows = to_other.f + to_other.e * (np.arange(height) + 0.5)
+        cols = to_other.c + to_other.a * (np.arange(width) + 0.5)
+        return rows[:, None], cols[None, :]
+    knots_y = _knots(height)
+    knots_x = _knots(width)
+    xs, ys = grid.affine * np.meshgrid(knots_x, knots_y)
+    transformer = Transformer.from_crs(grid.crs.proj, other.crs.proj, always_xy=True)  # type: ignore[union-attr]
+    xs, ys = transformer.transform(xs, ys)
+    cols, rows = ~other.affine * (xs, ys)
+    centres_y, centres_x = np.arange(height) + 0.5, np.arange(width) + 0.5
+    return (
+        _interpolated(rows, knots_y, knots_x, centres_y, centres_x),
+        _interpolated(cols, knots_y, knots_x, centres_y, centres_x),
+    )
+
+
+def _knots(count: int) -> np.ndarray:
+    return np.unique(np.r_[np.arange(0.5, count, POSITION_STEP_PX), count - 0.5])
+
+
+def _interpolated(
+    values: np.ndarray, knots_y: np.ndarray, knots_x: np.ndarray, y: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    along_x = np.stack([np.interp(x, knots_x, row) for row in values])
+    return np.stack([np.interp(y, knots_y, column) for column in along_x.T], axis=1)
+
+
+def covered(grid: GeoBox, other: GeoBox, valid: np.ndarray) -> np.ndarray:
+    """Tell which pixels of ``grid`` have their centre in a valid pixel of ``other``.
+
+    Parameters
+    ----------
+    valid : bool array of ``other.shape``
+
+    Returns
+    -------
+    bool array of ``grid.shape``
+    """
+    rows, cols = positions_on(grid, other)
+    row, col = np.floor(rows).astype(np.int64), np.floor(cols).astype(np.int64)
+    inside = (row >= 0) & (row < other.shape[0]) & (col >= 0) & (col < other.shape[1])
+    found = valid[np.clip(row, 0, other.shape[0] - 1), np.clip(col, 0, other.shape[1] - 1)]
+    return np.asarray(found & inside)
+
+
+def gsd_m(grid: GeoBox) -> float:
+    """Return the pixel size in metres (geometric mean of both edges; degrees at the grid's middle latitude)."""
+    edge = float(np.sqrt(abs(grid.affine.a * grid.affine.e)))
+    if grid.crs is None or not grid.crs.geographic:
+        return edge
+    left, bottom, right, top = grid.extent.boundingbox
+    return float(edge * 111_320.0 * np.sqrt(np.cos(np.radians((bottom + top) / 2))))
+
+
+def gsd_ratio(coarse: GeoBox, fine: GeoBox) -> float:
+    """Return how many fine pixels lie along one coarse pixel, measured at the coarse grid's centre."""
+    if coarse.crs == fine.crs:
+        return float(np.sqrt(abs(coarse.affine.a * coarse.affine.e / (fine.affine.a * fine.affine.e))))
+    middle = coarse.affine * (coarse.shape[1] / 2, coarse.shape[0] / 2)
+    half_x, half_y = abs(coarse.affine.a) / 2, abs(coarse.affine.e) / 2
+    pixel = box(middle[0] - half_x, middle[1] - half_y, middle[0] + half_x, middle[1] + half_y, coarse.crs)
+    area = pixel.to_crs(fine.crs).area
+    return float(np.sqrt(area / abs(fine.affine.a * fine.affine.e)))

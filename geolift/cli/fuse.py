@@ -1,0 +1,58 @@
+"""`geolift fuse`: the main job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from geolift.cli import version_option
+from geolift.cli.console import Console
+from geolift.cli.options import dry_run_option, from_run, output_option, run_options, settings_options
+from geolift.settings import FuseSettings
+
+
+@click.command("fuse")
+@click.argument("hsi", required=False)
+@click.argument("msi", required=False)
+@output_option
+@settings_options(FuseSettings)
+@dry_run_option
+@run_options
+@version_option
+def fuse_command(
+    hsi: str | None,
+    msi: str | None,
+    output: Path | None,
+    settings: FuseSettings,
+    dry_run: bool,
+    console: Console,
+) -> None:
+    """Fuse HSI with MSI: all HSI bands on the MSI's grid.
+
+    Without -o the output is <HSI stem>_fused.tif in the current folder. A sidecar of the same name with the
+    suffix .json tells everything about the run; `geolift fuse --config OUT.json` repeats it.
+
+    \b
+    Examples:
+      geolift fuse enmap.tif sentinel2.tif --sensor sentinel2 -o fused.tif
+      geolift fuse hsi.tif msi.tif --sensor wv3 --msi-bands Blue,Green,Red,NIR1 --dry-run
+    """
+    hsi, msi = from_run("hsi", hsi), from_run("msi", msi)
+    if hsi is None or msi is None:
+        raise click.UsageError("Missing argument: HSI and MSI, or --config with the sidecar of an earlier run.")
+    default = Path(f"{Path(hsi).stem}_fused{'.img' if settings.of == 'ENVI' else '.tif'}")
+    target = Path(from_run("output", output) or default)
+    from geolift import pipeline
+
+    if dry_run:
+        cubes = pipeline.open_pair(hsi, msi, settings)
+        plan = pipeline.plan_fusion(*cubes, settings, target)
+        for text in plan.warnings:
+            console.warn(text)
+        console.result("\n".join(plan.lines()), plan.to_json())
+        return
+    result = pipeline.fuse_files(hsi, msi, target, settings, console)
+    console.note(json.dumps(result.sidecar["properties"]["geolift:written"]), level=1)
+    console.result(str(result.output), result.to_json())

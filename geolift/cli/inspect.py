@@ -1,0 +1,100 @@
+"""`geolift info` and `geolift sensors`: what is understood, what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from geolift.cli import version_option
+from geolift.cli.console import Console
+from geolift.cli.options import run_options
+from geolift.settings import Reading
+
+
+@click.command("info")
+@click.argument("file")
+@click.option("--wavelengths", type=click.Path(path_type=Path), help="CSV of wavelengths, one row per band.")
+@run_options
+@version_option
+def info_command(file: str, wavelengths: Path | None, console: Console) -> None:
+    """Tell what geolift understood of FILE: grid, scale, nodata, wavelengths, bad bands, sensor.
+
+    \b
+    Example:
+      geolift info enmap.tif
+    """
+    from geolift import describe
+    from geolift.readers import open_cube
+
+    cube = open_cube(file, Reading(wavelengths=wavelengths))
+    document = describe.document(cube)
+    for text in cube.attrs["warnings"]:
+        console.warn(text)
+    console.result("\n".join(describe.lines(document)), document)
+
+
+@click.command("sensors")
+@click.argument("name", required=False)
+@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the response curves (PNG).")
+@click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
+@run_options
+@version_option
+def sensors_command(name: str | None, plot: Path | None, overwrite: bool, console: Console) -> None:
+    """List the sensors; with NAME one sensor's bands, centres, FWHM and source.
+
+    \b
+    Examples:
+      geolift sensors
+      geolift sensors sentinel-2b --plot s2b.png
+    """
+    from geolift.srf import SpectralResponse, list_sensors, resolve_sensor
+
+    if name is None:
+        if plot is not None:
+            raise click.UsageError("--plot needs the NAME of a sensor")
+        responses = [SpectralResponse.from_library(sensor) for sensor in list_sensors()]
+        rows = [
+            {"sensor": r.sensor, "title": r.title, "bands": len(r.band_names), "approximated": r.approximated}
+            for r in responses
+        ]
+        text = "\n".join(
+            f"{row['sensor']:32} {row['bands']:3} bands  {row['title']}"
+            f"{' (approximated)' if row['approximated'] else ''}"
+            for row in rows
+        )
+        console.result(text, {"sensors": rows})
+        return
+    resolved = resolve_sensor(name)
+    if resolved.assumed:
+        console.warn(resolved.message)
+    response = SpectralResponse.from_library(resolved.sensor_id)
+    if plot is not None:
+        from geolift.pictures import srf_picture
+        from geolift.writer import check_output
+
+        check_output(plot, overwrite)
+        srf_picture(response.wavelength_nm, response.response, response.band_names, plot, title=response.title)
+    document = _sensor_document(response)
+    lines = [f"{response.sensor}: {response.title}", f"source: {response.source}"]
+    if response.approximated:
+        lines.append("approximated: drawn from published centres and widths, not measured")
+    lines += [f"{b['name']:14} centre {b['centre_nm']:8.1f} nm  FWHM {b['fwhm_nm']:7.1f} nm" for b in document["bands"]]
+    lines += [f"order of {count} bands: {','.join(order)}" for count, order in sorted(response.orders.items())]
+    console.result("\n".join(lines), document)
+
+
+def _sensor_document(response: Any) -> dict[str, Any]:
+    centres, widths = response.centres_nm, response.fwhm_nm
+    return {
+        "sensor": response.sensor,
+        "title": response.title,
+        "source": response.source,
+        "approximated": response.approximated,
+        "bands": [
+            {"name": name, "centre_nm": float(c), "fwhm_nm": float(w), "gsd_m": response.gsd_m.get(name)}
+            for name, c, w in zip(response.band_names, centres, widths, strict=True)
+        ],
+        "orders": {str(count): list(order) for count, order in response.orders.items()},
+    }

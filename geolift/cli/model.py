@@ -1,0 +1,74 @@
+"""`geolift train` and `geolift apply`: a model learned once, used for many images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geolift.cli import version_option
+from geolift.cli.console import Console
+from geolift.cli.options import dry_run_option, output_option, run_options, settings_options
+from geolift.errors import UsageError
+from geolift.settings import ApplySettings, TrainSettings
+
+
+@click.command("train")
+@click.argument("hsi")
+@output_option
+@settings_options(TrainSettings)
+@run_options
+@version_option
+def train_command(hsi: str, output: Path | None, settings: TrainSettings, console: Console) -> None:
+    """Learn the spectral inversion of HSI for a sensor; no MSI is needed.
+
+    \b
+    Example:
+      geolift train enmap.tif --sensor sentinel2 -o enmap_s2.safetensors
+    """
+    target = output or Path(f"{Path(hsi).stem}.safetensors")
+    from geolift import pipeline
+    from geolift.model import save_model
+    from geolift.writer import check_output
+
+    check_output(target, settings.overwrite, (hsi,))
+    trained = pipeline.train(hsi, listener=console, **settings.model_dump())
+    save_model(target, trained.model, trained.facts)
+    document = {
+        "output": str(target),
+        "sensor": trained.facts["sensor"],
+        "msi_bands": trained.facts["msi_bands"],
+        "train_pixels": trained.facts["train_pixels"],
+        "loss": trained.model.history[-1].loss if trained.model.history else None,
+    }
+    console.result(str(target), document)
+
+
+@click.command("apply")
+@click.argument("model", type=click.Path())
+@click.argument("msi")
+@output_option
+@settings_options(ApplySettings)
+@dry_run_option
+@run_options
+@version_option
+def apply_command(
+    model: str, msi: str, output: Path | None, settings: ApplySettings, dry_run: bool, console: Console
+) -> None:
+    """Stream a saved MODEL over any MSI of its sensor: another date, the next tile.
+
+    \b
+    Example:
+      geolift apply enmap_s2.safetensors other_date.tif -o other_date_fused.tif
+    """
+    target = output or Path(f"{Path(msi).stem}_fused{'.img' if settings.of == 'ENVI' else '.tif'}")
+    from geolift import pipeline
+
+    if settings.extent == "overlap" and "extent" in settings.model_fields_set:
+        raise UsageError("--extent overlap: a saved model has no HSI to overlap with; use --bounds")
+    if dry_run:
+        plan = pipeline.plan_application(model, msi, settings)
+        console.result("\n".join(f"{key:8}{value}" for key, value in plan.items()), plan)
+        return
+    result = pipeline.apply_files(model, msi, target, settings, console)
+    console.result(str(result.output), result.to_json())

@@ -1,0 +1,152 @@
+"""Click options built from the settings models, so that name, default, rule and help stand in one place."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+from geolift.cli.console import Console
+from geolift.errors import InputError
+from geolift.settings import Settings
+
+Model = TypeVar("Model", bound=Settings)
+Command = Callable[..., Any]
+UNSET = object()
+
+
+def settings_options(model: type[Settings]) -> Callable[[Command], Command]:
+    """Give a command one option for each field of a settings model, and ``settings`` instead of them all.
+
+    The values come from the command line, then ``GEOLIFT_*``, then ``--config FILE``, then the defaults.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_settings(*args: Any, config: Path | None = None, **kwargs: Any) -> Any:
+            given = {
+                name: value
+                for name in model.model_fields
+                if (value := kwargs.pop(name, None)) is not None and value != ()
+            }
+            return command(*args, settings=_validated(model, _from_file(config, model) | given), **kwargs)
+
+        wrapped: Command = with_settings
+        wrapped = click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="TOML file of options, or the sidecar of an earlier run to repeat it.",
+        )(wrapped)
+        for name, field in reversed(model.model_fields.items()):
+            wrapped = _option(name, field)(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def _option(name: str, field: Any) -> Callable[[Command], Command]:
+    kind = _bare(field.annotation)
+    flag = f"--{name.replace('_', '-')}"
+    names = ["-f", "--of"] if name == "of" else [flag]
+    if name == "co":
+        return click.option(flag, name, multiple=True, metavar="NAME=VALUE", help=field.description)
+    if kind is bool:
+        return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=field.description)
+    default = field.default
+    shown = default if default not in (None, PydanticUndefined, ()) else False
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+    option_type: Any = click.Choice([str(c) for c in choices]) if choices else _click_type(kind)
+    return click.option(*names, name, type=option_type, default=None, help=_help(field.description, shown))
+
+
+def _help(text: str | None, default: Any) -> str:
+    return f"{text or ''}  [default: {default}]" if default is not False else (text or "")
+
+
+def _bare(annotation: Any) -> Any:
+    """Strip Optional and Annotated."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        return _bare(kinds[0])
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _bare(typing.get_args(annotation)[0])
+    return annotation
+
+
+def _click_type(kind: Any) -> Any:
+    if kind is Path:
+        return click.Path(path_type=Path)
+    # Numbers arrive as text and are judged by the model, so that one rule speaks in one place.
+    return click.STRING
+
+
+def _validated(model: type[Model], values: dict[str, Any]) -> Model:
+    if values.get("threads") == "ALL_CPUS":
+        values.pop("threads")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"{name}: {message} (got {first['input']!r})" if name else message) from error
+
+
+def _from_file(config: Path | None, model: type[Settings]) -> dict[str, Any]:
+    """Read options from TOML, or the settings of an earlier run from its sidecar."""
+    if config is None:
+        return {}
+    from geolift.sidecar import settings_of_run
+
+    try:
+        if config.suffix.lower() == ".json":
+            found = settings_of_run(config)
+        else:
+            found = tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{config}: cannot be read as a configuration: {error}") from error
+    found = {name.replace("-", "_"): value for name, value in found.items()}
+    run = {name: found.pop(name) for name in ("hsi", "msi", "model", "output") if name in found}
+    click.get_current_context().meta["geolift.run"] = run
+    unknown = sorted(set(found) - set(model.model_fields))
+    if unknown:
+        raise InputError(f"{config}: unknown option {unknown[0]!r}; known are {', '.join(model.model_fields)}")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def from_run(name: str, given: Any) -> Any:
+    """Return what was given, or what the file behind --config says of an earlier run's inputs and output."""
+    return given if given is not None else click.get_current_context().meta.get("geolift.run", {}).get(name)
+
+
+def run_options(command: Command) -> Command:
+    """Give a command the options of how it talks, and a ``console`` built from them."""
+
+    @functools.wraps(command)
+    def with_console(*args: Any, progress: str, quiet: bool, verbose: int, as_json: bool, **kwargs: Any) -> Any:
+        console = Console(progress, quiet=quiet, verbose=verbose, as_json=as_json)
+        with console:
+            return command(*args, console=console, **kwargs)
+
+    wrapped: Command = with_console
+    wrapped = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")(wrapped)
+    wrapped = click.option("-v", "--verbose", count=True, help="Say more; repeatable.")(wrapped)
+    wrapped = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")(wrapped)
+    return click.option(
+        "--progress",
+        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+        default="auto",
+        help="How progress is shown on stderr.  [default: auto]",
+    )(wrapped)
+
+
+output_option = click.option("-o", "--output", type=click.Path(path_type=Path), help="Output file.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the plan and stop.")

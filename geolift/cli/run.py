@@ -1,0 +1,71 @@
+"""From exception to exit code: the one place where geolift's promises to scripts are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from geolift.errors import GeoliftError
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds like Ctrl-C, so that nothing half-written stays."""
+
+
+def run(command: click.Command) -> NoReturn:
+    """Run a Click command as a program."""
+    # GDAL's default block cache is 5 % of the machine; whole blocks pass it by, so a small one is enough.
+    os.environ.setdefault("GDAL_CACHEMAX", "128")
+    _catch_sigterm()
+    try:
+        code = command.main(standalone_mode=False, auto_envvar_prefix="GEOLIFT")
+    except click.exceptions.Exit as leaving:
+        code = leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except GeoliftError as error:
+        _say(error, "error")
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; no output was left behind", "error")
+        code = 130
+    except Terminated:
+        _say("terminated; no output was left behind", "error")
+        code = 143
+    except MemoryError:
+        _say("not enough memory; pass a smaller --tile-size or --threads", "error")
+        code = 7
+    except BrokenPipeError:
+        code = 0
+    sys.stdout.flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: Any, event: str) -> None:
+    if _progress_mode(sys.argv) == "json":
+        click.echo(json.dumps({"event": event, "message": str(message)}), err=True)
+    else:
+        click.echo(f"geolift: {message}", err=True)
+
+
+def _progress_mode(argv: list[str]) -> str:
+    for index, word in enumerate(argv):
+        if word.startswith("--progress="):
+            return word.partition("=")[2]
+        if word == "--progress" and index + 1 < len(argv):
+            return argv[index + 1]
+    return os.environ.get("GEOLIFT_PROGRESS", "auto")
+
+
+def _catch_sigterm() -> None:
+    def handler(_: int, __: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, handler)
