@@ -60,7 +60,8 @@ def reference() -> str:
         sections.append(_section(2, f"geolift {name}", command))
         if isinstance(command, click.Group):
             sections += [
-                _section(3, f"geolift {name} {sub}", command.commands[sub]) for sub in sorted(command.commands)
+                _section(3, f"geolift {name} {sub}", command.commands[sub])
+                for sub in sorted(command.commands)
             ]
     return "\n".join([*sections, _exit_codes()])
 

@@ -1,0 +1,55 @@
+# The same few verbs everywhere, here and in CI. Needs make and any Python 3.11 or newer.
+#   make demo    fuse a made-up landscape and look at the result
+#   make test    the tests          (make test PYTEST_FLAGS="-k writer")
+#   make lint    ruff and mypy      (make format repairs the layout)
+#   make docs    the documentation as a web site, in site/
+#   make bench   the benchmarks
+#   make setup   only the environment in .venv, redone when pyproject.toml or constraints.txt change
+
+VENV ?= .venv
+DEMO_DIR ?= geolift-demo
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.geolift-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format docs bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@sh .ci/make-venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/geolift demo $(DEMO_DIR) --overwrite
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: setup
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy geolift
+
+format: setup
+	$(BIN)/python -m ruff check --fix-only --quiet .
+	$(BIN)/python -m ruff format .
+
+docs: setup
+	$(BIN)/python tools/build_cli_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+bench: setup
+	@set -e; for script in benchmarks/bench_*.py; do \
+	    [ -e "$$script" ] || { echo "no benchmarks/bench_*.py yet" >&2; exit 1; }; \
+	    echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf build dist site $(DEMO_DIR) .mypy_cache .pytest_cache .ruff_cache .hypothesis
