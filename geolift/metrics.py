@@ -38,7 +38,7 @@ Cube = NDArray[np.floating[Any]]
 Array64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_SAM_CHUNK = 1 << 14  # spectra at a time
+_SAM_CHUNK = 1 << 14  # pixels whose spectra are held as float64 at a time
 _TILE_PX = 256  # of arrays in memory: small enough for the caches, so that the halo costs little
 
 
@@ -182,7 +182,7 @@ class Evaluation:
         windows = self._count(valid, inside)
         for band in used:
             self._add_band(band, product[band], reference[band], valid, inside & valid, windows)
-        self._add_angles(product[used], reference[used], inside & valid)
+        self._add_angles(product, reference, inside & valid)
 
     def _count(self, valid: Mask, inside: Mask) -> tuple[Mask, Mask]:
         """Count pixels and windows; return which SSIM and UIQI windows are whole and centred inside."""
@@ -229,15 +229,19 @@ class Evaluation:
         return np.asarray(finite if self._stretch is None else self._stretch.apply(finite), dtype=np.float64)
 
     def _add_angles(self, product: Cube, reference: Cube, counted: Mask) -> None:
-        spectra_x, spectra_y = product[:, counted], reference[:, counted]
-        everything = np.ones(1, dtype=np.bool_)
-        for start in range(0, spectra_x.shape[1], _SAM_CHUNK):
-            x = self._values(spectra_x[:, start : start + _SAM_CHUNK], everything)
-            y = self._values(spectra_y[:, start : start + _SAM_CHUNK], everything)
+        sums, step = self._per_image, max(1, _SAM_CHUNK // counted.shape[1])
+        for start in range(0, len(counted), step):
+            rows = slice(start, start + step)
+            x, y = (self._spectra(cube[:, rows], counted[rows]) for cube in (product, reference))
             angles_rad, has_angle = self._convention.angles_rad(x, y)
-            self._per_image["angle_rad"] += float(angles_rad.sum(where=has_angle))
-            self._per_image["angles"] += int(has_angle.sum())
-            self._per_image["zero_spectra"] += int((~x.any(axis=0) | ~y.any(axis=0)).sum())
+            sums["angle_rad"] += float(angles_rad.sum(where=has_angle))
+            sums["angles"] += int(has_angle.sum())
+            sums["zero_spectra"] += int((~x.any(axis=0) | ~y.any(axis=0)).sum())
+
+    def _spectra(self, cube: Cube, counted: Mask) -> Array64:
+        """Return the used bands of the counted pixels, shape (band, pixel)."""
+        spectra = cube[self._bands][:, counted]
+        return self._values(spectra, np.ones(spectra.shape, dtype=np.bool_))
 
     def merge(self, other: Evaluation) -> None:
         """Add the sums of an evaluation of other tiles of the same images, made with the same settings."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
+from types import ModuleType
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
+import geolift.degrade
+import geolift.psf
 from geolift.degrade import (
     PSF_NAMES,
     add_noise,
@@ -264,15 +269,7 @@ def test_normalised_scene_spans_zero_to_one_with_a_hundredth_clipped_at_each_end
     assert (values >= values.max()).mean() == pytest.approx(0.01, abs=1e-3)
 
 
-@pytest.mark.parametrize("function", [psf_kernel, block_mean, gaussian_srf])
-def test_the_examples_of_the_docstrings_hold(function: object) -> None:
-    import doctest
-
-    import geolift.degrade
-    import geolift.psf
-
-    namespace = {**vars(geolift.psf), **vars(geolift.degrade)}
-    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
-    for case in finder.find(function, globs=namespace):
-        runner.run(case)
-    assert runner.tries > 0 and runner.failures == 0
+@pytest.mark.parametrize("module", [geolift.psf, geolift.degrade])
+def test_the_examples_of_the_docstrings_hold(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0
