@@ -17,6 +17,8 @@ from geolift.errors import InputError
 
 __all__ = ["ResolvedSensor", "guess_sensor", "library_text", "list_sensors", "resolve_sensor"]
 
+_SENTINEL_2_BANDS = {f"b{number:02}" for number in range(1, 13)} | {"b8a"}
+
 
 @dataclass(frozen=True)
 class ResolvedSensor:
@@ -47,6 +49,7 @@ class _Family:
     evidence: Mapping[str, re.Pattern[str]]
     by_count: Mapping[int, str]
     guess: bool
+    hint: re.Pattern[str] | None
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -159,14 +162,15 @@ def guess_sensor(evidence: str, band_names: Sequence[str | None], band_count: in
     """
     families = [family for family in dict.fromkeys(_families().values()) if family.guess]
     seen = {sensor for family in families for sensor in family.seen_in(evidence)}
-    if len(seen) == 1:
-        return seen.pop()
-    keys = {_key(name) for name in band_names if name}
-    if not seen and "b8a" in keys and keys & {"b02", "b2", "b03", "b3", "b04", "b4", "b05", "b5", "b11"}:
-        return "sentinel2"
-    if not seen and {"coastalblue", "greeni", "rededge"} <= keys and band_count == 8:
-        return "planetscope-psbsd"
-    return None
+    if not seen:
+        seen = {family.names[0] for family in families if family.hint and family.hint.search(evidence)}
+    if not seen:
+        labels = {name.casefold() for name in band_names if name}
+        if len(labels) > 2 and labels & {"b8a", "b08"} and labels <= _SENTINEL_2_BANDS:
+            seen = {"sentinel2"}
+        elif band_count == 8 and {"coastal_blue", "green_i", "yellow"} <= labels:
+            seen = {"planetscope-psbsd"}
+    return seen.pop() if len(seen) == 1 else None
 
 
 def _key(name: str) -> str:
@@ -229,6 +233,7 @@ def _families() -> dict[str, _Family]:
             ),
             by_count=MappingProxyType({int(n): sensor for n, sensor in entry.get("by_count", {}).items()}),
             guess=bool(entry.get("guess", False)),
+            hint=re.compile(entry["hint"], re.IGNORECASE) if "hint" in entry else None,
         )
         families.update({_key(name): family for name in family.names})
     return families

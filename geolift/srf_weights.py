@@ -165,9 +165,9 @@ def weigh(
 def complete_fwhm(centres_nm: ArrayLike, fwhm_nm: ArrayLike | None = None) -> tuple[FloatArray, BoolArray]:
     """Fill missing FWHM with the local band spacing.
 
-    The spacing at a band is the median of the six differences around it, so that no gap beside it is taken for
-    it. Where the file lists one detector after the other, each has its own spacing; else it is that of the
-    sorted centres.
+    The spacing at a band is the median of the six differences around it, so that no gap beside it is taken
+    for it. Where the file lists one detector after the other, each has its own spacing; else it is that of
+    the sorted centres.
 
     Parameters
     ----------
@@ -278,8 +278,8 @@ def _recentred(
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Normalise the rows and tilt those that are off centre.
 
-    Returns the rows, the shifts in nm that were undone (0 where the row was left as it was), and True where the
-    row is on its centre: a row with no band on one side of its centre cannot be brought back.
+    Returns the rows, the shifts in nm that were undone (0 where the row was left as it was), and True where
+    the row is on its centre: a row with no band on one side of its centre cannot be brought back.
     """
     rows = shared / np.maximum(shared.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     shifts_nm = rows @ centres_nm - targets_nm

@@ -1,4 +1,4 @@
-"""Build ``srf_library/*.csv`` from tables of measured curves, and ``docs/sensors.md`` from the library.
+"""Build ``srf_library/*.csv`` from tables of measured curves, and ``docs/spectral-responses.md`` from it.
 
     python tools/build_srf_library.py FACTS_DIR   # its srf/*.csv, srf_bands.csv, srf_approx_bands.csv
     python tools/build_srf_library.py --docs      # from srf_library/
@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from geolift.srf import SpectralResponse, list_sensors
+
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "srf_library"
-DOCS_PAGE = ROOT / "docs" / "sensors.md"
+DOCS_PAGE = ROOT / "docs" / "spectral-responses.md"
 SUPER_GAUSSIAN_EXPONENT = 6
 GAUSSIAN_PAN_LIMIT_NM = (
     200.0  # no optical filter is a Gaussian that wide; its tails would leave the detector's range
@@ -144,6 +146,57 @@ def build_library(facts: Path, folder: Path = LIBRARY) -> int:
     return len(sensors)
 
 
+def sensor_rows() -> Iterable[str]:
+    """Yield the table of all sensors in Markdown."""
+    yield "| `--sensor` | usual products: bands in a file, in its order | curves from |"
+    yield "|---|---|---|"
+    for name in list_sensors():
+        sensor = SpectralResponse.from_library(name)
+        orders = "<br>".join(f"{count}: {', '.join(order)}" for count, order in sorted(sensor.orders.items()))
+        source = ("*approximated*: " if sensor.approximated else "") + sensor.source
+        yield f"| `{name}` | {orders} | {source} |"
+
+
+def family_rows() -> Iterable[str]:
+    """Yield the table of names that several sensors share."""
+    names = tomllib.loads((LIBRARY / "names.toml").read_text(encoding="utf-8"))
+    yield "| typed | may mean | if nothing tells | why it matters |"
+    yield "|---|---|---|---|"
+    for family in names["family"]:
+        default, counts = family.get("default"), family.get("by_count", {})
+        members = dict.fromkeys([*family["evidence"], *counts.values(), *([default] if default else [])])
+        typed = ", ".join(f"`{name}`" for name in family["names"])
+        told = "; ".join(f"{count} bands: `{sensor}`" for count, sensor in counts.items())
+        last = f"`{default}`, said" if default else "refused, with the list"
+        listed = ", ".join(f"`{name}`" for name in members)
+        yield f"| {typed} | {listed} | {'; '.join(filter(None, [told, last]))} | {family['why']} |"
+
+
+def alias_rows() -> Iterable[str]:
+    """Yield the table of short names."""
+    names = tomllib.loads((LIBRARY / "names.toml").read_text(encoding="utf-8"))
+    typed: dict[str, list[str]] = {}
+    for alias, sensor in names["aliases"].items():
+        typed.setdefault(sensor, []).append(f"`{alias}`")
+    yield "| typed | means |"
+    yield "|---|---|"
+    for sensor in sorted(typed):
+        yield f"| {', '.join(typed[sensor])} | `{sensor}` |"
+
+
+def with_tables(page: str) -> str:
+    """Return the page with the tables between its ``<!-- table: NAME -->`` marks written anew."""
+    tables = {"sensors": sensor_rows, "families": family_rows, "aliases": alias_rows}
+    for name, rows in tables.items():
+        begin, end = f"<!-- table: {name} -->\n", f"<!-- end of {name} -->"
+        before, found, rest = page.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise SystemExit(f"{DOCS_PAGE.name}: the marks of the table {name!r} are missing.")
+        page = "".join([before, begin, "\n", "\n".join(rows()), "\n\n", end, after])
+    return page
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -152,12 +205,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "facts", nargs="?", type=Path, help="folder with srf/, srf_bands.csv, srf_approx_bands.csv"
     )
-    parser.add_argument("--docs", action="store_true", help="write docs/sensors.md from the library")
+    parser.add_argument(
+        "--docs", action="store_true", help="write docs/spectral-responses.md from the library"
+    )
     options = parser.parse_args(arguments)
     if options.facts is None and not options.docs:
         parser.error("name the folder of figures, or pass --docs, or both")
     if options.facts is not None:
         print(f"{build_library(options.facts)} sensors written to {LIBRARY.name}/")
+    if options.docs:
+        DOCS_PAGE.write_text(
+            with_tables(DOCS_PAGE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n"
+        )
     return 0
 
 
