@@ -169,6 +169,13 @@ def test_one_invalid_pixel_makes_its_own_block_invalid_and_no_other() -> None:
     assert np.argwhere(invalid).tolist() == [[1, 1, 2]]
 
 
+def test_an_infinite_value_is_invalid_as_nan_is() -> None:
+    image = np.ones((4, 4))
+    image[0, 0], image[0, 1] = np.inf, -np.inf
+    image[2, 3] = np.inf
+    assert np.isnan(block_mean(image, 2)).tolist() == [[True, False], [False, True]]
+
+
 def test_a_ratio_larger_than_the_image_is_refused() -> None:
     with pytest.raises(UsageError, match="1 to 4"):
         block_mean(np.ones((4, 6)), 5)
