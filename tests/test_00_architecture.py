@@ -30,7 +30,7 @@ ROOMS: dict[str, list[str]] = {
         "degrade psf",
         "align",
         "sampling",
-        "coregistration matching < sampling",
+        "coregistration matching shift_fit < sampling",
         "harmonization",
         "sanity",
         "model network",
@@ -45,7 +45,7 @@ ROOMS: dict[str, list[str]] = {
 
 # Third-party packages that a module may not import at its top, or at all.
 NUMERIC = {
-    "degrade", "psf", "sampling", "matching", "coregistration", "harmonization", "refinement",
+    "degrade", "psf", "sampling", "matching", "shift_fit", "coregistration", "harmonization", "refinement",
     "metrics", "conventions", "halo", "similarity", "value_range", "network", "training",
     "training_set", "inference", "srf_weights", "demo_scene",
 }  # fmt: skip

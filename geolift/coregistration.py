@@ -1,0 +1,329 @@
+"""Residual shift between the two sensors, with its error, its confidence and its evidence.
+
+The MSI is degraded to the HSI's pixels and compared with the MSI simulated from the HSI, band by band:
+a coarse search by masked correlation finds the place, a robust fit of shift, blur and radiometry
+refines it (:mod:`geolift.matching`, :mod:`geolift.shift_fit`). The HSI is never resampled.
+
+"Shift" is the motion that brings the HSI onto the MSI, in MSI pixels, +dy down, +dx right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from geolift.matching import BoolArray, Patch, SearchResult, remove_local_mean, search_place
+from geolift.sampling import FloatArray
+from geolift.shift_fit import FitResult, fit_place
+
+MAX_SEARCH_BANDS = 3
+MAX_FIT_BANDS = 6
+
+WHOLE_PX = 24_000
+"""A scene of at most this many LR pixels is used whole."""
+
+WINDOW_PX = 64
+"""Side of the windows that stand for a large scene, in LR pixels."""
+
+MAX_WINDOWS = 4
+"""Windows that stand for a large scene: they bound time and memory, and are enough for 0.01 MSI pixel."""
+
+NEAR_PX = 0.5
+"""Confidence is the probability that the error is below this many MSI pixels."""
+
+RELIABLE_CONFIDENCE = 0.8
+"""A shift is called reliable, and may be applied, from this confidence on."""
+
+_SIGMA_SCALE = 1.3
+_SIGMA_FLOOR_PX = 0.004
+
+
+@dataclass(frozen=True)
+class BandVote:
+    """The shift one band alone asks for.
+
+    Parameters
+    ----------
+    band
+        Index of the band in the arrays given.
+    dy, dx
+        Its shift in MSI pixels.
+    sigma_dy, sigma_dx
+        Its error (one sigma) in MSI pixels.
+    correlation
+        Between the simulated and the degraded MSI after the shift, local means taken off, -1 ... 1.
+    """
+
+    band: int
+    dy: float
+    dx: float
+    sigma_dy: float
+    sigma_dx: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class ShiftEstimate:
+    """The residual shift between two sensors and what speaks for it.
+
+    Parameters
+    ----------
+    dy, dx
+        Motion that brings the HSI onto the MSI, MSI pixels, +dy down, +dx right. Zero when a shift
+        would not improve the agreement.
+    sigma_dy, sigma_dx
+        One-sigma errors in MSI pixels, given that the place is the right one.
+    confidence
+        Probability, 0 ... 1, that the error is below half an MSI pixel.
+    agreement_before, agreement_after
+        Mean correlation over the bands, local means taken off, without and with the shift.
+    blur_sigma_y, blur_sigma_x
+        Gaussian blur of the HSI beside its pixel's own average, one sigma in MSI pixels.
+    usable_fraction
+        Part of the LR pixels that took part, weighted by how well they fit, 0 ... 1.
+    votes
+        What each band alone asks for.
+    reliable
+        Whether the shift may be applied without asking.
+    reason
+        One sentence that says why, or why not.
+    """
+
+    dy: float
+    dx: float
+    sigma_dy: float
+    sigma_dx: float
+    confidence: float
+    agreement_before: float
+    agreement_after: float
+    blur_sigma_y: float
+    blur_sigma_x: float
+    usable_fraction: float
+    votes: tuple[BandVote, ...]
+    reliable: bool
+    reason: str
+    distinctness: float = 0.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of LR pixels: rows y ... y + height, columns x ... x + width."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+def estimate_shift(
+    simulated: FloatArray,
+    msi_fine: FloatArray,
+    ratio: int,
+    margin: int,
+    *,
+    max_shift_px: float | None = None,
+) -> ShiftEstimate:
+    """Estimate the shift that brings the HSI onto the MSI.
+
+    Parameters
+    ----------
+    simulated
+        (c, h, w) float32: MSI simulated from the HSI on its own grid, NaN = invalid.
+    msi_fine
+        (c, (h + 2 margin) ratio, (w + 2 margin) ratio) float32 on the nested fine grid, NaN = invalid.
+    ratio
+        MSI pixels per HSI pixel.
+    margin
+        HSI pixels by which ``msi_fine`` reaches beyond the HSI on every side.
+    max_shift_px
+        Search radius in MSI pixels; by default 8 MSI pixels or 4 HSI pixels, whichever is more.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other.
+    """
+    windows = [cut_window(simulated, msi_fine, ratio, margin, w) for w in choose_windows(simulated)]
+    return estimate_shift_from_windows(windows, ratio, margin, max_shift_px=max_shift_px)
+
+
+def cut_window(
+    simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, window: Window
+) -> tuple[FloatArray, FloatArray]:
+    """Cut one window out of a pair, with the same margin of fine pixels around it."""
+    height, width = (n + 2 * margin for n in simulated.shape[-2:])
+    if msi_fine.shape != (simulated.shape[0], height * ratio, width * ratio):
+        raise ValueError(
+            f"msi_fine has shape {msi_fine.shape}; simulated {simulated.shape} with ratio {ratio} and "
+            f"margin {margin} needs {(simulated.shape[0], height * ratio, width * ratio)}"
+        )
+    rows = slice(window.y, window.y + window.height)
+    columns = slice(window.x, window.x + window.width)
+    fine_rows = slice(window.y * ratio, (window.y + window.height + 2 * margin) * ratio)
+    fine_columns = slice(window.x * ratio, (window.x + window.width + 2 * margin) * ratio)
+    return simulated[:, rows, columns], msi_fine[:, fine_rows, fine_columns]
+
+
+def choose_windows(
+    simulated: FloatArray, side: int = WINDOW_PX, count: int = MAX_WINDOWS
+) -> tuple[Window, ...]:
+    """Choose the windows that stand for a large scene: valid, textured, spread over it.
+
+    A scene of at most :data:`WHOLE_PX` pixels is one window. A larger one is divided into ``count``
+    regions, and each gives the window with the most texture, outliers counting little.
+    """
+    height, width = simulated.shape[-2:]
+    if height * width <= WHOLE_PX:
+        return (Window(0, 0, height, width),)
+    side_y, side_x = min(side, height), min(side, width)
+    texture = _texture(simulated)
+    per_axis = _regions(height / side_y, width / side_x, count)
+    chosen = []
+    for rows in np.array_split(np.arange(height // side_y), per_axis[0]):
+        for columns in np.array_split(np.arange(width // side_x), per_axis[1]):
+            corners = [(int(r) * side_y, int(c) * side_x) for r in rows for c in columns]
+            score = [float(texture[y : y + side_y, x : x + side_x].sum()) for y, x in corners]
+            if score and max(score) > 0:
+                y, x = corners[int(np.argmax(score))]
+                chosen.append(Window(y, x, side_y, side_x))
+    return tuple(chosen) or (Window(0, 0, side_y, side_x),)
+
+
+def _regions(rows: float, columns: float, count: int) -> tuple[int, int]:
+    """Split into at most ``count`` regions, as square as the scene allows."""
+    down = int(np.clip(round(math.sqrt(count * rows / columns)), 1, min(count, int(rows))))
+    return down, int(np.clip(count // down, 1, int(columns)))
+
+
+def _texture(simulated: FloatArray) -> FloatArray:
+    """Mean over bands of the clipped deviation from the local mean, in units of its median: (h, w)."""
+    valid: BoolArray = ~np.asarray(np.isnan(simulated).any(axis=0))
+    total = np.zeros(valid.shape, np.float32)
+    for band in simulated:
+        detail = np.abs(remove_local_mean(np.where(valid, band, 0.0).astype(np.float32)[None], valid)[0])
+        total += np.minimum(detail / (np.median(detail[valid]) + 1e-12) if valid.any() else detail, 6.0)
+    return total
+
+
+def estimate_shift_from_windows(
+    windows: Sequence[tuple[FloatArray, FloatArray]],
+    ratio: int,
+    margin: int,
+    *,
+    max_shift_px: float | None = None,
+) -> ShiftEstimate:
+    """Estimate one shift from several windows, pairs of (simulated, msi_fine) as in :func:`estimate_shift`.
+
+    For scenes that are not held in memory: :func:`choose_windows` says which to read.
+    """
+    search_px = max(8.0, 4.0 * ratio) if max_shift_px is None else float(max_shift_px)
+    patches = [Patch(s, m, ratio, margin, search_px) for s, m in windows]
+    patches = [p for p in patches if (~p.simulated_invalid).sum() >= 16 and not p.msi_invalid.all()]
+    if not patches:
+        return _no_estimate("there are no pixels that are valid in both images")
+    ranked = _rank_bands(patches)
+    if not ranked:
+        return _no_estimate("the HSI shows no texture: all its valid pixels are alike")
+    found = search_place(patches, search_px, ranked[:MAX_SEARCH_BANDS])
+    candidates = found.peaks_px[: 2 if found.scores[1] > 0.7 * found.scores[0] else 1]
+    fits = [fit_place(patches, start, ranked[:MAX_FIT_BANDS]) for start in candidates]
+    solid = [f for f in fits if f is not None and np.isfinite(f.place).all()]
+    if not solid:
+        return _no_estimate("too few pixels are valid in both images")
+    best = max(solid, key=lambda f: f.agreement)
+    return _judge(best, found, ranked[:MAX_FIT_BANDS], search_px)
+
+
+def _rank_bands(patches: Sequence[Patch]) -> list[int]:
+    """Order the bands by the share of structure in the simulated image, best of each third first."""
+    structure = np.mean([_structure(p.simulated, ~p.simulated_invalid) for p in patches], axis=0)
+    bands = [int(b) for b in np.argsort(-structure) if structure[b] > 0]
+    third = max(1, -(-structure.size // 3))
+    leaders = {b // third: b for b in reversed(bands)}
+    first = sorted(leaders.values(), key=lambda b: -structure[b])
+    return first + [b for b in bands if b not in first]
+
+
+def _structure(images: FloatArray, valid: BoolArray) -> NDArray[np.float64]:
+    """Correlation of each band with itself one pixel away, local means taken off; 0 for a flat band."""
+    detail = remove_local_mean(images, valid)
+    both = valid[:, 1:] & valid[:, :-1], valid[1:] & valid[:-1]
+    along = (detail[..., 1:] * detail[..., :-1])[..., both[0]].mean(axis=-1, dtype=np.float64)
+    down = (detail[..., 1:, :] * detail[..., :-1, :])[..., both[1]].mean(axis=-1, dtype=np.float64)
+    power = (detail[..., valid] ** 2).mean(axis=-1, dtype=np.float64)
+    level = np.abs(images[..., valid]).mean(axis=-1, dtype=np.float64)
+    alive = power > 1e-12 * level**2 + 1e-30
+    return np.where(alive, 2.0 + (along + down) / (2.0 * np.maximum(power, 1e-30)), 0.0)
+
+
+def _judge(fit: FitResult, found: SearchResult, bands: Sequence[int], search_px: float) -> ShiftEstimate:
+    """Turn a fit into an estimate: calibrated errors, confidence, and whether to trust it."""
+    dy, dx, var_y, var_x = (float(v) for v in fit.place)
+    variance = np.maximum(np.diag(fit.covariance_px2), 0.0)
+    sigma_dy, sigma_dx = (float(np.hypot(_SIGMA_SCALE * math.sqrt(v), _SIGMA_FLOOR_PX)) for v in variance)
+    distinct = found.scores[0] / max(found.scores[1], 1e-9)
+    confidence = _confidence(fit, distinct, (sigma_dy, sigma_dx))
+    reliable, reason = _verdict(fit, (dy, dx), (sigma_dy, sigma_dx), confidence, search_px)
+    worse = fit.agreement <= fit.agreement_at_zero
+    votes = tuple(
+        BandVote(b, float(v[0]), float(v[1]), float(s[0]), float(s[1]), float(r))
+        for b, v, s, r in zip(bands, fit.votes_px, fit.vote_sigma_px, fit.correlation, strict=True)
+    )
+    return ShiftEstimate(
+        dy=0.0 if worse else dy,
+        dx=0.0 if worse else dx,
+        sigma_dy=sigma_dy,
+        sigma_dx=sigma_dx,
+        confidence=confidence,
+        agreement_before=fit.agreement_at_zero,
+        agreement_after=fit.agreement_at_zero if worse else fit.agreement,
+        blur_sigma_y=math.sqrt(var_y),
+        blur_sigma_x=math.sqrt(var_x),
+        usable_fraction=fit.used_fraction,
+        votes=votes,
+        reliable=reliable,
+        reason=reason,
+        distinctness=distinct,
+    )
+
+
+def _confidence(fit: FitResult, distinct: float, sigma_px: tuple[float, float]) -> float:
+    """Probability that the error is below half an MSI pixel: right place, and close enough to it."""
+    near = float(np.prod([erf(NEAR_PX / (math.sqrt(2.0) * s)) for s in sigma_px]))
+    return near if fit.converged else 0.5 * near
+
+
+def _verdict(
+    fit: FitResult,
+    shift_px: tuple[float, float],
+    sigma_px: tuple[float, float],
+    confidence: float,
+    search_px: float,
+) -> tuple[bool, str]:
+    """Say in one sentence whether the shift may be applied."""
+    size = math.hypot(*shift_px)
+    if fit.agreement <= fit.agreement_at_zero:
+        aligned = size < 3.0 * math.hypot(*sigma_px) + 0.05
+        if aligned and confidence >= RELIABLE_CONFIDENCE:
+            return True, "the images are aligned: no shift would improve their agreement"
+        return False, "the shift found would make the agreement worse, so none is applied"
+    if max(abs(s) for s in shift_px) > search_px + 1.0:
+        return False, f"the shift found lies outside the search radius of {search_px:g} MSI pixels"
+    if confidence < RELIABLE_CONFIDENCE:
+        return False, (
+            f"the evidence is weak: agreement {fit.agreement:.2f}, error {max(sigma_px):.2f} MSI pixels, "
+            f"confidence {confidence:.2f}"
+        )
+    gain = f"agreement rises from {fit.agreement_at_zero:.3f} to {fit.agreement:.3f}"
+    return True, f"{gain}, error {max(sigma_px):.2f} MSI pixels"
+
+
+def _no_estimate(reason: str) -> ShiftEstimate:
+    """Return an estimate that says that there is none."""
+    nan = float("nan")
+    return ShiftEstimate(0.0, 0.0, nan, nan, 0.0, nan, nan, nan, nan, 0.0, (), False, reason)

@@ -1,0 +1,214 @@
+"""Where two images of one scene agree: windows to compare and the search behind co-registration.
+
+Everything happens on the HSI's pixels. Images are freed of their local mean first, so that haze,
+illumination and slow change weigh little; the comparison is band by band with a free gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from geolift.sampling import (
+    LOST_WEIGHT,
+    FloatArray,
+    axis_kernel,
+    pad_for_sampling,
+    sample_columns,
+    sample_rows,
+)
+
+BoolArray = NDArray[np.bool_]
+DoubleArray = NDArray[np.float64]
+
+LOCAL_MEAN_PX = 11
+"""Width of the local mean that is taken off, in LR pixels."""
+
+MAX_BLUR_SIGMA_LR = 0.8
+"""Widest Gaussian beside the block mean, in LR pixels (a FWHM of 1.9)."""
+
+
+def remove_local_mean(images: FloatArray, valid: BoolArray) -> FloatArray:
+    """Take the mean of the valid pixels around each pixel off images (..., h, w); invalid become 0."""
+    weight = valid.astype(np.float32)
+    filled = images * weight
+    mean = _local_sum(filled) / np.maximum(_local_sum(weight), 1e-6)
+    return np.asarray((filled - mean) * weight, np.float32)
+
+
+def _local_sum(images: FloatArray) -> FloatArray:
+    rows = ndimage.uniform_filter1d(images, LOCAL_MEAN_PX, axis=-2, mode="constant")
+    return np.asarray(ndimage.uniform_filter1d(rows, LOCAL_MEAN_PX, axis=-1, mode="constant"))
+
+
+class Patch:
+    """One window of a pair: the simulated MSI (c, h, w) and the fine MSI under and around it.
+
+    Invalid pixels are set to the band's mean and remembered; a pixel is invalid when any band is.
+    """
+
+    def __init__(
+        self, simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, search_px: float
+    ) -> None:
+        self.ratio = ratio
+        self.height, self.width = simulated.shape[-2:]
+        sigma = MAX_BLUR_SIGMA_LR * ratio
+        widest = axis_kernel(ratio, 0.5, sigma * sigma)
+        reach = int(np.ceil(search_px)) + ratio - widest.start_px + 1
+        padded, self.origin = pad_for_sampling(msi_fine, ratio, margin, reach)
+        self.msi, self.msi_invalid = _fill(padded)
+        self.simulated, self.simulated_invalid = _fill(simulated)
+        self.msi_whole = not self.msi_invalid.any()
+
+    @cached_property
+    def _invalid_as_image(self) -> FloatArray:
+        return self.msi_invalid.astype(np.float32)[None]
+
+    def degraded(
+        self, dy: float, dx: float, variance_px2: float, extend: int = 0
+    ) -> tuple[FloatArray, BoolArray]:
+        """Degrade the MSI on the LR grid extended by ``extend`` pixels; returns images and validity."""
+        extra = extend * self.ratio
+        ky = axis_kernel(self.ratio, dy - extra, variance_px2)
+        kx = axis_kernel(self.ratio, dx - extra, variance_px2)
+        shape = self.height + 2 * extend, self.width + 2 * extend
+        image = self._read(self.msi, ky.start_px, kx.start_px, shape, ky.taps[:1], kx.taps[:1])
+        if self.msi_whole:
+            return image, np.ones(shape, np.bool_)
+        taps = np.abs(ky.taps[:1]), np.abs(kx.taps[:1])
+        lost = self._read(self._invalid_as_image, ky.start_px, kx.start_px, shape, *taps)[0]
+        return image, lost <= LOST_WEIGHT
+
+    def with_derivatives(self, place: DoubleArray) -> FloatArray:
+        """Degraded MSI and its derivatives with respect to dy, dx, var_y, var_x: (5, c, h, w)."""
+        dy, dx, var_y, var_x = place
+        ky, kx = axis_kernel(self.ratio, dy, var_y), axis_kernel(self.ratio, dx, var_x)
+        rows = sample_rows(self.msi, self.origin + ky.start_px, self.ratio, self.height, ky.taps)
+        first = self.origin + kx.start_px
+        seen, d_dx, d_var_x = sample_columns(rows[0], first, self.ratio, self.width, kx.taps)
+        d_dy, d_var_y = sample_columns(rows[1:], first, self.ratio, self.width, kx.taps[:1])[0]
+        return np.stack([seen, d_dy, d_dx, d_var_y, d_var_x])
+
+    def _read(
+        self,
+        image: FloatArray,
+        start_y: int,
+        start_x: int,
+        shape: tuple[int, int],
+        taps_y: DoubleArray,
+        taps_x: DoubleArray,
+    ) -> FloatArray:
+        rows = sample_rows(image, self.origin + start_y, self.ratio, shape[0], taps_y)[0]
+        columns = sample_columns(rows, self.origin + start_x, self.ratio, shape[1], taps_x)
+        return np.asarray(columns[0], np.float32)
+
+
+def _fill(images: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """Centre each band on its mean and set pixels that are invalid in any band to zero."""
+    invalid: BoolArray = np.asarray(np.isnan(images).any(axis=0))
+    count = max(1, int((~invalid).sum()))
+    if not invalid.any():
+        level = images.mean(axis=(-2, -1), keepdims=True, dtype=np.float64).astype(np.float32)
+        return images - level, invalid
+    filled = np.where(invalid, np.float32(0.0), images)
+    level = (filled.sum(axis=(-2, -1), keepdims=True, dtype=np.float64) / count).astype(np.float32)
+    return np.where(invalid, np.float32(0.0), images - level), invalid
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Where the coarse search found the two images to agree.
+
+    Parameters
+    ----------
+    peaks_px
+        Up to two places (dy, dx) in fine pixels, best first, at least 1.25 LR pixels apart.
+    scores
+        Their evidence per LR pixel: the sum over bands of -log(1 - r^2) / 2, in nats.
+    correlation
+        Mean absolute correlation over the searched bands at the best place.
+    """
+
+    peaks_px: tuple[tuple[float, float], ...]
+    scores: tuple[float, ...]
+    correlation: float
+
+
+def search_place(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) -> SearchResult:
+    """Find the shift within ``search_px`` by masked correlation on half-LR-pixel steps.
+
+    The MSI is degraded at four phases of the LR grid and correlated by FFT with the simulated image;
+    sums run over all patches. The score adds the bands' log likelihood gains, so an uninformative band
+    adds nothing, and a band of reversed contrast still votes for the right place.
+
+    References
+    ----------
+    D. Padfield, Masked object registration in the Fourier domain, IEEE TIP 21(5), 2012,
+    doi:10.1109/TIP.2011.2181402; without its mean terms, since local means are gone.
+    """
+    ratio = patches[0].ratio
+    lags = int(np.ceil(search_px / ratio))
+    phases = [0.0, ratio / 2] if ratio > 1 else [0.0]
+    size = (2 * lags + 1) * len(phases)
+    positions = (np.arange(size) // len(phases) - lags) * ratio + np.resize(phases, size)
+    correlation = np.zeros((len(bands), size, size))
+    overlap = np.zeros((size, size))
+    step = len(phases)
+    for iy, phase_y in enumerate(phases):
+        for ix, phase_x in enumerate(phases):
+            sums = _correlation_sums(patches, (phase_y, phase_x), lags, bands)
+            product, energy_s, energy_m, count = sums
+            rho = product / np.sqrt(np.maximum(energy_s * energy_m, 1e-20))
+            correlation[:, iy::step, ix::step] = rho
+            overlap[iy::step, ix::step] = count[0]
+    return _pick_peaks(np.clip(correlation, -0.9999, 0.9999), overlap, positions, ratio, search_px)
+
+
+def _correlation_sums(
+    patches: Sequence[Patch], phase: tuple[float, float], lags: int, bands: Sequence[int]
+) -> tuple[DoubleArray, DoubleArray, DoubleArray, DoubleArray]:
+    """Sums over pixels valid in both of s d, s^2, d^2 and 1 for each lag: (band, 2 lags + 1, 2 lags + 1)."""
+    span = 2 * lags + 1
+    totals = [np.zeros((n, span, span)) for n in (len(bands), len(bands), len(bands), 1)]
+    for patch in patches:
+        shape = [fft.next_fast_len(n + 2 * lags, real=True) for n in (patch.height, patch.width)]
+        valid = ~patch.simulated_invalid
+        seen = remove_local_mean(patch.simulated[list(bands)], valid)
+        variance = (0.35 * patch.ratio) ** 2
+        image, valid_msi = patch.degraded(*phase, variance, extend=lags)
+        image = remove_local_mean(image[list(bands)], valid_msi)
+        f_seen, f_seen2, f_valid = (np.conj(fft.rfft2(a, shape)) for a in (seen, seen**2, _image(valid)))
+        f_image, f_image2, f_valid_msi = (fft.rfft2(a, shape) for a in (image, image**2, _image(valid_msi)))
+        products = f_image * f_seen, f_valid_msi * f_seen2, f_image2 * f_valid, (f_valid_msi * f_valid)[None]
+        for total, part in zip(totals, products, strict=True):
+            total += fft.irfft2(part, shape)[..., :span, :span]
+    return totals[0], totals[1], totals[2], totals[3]
+
+
+def _image(valid: BoolArray) -> FloatArray:
+    return valid.astype(np.float32)
+
+
+def _pick_peaks(
+    correlation: DoubleArray, overlap: DoubleArray, positions: DoubleArray, ratio: int, search_px: float
+) -> SearchResult:
+    """Best place and the best one at least 1.25 LR pixels from it, where enough pixels overlap."""
+    score = (-0.5 * np.log1p(-(correlation**2))).sum(axis=0)
+    inside = np.abs(positions) <= search_px + 0.5 * ratio
+    usable = (overlap > 0.3 * overlap.max()) & inside[:, None] & inside[None, :]
+    score = np.where(usable, score, 0.0)
+    peaks: list[tuple[float, float]] = []
+    scores: list[float] = []
+    best = np.unravel_index(int(score.argmax()), score.shape)
+    for _ in range(2):
+        y, x = np.unravel_index(int(score.argmax()), score.shape)
+        peaks.append((float(positions[y]), float(positions[x])))
+        scores.append(float(score[y, x]))
+        far = np.abs(positions - positions[y])[:, None] > 1.25 * ratio
+        score = np.where(far | (np.abs(positions - positions[x])[None, :] > 1.25 * ratio), score, 0.0)
+    return SearchResult(tuple(peaks), tuple(scores), float(np.abs(correlation[:, best[0], best[1]]).mean()))

@@ -1,0 +1,306 @@
+"""Shift, blur and gain that make the degraded MSI match the simulated one: the fit behind co-registration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.matching import MAX_BLUR_SIGMA_LR, BoolArray, DoubleArray, Patch, remove_local_mean
+from geolift.sampling import FloatArray
+
+_SCALE_SAMPLE = 4096
+"""Pixels from which the scale of the residuals is taken."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What the fit of shift, blur and radiometry found.
+
+    Parameters
+    ----------
+    place
+        dy, dx in fine pixels; variances of the Gaussian along y and x in fine pixels squared.
+    votes_px
+        (band, 2): the shift that each band alone asks for.
+    vote_sigma_px
+        (band, 2): the error of each vote from the scatter of its blocks.
+    covariance_px2
+        (2, 2): from the scatter of blocks, spread between bands included.
+    correlation
+        (band,): weighted correlation at the place.
+    agreement
+        Weighted mean correlation over the bands at the place.
+    agreement_at_zero
+        The same pixels, weights and blur at no shift.
+    used_fraction
+        Part of the LR pixels that are valid, times the mean robust weight.
+    n_pixels
+        Valid LR pixels.
+    converged
+        Whether the iteration came to rest inside its bounds.
+    """
+
+    place: DoubleArray
+    votes_px: DoubleArray
+    vote_sigma_px: DoubleArray
+    covariance_px2: DoubleArray
+    correlation: DoubleArray
+    agreement: float
+    agreement_at_zero: float
+    used_fraction: float
+    n_pixels: int
+    converged: bool
+
+
+@dataclass
+class _Scene:
+    """The valid pixels of all patches in one row, at the place where the masks were made."""
+
+    patches: Sequence[Patch]
+    bands: list[int]
+    masks: list[BoolArray]
+    seen: FloatArray
+    blocks: NDArray[np.intp]
+
+    @classmethod
+    def at(cls, patches: Sequence[Patch], bands: list[int], place: DoubleArray) -> _Scene:
+        variance = float(place[2:].max()) * 1.3 + 0.25
+        masks = []
+        for patch in patches:
+            valid = ~patch.simulated_invalid
+            if not patch.msi_whole:
+                dy, dx = place[:2].round()
+                valid = valid & patch.degraded(dy, dx, variance)[1]
+            masks.append(valid)
+        seen = [remove_local_mean(p.simulated[bands], m)[:, m] for p, m in zip(patches, masks, strict=True)]
+        return cls(patches, bands, masks, np.concatenate(seen, axis=1), _block_ids(masks))
+
+    def model(self, place: DoubleArray) -> tuple[FloatArray, FloatArray]:
+        """Degraded MSI (band, n) without local means, and its four derivatives (band, 4, n)."""
+        seen, slopes = [], []
+        for patch, mask in zip(self.patches, self.masks, strict=True):
+            images = patch.with_derivatives(place)[:, self.bands]
+            seen.append(remove_local_mean(images[0], mask)[:, mask])
+            slopes.append(images[1:, :, mask].swapaxes(0, 1))
+        return np.concatenate(seen, axis=1), np.concatenate(slopes, axis=2)
+
+    def image_at(self, dy: float, dx: float, place: DoubleArray) -> FloatArray:
+        """Degraded MSI (band, n) without local means at another shift with the blur of ``place``."""
+        elsewhere = np.array([dy, dx, place[2], place[3]])
+        return self.model(elsewhere)[0]
+
+
+def _block_ids(masks: Sequence[BoolArray]) -> NDArray[np.intp]:
+    """Number the square blocks whose scatter tells the error: 6 LR pixels or more, about 64 of them."""
+    total = sum(int(m.sum()) for m in masks)
+    side = max(6, int(np.sqrt(total / 64)))
+    ids, base = [], 0
+    for mask in masks:
+        rows, columns = np.nonzero(mask)
+        per_row = -(-mask.shape[1] // side)
+        ids.append(base + (rows // side) * per_row + columns // side)
+        base += per_row * -(-mask.shape[0] // side)
+    return np.unique(np.concatenate(ids), return_inverse=True)[1]
+
+
+@dataclass
+class _Linear:
+    """Normal equations of one Gauss-Newton step, per band."""
+
+    residual: FloatArray
+    weights: FloatArray
+    slopes: FloatArray
+    precision: DoubleArray
+    normal: DoubleArray
+    gradient: DoubleArray
+    correlation: DoubleArray
+
+
+def _linearise(scene: _Scene, place: DoubleArray, weights: FloatArray | None) -> _Linear:
+    """Fit one gain per band, weigh the pixels by their residuals, and project the gain out."""
+    model, slopes = scene.model(place)
+    seen = scene.seen
+    spread = seen.std(axis=1) + np.float32(1e-12)
+    w = np.ones(seen.shape[1], np.float32) if weights is None else weights
+    for _ in range(2 if weights is None else 1):
+        energy = np.maximum((w * model * model).sum(axis=1, dtype=np.float64), 1e-20)
+        gain = ((w * model * seen).sum(axis=1, dtype=np.float64) / energy).astype(np.float32)
+        residual = seen - gain[:, None] * model
+        w = _robust_weights(residual, spread)
+    power = (w * residual**2).sum(axis=1, dtype=np.float64) / w.sum(dtype=np.float64)
+    total = (w * seen**2).sum(axis=1, dtype=np.float64) / w.sum(dtype=np.float64)
+    precision = 1.0 / np.maximum(power, 1e-6 * spread.astype(np.float64) ** 2)
+    energy = np.maximum((w * model * model).sum(axis=1, dtype=np.float64), 1e-20)
+    overlap = (slopes @ (w * model)[..., None])[..., 0] / energy[:, None]
+    slopes = gain[:, None, None] * (slopes - overlap.astype(np.float32)[..., None] * model[:, None])
+    weighted = slopes * w
+    normal = (weighted @ slopes.swapaxes(1, 2)).astype(np.float64) * precision[:, None, None]
+    gradient = (weighted @ residual[..., None])[..., 0].astype(np.float64) * precision[:, None]
+    rho = np.sqrt(np.clip(1.0 - power / np.maximum(total, 1e-20), 0.0, 1.0)) * np.sign(gain)
+    return _Linear(residual, w, slopes, precision, normal, gradient, rho)
+
+
+def _robust_weights(residual: FloatArray, spread: FloatArray) -> FloatArray:
+    """Cauchy weights on the residual of all bands together: clouds and change hit all bands."""
+    stride = max(1, residual.shape[1] // _SCALE_SAMPLE)
+    scale = 1.4826 * np.median(np.abs(residual[:, ::stride]), axis=1) + 1e-3 * spread
+    surprise = ((residual / scale[:, None]) ** 2).mean(axis=0)
+    return np.asarray(1.0 / (1.0 + surprise / 4.0), np.float32)
+
+
+def fit_place(
+    patches: Sequence[Patch], start_px: tuple[float, float], bands: Sequence[int], iterations: int = 14
+) -> FitResult | None:
+    """Fit shift and blur from a place within half an LR pixel; None when too few pixels are valid.
+
+    Robust Gauss-Newton on dy, dx and the two variances, with one gain per band eliminated. The error
+    comes from the scatter of the blocks' scores (a sandwich covariance, which takes correlated
+    residuals as they are) and from the spread of the bands beyond their own errors.
+    """
+    ratio = patches[0].ratio
+    blur = (0.3 * ratio) ** 2
+    place = np.array([*start_px, blur, blur])
+    scene = _Scene.at(patches, list(bands), place)
+    weights: FloatArray | None = None
+    made_at, converged = place.copy(), False
+    for iteration in range(iterations):
+        if scene.seen.shape[1] < 16:
+            return None
+        line = _linearise(scene, place, weights)
+        moved = _step(place, line.normal.sum(axis=0), line.gradient.sum(axis=0), ratio)
+        change, place, weights = np.abs(moved - place), moved, line.weights
+        if np.abs(moved[:2] - start_px).max() > 2.0 * ratio:
+            break
+        converged = bool(change[:2].max() < 2e-3 and change[2:].max() < 0.02 * ratio**2)
+        if converged and iteration > 1:
+            break
+        if np.abs(place - made_at)[:2].max() > 0.6 or abs(place[2:].max() - made_at[2:].max()) > blur:
+            scene, weights, made_at = _Scene.at(patches, list(bands), place), None, place.copy()
+    if scene.seen.shape[1] < 16:
+        return None
+    return _conclude(scene, place, converged)
+
+
+def _step(place: DoubleArray, normal: DoubleArray, gradient: DoubleArray, ratio: int) -> DoubleArray:
+    """One damped step; a variance at zero stays there while the data ask for less blur."""
+    upper = (MAX_BLUR_SIGMA_LR * ratio) ** 2
+    free = np.array([True, True, *((place[2:] > 1e-9) | (gradient[2:] > 0))])
+    active = np.ix_(free, free)
+    matrix = normal[active] + 1e-3 * np.diag(np.diag(normal[active])) + 1e-12 * np.eye(int(free.sum()))
+    step = np.zeros(4)
+    step[free] = np.linalg.solve(matrix, gradient[free])
+    limit = np.array([0.5 * ratio, 0.5 * ratio, 0.2 * ratio**2, 0.2 * ratio**2])
+    moved = place + np.clip(step, -limit, limit)
+    moved[2:] = np.clip(moved[2:], 0.0, upper)
+    return moved
+
+
+def _conclude(scene: _Scene, place: DoubleArray, converged: bool) -> FitResult:
+    """Votes, errors and agreement at the place found; the bands' votes make the final shift."""
+    line = _linearise(scene, place, None)
+    free = [0, 1] + [k for k in (2, 3) if place[k] > 1e-9]
+    votes, sigmas = _votes(scene, line, free)
+    covariance = _sandwich(scene, line, free)
+    shift, between = _combine_votes(votes, sigmas)
+    final = np.concatenate([place[:2] + shift, place[2:]])
+    covariance = covariance + np.diag(between)
+    agreement, before = _agreements(scene, line, final)
+    valid = line.weights.size / sum(p.height * p.width for p in scene.patches)
+    return FitResult(
+        place=final,
+        votes_px=place[:2] + votes,
+        vote_sigma_px=sigmas,
+        covariance_px2=covariance,
+        correlation=line.correlation,
+        agreement=agreement,
+        agreement_at_zero=before,
+        used_fraction=float(valid * line.weights.mean()),
+        n_pixels=line.weights.size,
+        converged=converged,
+    )
+
+
+def _block_scores(scene: _Scene, line: _Linear) -> DoubleArray:
+    """Sum of slope x residual over each block: (band, 4, block)."""
+    score = (line.slopes * (line.weights * line.residual)[:, None]) * line.precision[:, None, None]
+    count = int(scene.blocks.max()) + 1
+    flat = score.reshape(-1, score.shape[-1])
+    sums = np.stack([np.bincount(scene.blocks, row, minlength=count) for row in flat])
+    return np.asarray(sums.reshape(*score.shape[:2], count), np.float64)
+
+
+def _sandwich(scene: _Scene, line: _Linear, free: list[int]) -> DoubleArray:
+    """Covariance of (dy, dx) from the blocks' scatter, all bands together."""
+    inverse = np.linalg.pinv(line.normal.sum(axis=0)[np.ix_(free, free)])
+    scores = _block_scores(scene, line).sum(axis=0)[free]
+    blocks = scores.shape[1]
+    scatter = scores @ scores.T * blocks / max(1, blocks - len(free))
+    robust = (inverse @ scatter @ inverse)[:2, :2]
+    return np.asarray(np.maximum(robust, np.diag(np.diag(inverse)[:2])), np.float64)
+
+
+def _votes(scene: _Scene, line: _Linear, free: list[int]) -> tuple[DoubleArray, DoubleArray]:
+    """Each band's own step to its own minimum and the error of that step: (band, 2) both."""
+    scores = _block_scores(scene, line)[:, free]
+    blocks = scores.shape[2]
+    votes, sigmas = [], []
+    for normal, score in zip(line.normal, scores, strict=True):
+        inverse = np.linalg.pinv(normal[np.ix_(free, free)])
+        step = inverse @ score.sum(axis=1)
+        scatter = score @ score.T * blocks / max(1, blocks - len(free))
+        variance = np.maximum(np.diag(inverse @ scatter @ inverse), np.diag(inverse))
+        votes.append(step[:2])
+        sigmas.append(np.sqrt(variance[:2]))
+    return np.array(votes, np.float64), np.array(sigmas, np.float64)
+
+
+def _combine_votes(votes: DoubleArray, sigmas: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    """Random-effects mean of the bands' votes per axis, and the variance their spread adds.
+
+    References
+    ----------
+    R. DerSimonian, N. Laird, Meta-analysis in clinical trials, Controlled Clinical Trials 7, 1986,
+    doi:10.1016/0197-2456(86)90046-2, eq. 9.
+    """
+    means, added = np.zeros(2), np.zeros(2)
+    for axis in range(2):
+        variance = np.maximum(sigmas[:, axis] ** 2, 1e-10)
+        vote = votes[:, axis]
+        weight = 1.0 / variance
+        centre = (weight * vote).sum() / weight.sum()
+        excess = (weight * (vote - centre) ** 2).sum() - (vote.size - 1)
+        spread = max(0.0, excess / max(weight.sum() - (weight**2).sum() / weight.sum(), 1e-12))
+        weight = 1.0 / (variance + spread)
+        means[axis] = (weight * vote).sum() / weight.sum()
+        added[axis] = spread * (weight**2).sum() / weight.sum() ** 2
+    return means, added
+
+
+def _agreements(scene: _Scene, line: _Linear, place: DoubleArray) -> tuple[float, float]:
+    """Weighted mean correlation at the place and at no shift, on the same pixels with fair weights.
+
+    The weights are the smaller of those that either alignment would give, so neither is favoured.
+    """
+    after, before = scene.image_at(place[0], place[1], place), scene.image_at(0.0, 0.0, place)
+    spread = scene.seen.std(axis=1) + np.float32(1e-12)
+    weights = np.minimum(*(_robust_weights(_gain_residual(scene.seen, m), spread) for m in (after, before)))
+    trust = line.precision * spread.astype(np.float64) ** 2
+    return (
+        float(np.average(_correlations(scene.seen, after, weights), weights=trust)),
+        float(np.average(_correlations(scene.seen, before, weights), weights=trust)),
+    )
+
+
+def _gain_residual(seen: FloatArray, model: FloatArray) -> FloatArray:
+    energy = np.maximum((model * model).sum(axis=1), np.float32(1e-20))
+    gain = (model * seen).sum(axis=1) / energy
+    return np.asarray(seen - gain[:, None] * model, np.float32)
+
+
+def _correlations(seen: FloatArray, model: FloatArray, weights: FloatArray) -> DoubleArray:
+    cross = (weights * seen * model).sum(axis=1, dtype=np.float64)
+    power = [(weights * image**2).sum(axis=1, dtype=np.float64) for image in (seen, model)]
+    return np.asarray(np.abs(cross) / np.sqrt(np.maximum(power[0] * power[1], 1e-30)))
