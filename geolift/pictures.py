@@ -201,7 +201,7 @@ def srf_picture(
     wavelengths_nm
         (sample,), rising.
     responses
-        (band, sample), relative to each band's peak.
+        (sample, band), as `geolift.srf.SpectralResponse` keeps them; each is drawn with its peak at 1.
     names
         One per band.
     path
@@ -219,7 +219,8 @@ def srf_picture(
 
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     axes = figure.subplots()
-    curves = np.nan_to_num(np.asarray(responses, np.float64))
+    curves = np.nan_to_num(np.asarray(responses, np.float64)).T
+    curves = curves / curves.max(axis=1, keepdims=True)
     centres = curves @ np.asarray(wavelengths_nm, np.float64) / curves.sum(axis=1)
     level = np.empty(len(names), int)
     level[np.argsort(centres, kind="stable")] = np.arange(len(names)) % 3  # neighbours' labels do not collide

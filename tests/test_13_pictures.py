@@ -61,9 +61,9 @@ def test_the_demo_picture_shows_panels_of_different_sizes_and_every_place(tmp_pa
 def test_the_srf_picture_draws_every_band(tmp_path: Path) -> None:
     w = np.arange(400.0, 1000.0, 2.0)
     curves = np.stack([np.exp(-0.5 * ((w - centre) / 20) ** 2) for centre in (490, 560, 665, 842)])
-    srf_picture(w, curves, ["B2", "B3", "B4", "B8"], tmp_path / "srf.png", "four bands")
+    srf_picture(w, curves.T, ["B2", "B3", "B4", "B8"], tmp_path / "srf.png", "four bands")
     four = _image(tmp_path / "srf.png")
-    srf_picture(w, curves[:1], ["B2"], tmp_path / "one.png", "four bands")
+    srf_picture(w, curves[:1].T, ["B2"], tmp_path / "one.png", "four bands")
     assert four.shape[1] > 1000
     assert (four[..., :3] < 0.9).any(axis=-1).sum() > (_image(tmp_path / "one.png")[..., :3] < 0.9).any(
         axis=-1
@@ -72,4 +72,4 @@ def test_the_srf_picture_draws_every_band(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_the_callers_business_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"nowhere.*cannot be written"):
-        srf_picture(np.arange(5.0), np.ones((1, 5)), ["a"], tmp_path / "nowhere" / "srf.png")
+        srf_picture(np.arange(5.0), np.ones((5, 1)), ["a"], tmp_path / "nowhere" / "srf.png")

@@ -1,4 +1,7 @@
-"""Write docs/cli.md from the commands themselves; `make docs` runs it, a test fails when it was forgotten."""
+"""Write docs/cli.md from the commands and docs/sensors.md from the library.
+
+`make docs` runs it; a test fails when it was forgotten.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,27 @@ import click
 
 from geolift import errors
 from geolift.cli import cli
+from geolift.srf import SpectralResponse, list_sensors
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
-HEAD = """# Commands
+CLI_HEAD = """# Commands
 
 <!-- Written by tools/build_cli_reference.py from the commands; edit their help texts instead. -->
 
 What `geolift COMMAND --help` prints, for every command. Inputs come first, the output last or with `-o`.
 stdout carries the result only; progress, plan and warnings go to stderr.
+"""
+
+SENSORS_HEAD = """# Sensors
+
+<!-- Written by tools/build_cli_reference.py from srf_library/. -->
+
+The multispectral sensors whose spectral response ships with geolift, and the bands of each as centre/width in
+nm. `geolift sensors NAME` shows the same with the source; `geolift sensors NAME --plot FILE.png` draws
+the curves. Names are forgiving: `sentinel2`, `s2a`, `landsat8`, `wv3`, `superdove`. *Approximated* means
+that only centre and width are published, and the curve is drawn from them. For any other sensor, pass
+`--srf FILE`, a table `wavelength_nm,Band1,Band2,…`.
 """
 
 EXIT_CODES = {
@@ -31,7 +46,9 @@ EXIT_CODES = {
 
 def _help_text(command: click.Command, name: str) -> str:
     # A width of our own: the reader's terminal and its number of columns must not change the page.
-    context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+    context = command.make_context(
+        name, [], resilient_parsing=True, terminal_width=100, max_content_width=100
+    )
     lines = command.get_help(context).replace("\b", "").splitlines()
     return "\n".join(line.rstrip() for line in lines).strip()
 
@@ -52,7 +69,7 @@ def _exit_codes() -> str:
 def reference() -> str:
     """Return the page's text."""
     context = click.Context(cli, info_name="geolift")
-    sections = [HEAD, _section(2, "geolift", cli)]
+    sections = [CLI_HEAD, _section(2, "geolift", cli)]
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         if command is None:
@@ -66,6 +83,21 @@ def reference() -> str:
     return "\n".join([*sections, _exit_codes()])
 
 
+def sensors() -> str:
+    """Return the page of the library's sensors."""
+    rows = ["| name | sensor | bands (centre/FWHM, nm) |", "|---|---|---|"]
+    for name in list_sensors():
+        srf = SpectralResponse.from_library(name)
+        widths = zip(srf.band_names, srf.centres_nm, srf.fwhm_nm, strict=True)
+        bands = ", ".join(f"{band} {centre:.0f}/{width:.0f}" for band, centre, width in widths)
+        title = f"{srf.title} *(approximated)*" if srf.approximated else srf.title
+        rows.append(f"| `{name}` | {title} | {bands} |")
+    return "\n".join([SENSORS_HEAD, *rows]) + "\n"
+
+
+PAGES = {"cli.md": reference, "sensors.md": sensors}
+
 if __name__ == "__main__":
-    PAGE.write_text(reference(), encoding="utf-8")
-    print(PAGE, file=sys.stderr)
+    for page, text in PAGES.items():
+        (DOCS / page).write_text(text(), encoding="utf-8")
+        print(DOCS / page, file=sys.stderr)

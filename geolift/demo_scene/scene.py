@@ -216,12 +216,17 @@ def observe(
 def sample_places(
     scene: DemoScene, names: tuple[str, ...] = ("red tile", "crop", "bright soil")
 ) -> list[tuple[str, int, int]]:
-    """Pick one pixel of each material, the purest that the HSI saw, as (material, row, col)."""
+    """Pick one nearly pure pixel of each material, near the middle but apart, as (material, row, col)."""
+    rows, cols = scene.hsi_swath.shape
+    y, x = np.ogrid[:rows, :cols]
+    far = np.hypot(y - rows / 2, x - cols / 2)
     places = []
     for name in names:
-        share = np.where(scene.hsi_swath, scene.fractions[scene.material_names.index(name)], -1)
-        row, col = np.unravel_index(int(np.argmax(share)), share.shape)
-        places.append((name, int(row), int(col)))
+        share = np.where(scene.hsi_swath, scene.fractions[scene.material_names.index(name)], 0)
+        wrong = share < 0.9 * share.max()
+        row, col = (int(index) for index in np.unravel_index(np.argmin(far + 1e6 * wrong), far.shape))
+        places.append((name, row, col))
+        far = far + 1e3 * (np.hypot(y - row, x - col) < min(rows, cols) / 6)  # the next one elsewhere
     return places
 
 
