@@ -1,0 +1,219 @@
+"""The project itself: the wheel carries its library, generated pages are fresh, pins and links hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from the tree as it is, without network and without leaving anything in it."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True, timeout=120)
+    (path,) = folder.glob("geolift-*.whl")
+    return path
+
+
+def test_the_wheel_works_in_an_empty_environment_away_from_the_source(wheel: Path, tmp_path: Path) -> None:
+    """Geolift comes from the wheel alone; its dependencies are lent by the environment of the tests."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=60)
+    scripts = venv / ("Scripts" if os.name == "nt" else "bin")
+    python = scripts / "python"
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
+    subprocess.run([*pip, str(wheel)], check=True, timeout=60)
+    # A .pth in our own environment points to the source tree; a plain path line does not execute it.
+    Path(site, "lent.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    code = (
+        "import geolift, pathlib; from geolift.srf import SpectralResponse, list_sensors\n"
+        "print(pathlib.Path(geolift.__file__).parent); print(len(list_sensors()))\n"
+        "print(SpectralResponse.from_library('s2a').band_names[0])"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [python, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=60,
+    )
+    where, sensors, band = done.stdout.split()
+    assert Path(where).is_relative_to(venv), "the source tree was imported, not the wheel"
+    assert int(sensors) == len(list((ROOT / "srf_library").glob("*.csv")))
+    assert band == "B01"
+    command = scripts / "geolift"
+    shown = subprocess.run(
+        [command, "sensors", "s2a"], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "B8A" in shown.stdout
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    import zipfile
+
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops <= {"geolift", f"geolift-{metadata.version('geolift')}.dist-info"}
+    assert "geolift/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert wheel.stat().st_size < 3e6
+
+
+def _reference() -> object:
+    spec = importlib.util.spec_from_file_location(
+        "build_cli_reference", ROOT / "tools" / "build_cli_reference.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["cli.md", "sensors.md"])
+def test_generated_pages_are_as_the_code_has_them(page: str) -> None:
+    fresh = _reference().PAGES[page]()  # type: ignore[attr-defined]
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == fresh, "run make docs"
+
+
+def _local_links(path: Path) -> list[str]:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    return [target for target in targets if "://" not in target]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
+def test_links_of_the_documents_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    broken = [target for target in _local_links(path) if not (path.parent / target).exists()]
+    assert not broken
+
+
+def test_every_page_is_in_the_sites_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    missing = [path.name for path in ROOT.glob("docs/*.md") if f" {path.name}" not in menu]
+    assert not missing
+
+
+def test_commands_named_in_the_readme_and_the_tutorial_exist_with_their_options() -> None:
+    reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for page in ("README.md", "docs/tutorial.md", "docs/index.md"):
+        for line in re.findall(
+            r"^\$ geolift (.+)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE
+        ):
+            name = line.split()[0]
+            section = re.search(
+                rf"^## geolift {name}\n(.*?)(?=^## |\Z)", reference, flags=re.MULTILINE | re.DOTALL
+            )
+            assert section, f"{page}: no command {name}"
+            for option in re.findall(r"(?<= )--?[a-z][a-z-]*", line):
+                assert re.search(rf"(?<![\w-]){option}(?![\w-])", section[1]), (
+                    f"{page}: {name} has no {option}"
+                )
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~! ;]", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+def test_every_dependency_is_pinned_within_what_the_project_allows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "plain name==version only"
+    assert _names(wanted) <= _names(pins)
+    from packaging.requirements import Requirement
+
+    versions = {pin.split("==")[0].lower().replace("_", "-"): pin.split("==")[1] for pin in pins}
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(versions[requirement.name.lower()]), requirement
+
+
+def test_the_citation_file_names_the_version_and_the_paper() -> None:
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"] == metadata.version("geolift")
+    assert citation["license"] == project["license"]
+    assert "2507.13339" in citation["preferred-citation"]["url"]
+
+
+def test_the_environment_is_made_by_a_python_that_can_and_refused_in_one_line_otherwise(
+    tmp_path: Path,
+) -> None:
+    if not shutil.which("sh"):
+        pytest.skip("needs a POSIX shell")
+    script = ROOT / ".ci" / "make-venv"
+    made = subprocess.run(
+        ["sh", script, tmp_path / "a b" / "venv"],
+        env={**os.environ, "PYTHON": sys.executable},
+        timeout=120,
+        check=False,
+    )
+    assert made.returncode == 0 and (tmp_path / "a b" / "venv" / "bin" / "python").exists()
+    refused = subprocess.run(
+        ["sh", script, tmp_path / "no"],
+        env={**os.environ, "PYTHON": "no-such-python"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1 and "PYTHON=" in refused.stderr
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "index.html").exists()
