@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from odc.geo.geom import box
 from pyproj import Transformer
 
 from geolift.errors import InputError
 
 SNAP_PX = 1e-6
 POSITION_STEP_PX = 32
+METRES_PER_DEGREE = 111_320.0
 
 
 def require_north_up(grid: GeoBox, source: str) -> None:
@@ -39,17 +42,25 @@ def require_north_up(grid: GeoBox, source: str) -> None:
         )
 
 
-def bounds_in(grid: GeoBox, crs: object) -> tuple[float, float, float, float]:
+def bounds_in(grid: GeoBox, crs: CRS) -> tuple[float, float, float, float]:
     """Return the bounding box (left, bottom, right, top) of a grid's footprint in another CRS."""
-    footprint = grid.extent if grid.crs == crs else grid.extent.to_crs(crs, resolution=_edge_step(grid))
-    bounds = footprint.boundingbox
-    return bounds.left, bounds.bottom, bounds.right, bounds.top
+    affine, (rows, cols) = grid.affine, grid.shape
+    left, bottom, right, top = affine.c, affine.f + rows * affine.e, affine.c + cols * affine.a, affine.f
+    if grid.crs == crs:
+        return left, bottom, right, top
+    # Points along the edges, so that curved borders keep their extremes.
+    bounds = transformer(grid.crs, crs).transform_bounds(left, bottom, right, top, densify_pts=64)
+    return tuple(float(v) for v in bounds)  # type: ignore[return-value]
 
 
-def _edge_step(grid: GeoBox) -> float:
-    """Densify edges to about 64 points a side, so that curved borders keep their extremes."""
-    rows, cols = grid.shape
-    return float(max(rows * abs(grid.affine.e), cols * abs(grid.affine.a)) / 64)
+@functools.lru_cache(maxsize=32)
+def _transformer(source: str, target: str) -> Transformer:
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def transformer(source: CRS, target: CRS) -> Transformer:
+    """Return the transformation between two CRSs, x before y."""
+    return _transformer(source.wkt, target.wkt)
 
 
 def window_of(grid: GeoBox, bounds: tuple[float, float, float, float]) -> tuple[slice, slice] | None:
@@ -91,8 +102,7 @@ def positions_on(grid: GeoBox, other: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     knots_y = _knots(height)
     knots_x = _knots(width)
     xs, ys = grid.affine * np.meshgrid(knots_x, knots_y)
-    transformer = Transformer.from_crs(grid.crs.proj, other.crs.proj, always_xy=True)  # type: ignore[union-attr]
-    xs, ys = transformer.transform(xs, ys)
+    xs, ys = transformer(grid.crs, other.crs).transform(xs, ys)
     cols, rows = ~other.affine * (xs, ys)
     centres_y, centres_x = np.arange(height) + 0.5, np.arange(width) + 0.5
     return (
@@ -135,16 +145,16 @@ def gsd_m(grid: GeoBox) -> float:
     edge = float(np.sqrt(abs(grid.affine.a * grid.affine.e)))
     if grid.crs is None or not grid.crs.geographic:
         return edge
-    left, bottom, right, top = grid.extent.boundingbox
-    return float(edge * 111_320.0 * np.sqrt(np.cos(np.radians((bottom + top) / 2))))
+    middle = grid.affine.f + grid.affine.e * grid.shape[0] / 2
+    return float(edge * METRES_PER_DEGREE * np.sqrt(np.cos(np.radians(middle))))
 
 
 def gsd_ratio(coarse: GeoBox, fine: GeoBox) -> float:
     """Return how many fine pixels lie along one coarse pixel, measured at the coarse grid's centre."""
     if coarse.crs == fine.crs:
         return float(np.sqrt(abs(coarse.affine.a * coarse.affine.e / (fine.affine.a * fine.affine.e))))
-    middle = coarse.affine * (coarse.shape[1] / 2, coarse.shape[0] / 2)
-    half_x, half_y = abs(coarse.affine.a) / 2, abs(coarse.affine.e) / 2
-    pixel = box(middle[0] - half_x, middle[1] - half_y, middle[0] + half_x, middle[1] + half_y, coarse.crs)
-    area = pixel.to_crs(fine.crs).area
+    cols, rows = np.array([-0.5, 0.5, 0.5, -0.5]), np.array([-0.5, -0.5, 0.5, 0.5])
+    xs, ys = coarse.affine * (cols + coarse.shape[1] / 2, rows + coarse.shape[0] / 2)
+    xs, ys = transformer(coarse.crs, fine.crs).transform(xs, ys)
+    area = 0.5 * abs(np.dot(xs, np.roll(ys, -1)) - np.dot(ys, np.roll(xs, -1)))
     return float(np.sqrt(area / abs(fine.affine.a * fine.affine.e)))

@@ -6,17 +6,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dask
 import numpy as np
 import xarray as xr
 
-from geolift import align, inference
+from geolift import align
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.machine import available_cpus
-from geolift.model import SpectralModel, load_model, save_model
 from geolift.plan import (
     MIN_TRAIN_PIXELS,
     Plan,
@@ -41,9 +40,14 @@ from geolift.settings import (
     WritingSettings,
 )
 from geolift.sidecar import dump_settings, input_facts, sidecar_path, software_versions, stac_item, write_json
-from geolift.training import fit
 from geolift.training_set import TrainingSampler, TrainingSet
 from geolift.writer import Encoding, WriteReport, check_output, choose_scale, tile_edge, write_cube
+
+if TYPE_CHECKING:
+    from geolift.model import SpectralModel
+
+# torch stands behind geolift.training, .inference and .model: they are imported where they are needed, so that bad
+# input is told at once.
 
 
 class Listener(Protocol):
@@ -87,6 +91,13 @@ class Trained:
     def good(self) -> np.ndarray:
         """Positions of the learned bands among the output bands."""
         return np.flatnonzero(self.bands.good)
+
+
+def load_trained(path: str | Path) -> Trained:
+    """Read a saved model with its facts. Raises InputError if the file is not one."""
+    from geolift.model import load_model
+
+    return Trained(*load_model(path))
 
 
 # -- understanding ----------------------------------------------------------------------------------------------------
@@ -158,6 +169,8 @@ def learn(
 ) -> Trained:
     """Learn the spectral inversion of one HSI for the MSI bands of a spectral plan."""
     training = collect_training_set(hsi, spectra, settings, listener)
+    from geolift.training import fit
+
     model = fit(
         settings.method,
         training,
@@ -214,6 +227,8 @@ def inverted(
     msi: xr.DataArray, msi_bands: tuple[int, ...], trained: Trained, settings: StreamingSettings
 ) -> xr.DataArray:
     """Apply a model to an MSI lazily: one Dask block per tile, all output bands, bad ones NaN."""
+    from geolift.inference import predict_block
+
     bands, good, model = trained.bands, trained.good, trained.model
     data = dask.array.asarray(msi.data)[list(msi_bands)]
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
@@ -221,7 +236,7 @@ def inverted(
     data = data.rechunk((len(msi_bands), edge, edge))
 
     def fused_block(block: np.ndarray) -> np.ndarray:
-        learned = inference.predict_block(model, block)
+        learned = predict_block(model, block)
         if good.size == len(bands):
             return learned
         full = np.full((len(bands), *block.shape[1:]), np.nan, np.float32)
@@ -341,6 +356,8 @@ def fuse_files(
         "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
     }
     if settings.save_model is not None:
+        from geolift.model import save_model
+
         save_model(settings.save_model, trained.model, trained.facts)
     return _finish(fused, output, settings, report, facts)
 
@@ -360,7 +377,7 @@ def apply(
         If the MSI's bands are not those the model was trained for.
     """
     settings = ApplySettings(**options)
-    trained = Trained(*load_model(model))
+    trained = load_trained(model)
     cube = _opened(msi, settings.msi_reading, settings.tile_size)
     window, bands, notes = _match(trained, cube, settings)
     for text in notes:
@@ -374,7 +391,7 @@ def apply_files(
     """Apply a saved model to a file; see `apply`. The output appears whole or not at all."""
     started = time.perf_counter()
     check_output(output, settings.overwrite, (str(model), str(msi)))
-    trained = Trained(*load_model(model))
+    trained = load_trained(model)
     cube = open_cube(msi, settings.msi_reading, tile_edge(settings.tile_size, settings.creation_options))
     window, bands, notes = _match(trained, cube, settings)
     for text in notes:
@@ -393,7 +410,7 @@ def apply_files(
 
 def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings) -> dict[str, Any]:
     """Tell what applying a model to a file would do, without doing it."""
-    trained = Trained(*load_model(model))
+    trained = load_trained(model)
     cube = open_cube(msi, settings.msi_reading)
     window, bands, notes = _match(trained, cube, settings)
     rows, cols = window.shape[1:]

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
+from geolift.align import transformer
 from geolift.cube import Bands
 from geolift.errors import InputError, ResourceError
 from geolift.settings import Settings
@@ -95,13 +97,16 @@ def stac_item(
 
 
 def _footprint(grid: GeoBox) -> dict[str, Any]:
+    """Return the outline in longitude and latitude, as GeoJSON wants it."""
     if grid.crs is None:
         return {"geometry": None}
-    outline = grid.extent.to_crs("EPSG:4326")
-    box = outline.boundingbox
+    rows, cols = grid.shape
+    corners = [grid.affine * corner for corner in ((0, 0), (0, rows), (cols, rows), (cols, 0), (0, 0))]
+    longitudes, latitudes = transformer(grid.crs, CRS("EPSG:4326")).transform(*zip(*corners, strict=True))
+    ring = [[float(x), float(y)] for x, y in zip(longitudes, latitudes, strict=True)]
     return {
-        "geometry": {"type": "Polygon", "coordinates": [[[float(x), float(y)] for x, y in outline.exterior.points]]},
-        "bbox": [float(v) for v in (box.left, box.bottom, box.right, box.top)],
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": [min(longitudes), min(latitudes), max(longitudes), max(latitudes)],
     }
 
 

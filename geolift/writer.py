@@ -7,6 +7,7 @@ and verified. Clipped values are counted, and no valid pixel ever equals nodata.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import warnings
 from collections import deque
@@ -170,6 +171,8 @@ def write_cube(
     try:
         with _disk_errors(path):
             counts = _write_blocks(cube, part, settings, encoding, threads, tile_size, tags or {}, progress)
+            if settings.of == "ENVI":
+                _describe_envi(part, path)
             _verify(part, cube, settings, encoding)
             if settings.of == "COG":
                 _to_cog(part, settings)
@@ -363,6 +366,14 @@ def _envi_header(
     if cube.attrs.get("acquired"):
         header["acquisition_time"] = str(cube.attrs["acquired"])
     return header
+
+
+def _describe_envi(part: Path, path: Path) -> None:
+    """Name the product in the header, where GDAL has put the part file's path."""
+    header = part.with_suffix(".hdr")
+    text = header.read_text(encoding="utf-8")
+    text = re.sub(r"description = \{[^}]*\}", lambda _: f"description = {{{path.stem}}}", text, count=1)
+    header.write_text(text, encoding="utf-8")
 
 
 def _verify(part: Path, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> None:

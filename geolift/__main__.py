@@ -1,0 +1,6 @@
+"""`python -m geolift`."""
+
+from geolift.cli import main
+
+if __name__ == "__main__":
+    main()
