@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from geolift.matching import BoolArray, Patch, SearchResult, remove_local_mean, search_place
+from geolift.matching import BoolArray, Patch, SearchResult, exclude_foreign, remove_local_mean, search_place
 from geolift.sampling import FloatArray
 from geolift.shift_fit import FitResult, fit_place
 
@@ -35,6 +35,9 @@ MAX_WINDOWS = 4
 
 NEAR_PX = 0.5
 """Confidence is the probability that the error is below this many MSI pixels."""
+
+CLEAR_DISTINCTNESS = 2.5
+"""The best place is taken without a second look when its score is so many times the next one's."""
 
 RELIABLE_CONFIDENCE = 0.8
 """A shift is called reliable, and may be applied, from this confidence on."""
@@ -229,14 +232,25 @@ def estimate_shift_from_windows(
     ranked = _rank_bands(patches)
     if not ranked:
         return _no_estimate("the HSI shows no texture: all its valid pixels are alike")
-    found = search_place(patches, search_px, ranked[:MAX_SEARCH_BANDS])
-    candidates = found.peaks_px[: 2 if found.scores[1] > 0.7 * found.scores[0] else 1]
-    fits = [fit_place(patches, start, ranked[:MAX_FIT_BANDS]) for start in candidates]
+    found = _search(patches, search_px, ranked[:MAX_SEARCH_BANDS])
+    fits = [fit_place(patches, start, ranked[:MAX_FIT_BANDS]) for start in found.peaks_px]
     solid = [f for f in fits if f is not None and np.isfinite(f.place).all()]
     if not solid:
         return _no_estimate("too few pixels are valid in both images")
-    best = max(solid, key=lambda f: f.agreement)
+    best = max(solid, key=lambda f: f.evidence)
     return _judge(best, found, ranked[:MAX_FIT_BANDS], search_px)
+
+
+def _search(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) -> SearchResult:
+    """Search once with all pixels and, unless one place stands out, again without clouds and change."""
+    found = search_place(patches, search_px, bands)
+    if found.distinctness > CLEAR_DISTINCTNESS:
+        return replace(found, peaks_px=found.peaks_px[:1])
+    exclude_foreign(patches, bands, 0.0, 0.0)
+    again = search_place(patches, search_px, bands)
+    leader = max(found, again, key=lambda f: f.distinctness)
+    places = dict.fromkeys([*leader.peaks_px, *found.peaks_px, *again.peaks_px])
+    return replace(leader, peaks_px=tuple(places))
 
 
 def _rank_bands(patches: Sequence[Patch]) -> list[int]:
@@ -266,7 +280,7 @@ def _judge(fit: FitResult, found: SearchResult, bands: Sequence[int], search_px:
     dy, dx, var_y, var_x = (float(v) for v in fit.place)
     variance = np.maximum(np.diag(fit.covariance_px2), 0.0)
     sigma_dy, sigma_dx = (float(np.hypot(_SIGMA_SCALE * math.sqrt(v), _SIGMA_FLOOR_PX)) for v in variance)
-    distinct = found.scores[0] / max(found.scores[1], 1e-9)
+    distinct = found.distinctness
     confidence = _confidence(fit, distinct, (sigma_dy, sigma_dx))
     reliable, reason = _verdict(fit, (dy, dx), (sigma_dy, sigma_dx), confidence, search_px)
     worse = fit.agreement <= fit.agreement_at_zero

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from geolift.robust import foreign_pixels
 from geolift.sampling import (
     LOST_WEIGHT,
     FloatArray,
@@ -31,6 +32,10 @@ LOCAL_MEAN_PX = 11
 
 MAX_BLUR_SIGMA_LR = 0.8
 """Widest Gaussian beside the block mean, in LR pixels (a FWHM of 1.9)."""
+
+
+MAX_WANDER_LR = 1.5
+"""How far the fit may move from the place where the search found agreement, in LR pixels."""
 
 
 def remove_local_mean(images: FloatArray, valid: BoolArray) -> FloatArray:
@@ -59,11 +64,21 @@ class Patch:
         self.height, self.width = simulated.shape[-2:]
         sigma = MAX_BLUR_SIGMA_LR * ratio
         widest = axis_kernel(ratio, 0.5, sigma * sigma)
-        reach = int(np.ceil(search_px)) + ratio - widest.start_px + 1
+        reach = int(np.ceil(search_px + (MAX_WANDER_LR + 1.0) * ratio)) - widest.start_px + 2
         padded, self.origin = pad_for_sampling(msi_fine, ratio, margin, reach)
         self.msi, self.msi_invalid = _fill(padded)
         self.simulated, self.simulated_invalid = _fill(simulated)
+        self.excluded: BoolArray = np.zeros_like(self.simulated_invalid)
         self.msi_whole = not self.msi_invalid.any()
+
+    def exclude(self, foreign: BoolArray) -> None:
+        """Take LR pixels (h, w) out of the comparison, on top of the invalid ones."""
+        self.excluded = foreign
+
+    @property
+    def valid(self) -> BoolArray:
+        """LR pixels (h, w) of the simulated image that take part."""
+        return ~(self.simulated_invalid | self.excluded)
 
     @cached_property
     def _invalid_as_image(self) -> FloatArray:
@@ -120,6 +135,22 @@ def _fill(images: FloatArray) -> tuple[FloatArray, BoolArray]:
     return np.where(invalid, np.float32(0.0), images - level), invalid
 
 
+def exclude_foreign(patches: Sequence[Patch], bands: Sequence[int], dy: float, dx: float, worth: float = 0.0) -> None:
+    """Take clouds and change out of the patches, as far as they show with the MSI read at a shift.
+
+    If that leaves less than four tenths of the pixels, the radiometry says nothing and all stay; if less
+    than ``worth`` of the pixels would go, all stay too, and the weights of the fit deal with them.
+    """
+    chosen = list(bands)
+    for patch in patches:
+        image, valid = patch.degraded(dy, dx, (0.35 * patch.ratio) ** 2)
+        valid = valid & ~patch.simulated_invalid
+        seen = np.where(valid, patch.simulated[chosen], np.float32(np.nan))
+        foreign = foreign_pixels(seen, image[chosen])
+        keep = worth * valid.sum() <= foreign.sum() < 0.6 * valid.sum()
+        patch.exclude(foreign if keep else np.zeros_like(foreign))
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """Where the coarse search found the two images to agree.
@@ -137,6 +168,11 @@ class SearchResult:
     peaks_px: tuple[tuple[float, float], ...]
     scores: tuple[float, ...]
     correlation: float
+
+    @property
+    def distinctness(self) -> float:
+        """How many times the evidence of the best place is that of the next one, 1 ... infinity."""
+        return self.scores[0] / max(self.scores[1], 1e-9)
 
 
 def search_place(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) -> SearchResult:
@@ -177,7 +213,7 @@ def _correlation_sums(
     totals = [np.zeros((n, span, span)) for n in (len(bands), len(bands), len(bands), 1)]
     for patch in patches:
         shape = [fft.next_fast_len(n + 2 * lags, real=True) for n in (patch.height, patch.width)]
-        valid = ~patch.simulated_invalid
+        valid = patch.valid
         seen = remove_local_mean(patch.simulated[list(bands)], valid)
         variance = (0.35 * patch.ratio) ** 2
         image, valid_msi = patch.degraded(*phase, variance, extend=lags)

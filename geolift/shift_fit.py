@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.matching import MAX_BLUR_SIGMA_LR, BoolArray, DoubleArray, Patch, remove_local_mean
+from geolift.matching import MAX_BLUR_SIGMA_LR, MAX_WANDER_LR, BoolArray, DoubleArray, Patch, exclude_foreign, remove_local_mean
 from geolift.sampling import FloatArray
 
 _SCALE_SAMPLE = 4096
@@ -54,6 +54,12 @@ class FitResult:
     n_pixels: int
     converged: bool
 
+    @property
+    def evidence(self) -> float:
+        """Log likelihood gained per LR pixel by knowing the MSI there, in nats, robust."""
+        gain = -0.5 * np.log1p(-np.minimum(self.correlation**2, 0.9999))
+        return float(self.used_fraction * gain.sum())
+
 
 @dataclass
 class _Scene:
@@ -67,10 +73,11 @@ class _Scene:
 
     @classmethod
     def at(cls, patches: Sequence[Patch], bands: list[int], place: DoubleArray) -> _Scene:
-        variance = float(place[2:].max()) * 1.3 + 0.25
+        widest = (MAX_BLUR_SIGMA_LR * patches[0].ratio) ** 2
+        variance = min(float(place[2:].max()) * 1.3 + 0.25, widest)
         masks = []
         for patch in patches:
-            valid = ~patch.simulated_invalid
+            valid = patch.valid
             if not patch.msi_whole:
                 dy, dx = place[:2].round()
                 valid = valid & patch.degraded(dy, dx, variance)[1]
@@ -163,6 +170,7 @@ def fit_place(
     ratio = patches[0].ratio
     blur = (0.3 * ratio) ** 2
     place = np.array([*start_px, blur, blur])
+    exclude_foreign(patches, bands, *start_px, worth=0.1)
     scene = _Scene.at(patches, list(bands), place)
     weights: FloatArray | None = None
     made_at, converged = place.copy(), False
@@ -172,7 +180,8 @@ def fit_place(
         line = _linearise(scene, place, weights)
         moved = _step(place, line.normal.sum(axis=0), line.gradient.sum(axis=0), ratio)
         change, place, weights = np.abs(moved - place), moved, line.weights
-        if np.abs(moved[:2] - start_px).max() > 2.0 * ratio:
+        if np.abs(moved[:2] - start_px).max() > MAX_WANDER_LR * ratio:
+            place[:2] = np.clip(place[:2] - start_px, -MAX_WANDER_LR * ratio, MAX_WANDER_LR * ratio) + start_px
             break
         converged = bool(change[:2].max() < 2e-3 and change[2:].max() < 0.02 * ratio**2)
         if converged and iteration > 1:
@@ -205,7 +214,8 @@ def _conclude(scene: _Scene, place: DoubleArray, converged: bool) -> FitResult:
     votes, sigmas = _votes(scene, line, free)
     covariance = _sandwich(scene, line, free)
     shift, between = _combine_votes(votes, sigmas)
-    final = np.concatenate([place[:2] + shift, place[2:]])
+    limit = 0.5 * scene.patches[0].ratio
+    final = np.concatenate([place[:2] + np.clip(shift, -limit, limit), place[2:]])
     covariance = covariance + np.diag(between)
     agreement, before = _agreements(scene, line, final)
     valid = line.weights.size / sum(p.height * p.width for p in scene.patches)

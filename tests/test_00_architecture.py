@@ -24,7 +24,7 @@ PACKAGE = Path(geolift.__file__).parent
 # other; what is written after "<" is the one other room of the same storey that this room builds on.
 ROOMS: dict[str, list[str]] = {
     "errors": ["errors"],
-    "nouns": ["settings", "cube", "srf sensors srf_table srf_weights", "results"],
+    "nouns": ["robust", "settings", "cube", "srf sensors srf_table srf_weights", "results"],
     "files": ["readers < machine", "writer < machine", "sidecar", "machine"],
     "steps": [
         "degrade psf",
