@@ -135,7 +135,9 @@ def _fill(images: FloatArray) -> tuple[FloatArray, BoolArray]:
     return np.where(invalid, np.float32(0.0), images - level), invalid
 
 
-def exclude_foreign(patches: Sequence[Patch], bands: Sequence[int], dy: float, dx: float, worth: float = 0.0) -> None:
+def exclude_foreign(
+    patches: Sequence[Patch], bands: Sequence[int], dy: float, dx: float, worth: float = 0.0
+) -> None:
     """Take clouds and change out of the patches, as far as they show with the MSI read at a shift.
 
     If that leaves less than four tenths of the pixels, the radiometry says nothing and all stay; if less

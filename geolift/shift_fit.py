@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.matching import MAX_BLUR_SIGMA_LR, MAX_WANDER_LR, BoolArray, DoubleArray, Patch, exclude_foreign, remove_local_mean
+from geolift.matching import (
+    MAX_BLUR_SIGMA_LR,
+    MAX_WANDER_LR,
+    BoolArray,
+    DoubleArray,
+    Patch,
+    exclude_foreign,
+    remove_local_mean,
+)
 from geolift.sampling import FloatArray
 
 _SCALE_SAMPLE = 4096
@@ -181,7 +189,9 @@ def fit_place(
         moved = _step(place, line.normal.sum(axis=0), line.gradient.sum(axis=0), ratio)
         change, place, weights = np.abs(moved - place), moved, line.weights
         if np.abs(moved[:2] - start_px).max() > MAX_WANDER_LR * ratio:
-            place[:2] = np.clip(place[:2] - start_px, -MAX_WANDER_LR * ratio, MAX_WANDER_LR * ratio) + start_px
+            place[:2] = (
+                np.clip(place[:2] - start_px, -MAX_WANDER_LR * ratio, MAX_WANDER_LR * ratio) + start_px
+            )
             break
         converged = bool(change[:2].max() < 2e-3 and change[2:].max() < 0.02 * ratio**2)
         if converged and iteration > 1:
