@@ -122,6 +122,46 @@ class MethodSettings(Settings):
     )
 
 
+def _coregistration(value: object) -> object:
+    """Accept auto, off, report, or a known shift "DY,DX" in MSI pixels."""
+    if isinstance(value, str) and value not in ("auto", "off", "report"):
+        parts = value.replace(",", " ").split()
+        try:
+            dy, dx = (float(part) for part in parts)
+        except ValueError:
+            raise ValueError("auto, off, report or a shift DY,DX in MSI pixels is expected") from None
+        return (dy, dx)
+    return value
+
+
+class ComparisonSettings(Settings):
+    """How HSI and MSI are brought to one place and one radiometry, and how strictly they are judged."""
+
+    coregister: Annotated[
+        Literal["auto", "off", "report"] | tuple[float, float], BeforeValidator(_coregistration)
+    ] = Field(
+        "auto",
+        description="auto: correct the residual shift if the evidence is good; report: only tell it; off; "
+        "or DY,DX in MSI pixels, the motion that brings the HSI onto the MSI.",
+    )
+    harmonize: Literal["auto", "off", "gain", "affine"] = Field(
+        "auto", description="Radiometric relation applied to the MSI: auto decides on held-out blocks."
+    )
+    strict: bool = Field(
+        False, description="Exit with code 5 if co-registration or the cross-sensor check is not trustworthy."
+    )
+
+
+class MaskSettings(Settings):
+    """Which pixels of the MSI are not to be used."""
+
+    mask: str = Field(
+        "auto",
+        description="auto: the product's own quality layers; none; or a raster file whose non-zero pixels are masked.",
+    )
+    mask_dilate: int = Field(0, ge=0, description="Grow masked areas by so many MSI pixels.")
+
+
 class RegionSettings(Settings):
     """Which part of the grid and of the spectrum is produced."""
 
@@ -192,6 +232,8 @@ class FuseSettings(
     SensorSettings,
     HsiReadingSettings,
     MsiReadingSettings,
+    ComparisonSettings,
+    MaskSettings,
     MethodSettings,
     RegionSettings,
     BandSettings,
@@ -207,6 +249,14 @@ class FuseSettings(
         if self.sensor and self.srf:
             raise ValueError("--sensor and --srf exclude each other: the response comes from one of them")
         return self
+
+
+class PairSettings(
+    SensorSettings, HsiReadingSettings, MsiReadingSettings, ComparisonSettings, MaskSettings, BandSettings
+):
+    """Everything `geolift check` and `geolift coregister` can be told."""
+
+    overwrite: bool = Field(False, description="Replace the output if it exists.")
 
 
 class TrainSettings(SensorSettings, HsiReadingSettings, MethodSettings, BandSettings):
