@@ -13,8 +13,10 @@ import numpy as np
 import xarray as xr
 
 from geolift import align
+from geolift.comparison import Comparison, compare
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
+from geolift.harmonization import Harmonization
 from geolift.machine import available_cpus
 from geolift.plan import (
     MIN_TRAIN_PIXELS,
@@ -32,6 +34,7 @@ from geolift.plan import (
 from geolift.readers import open_cube
 from geolift.settings import (
     ApplySettings,
+    ComparisonSettings,
     FuseSettings,
     MethodSettings,
     SensorSettings,
@@ -224,9 +227,13 @@ def train(
 
 
 def inverted(
-    msi: xr.DataArray, msi_bands: tuple[int, ...], trained: Trained, settings: StreamingSettings
+    msi: xr.DataArray,
+    msi_bands: tuple[int, ...],
+    trained: Trained,
+    settings: StreamingSettings,
+    relation: Harmonization | None = None,
 ) -> xr.DataArray:
-    """Apply a model to an MSI lazily: one Dask block per tile, all output bands, bad ones NaN."""
+    """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN."""
     from geolift.inference import predict_block
 
     bands, good, model = trained.bands, trained.good, trained.model
@@ -236,7 +243,7 @@ def inverted(
     data = data.rechunk((len(msi_bands), edge, edge))
 
     def fused_block(block: np.ndarray) -> np.ndarray:
-        learned = predict_block(model, block)
+        learned = predict_block(model, block if relation is None else relation.apply(block))
         if good.size == len(bands):
             return learned
         full = np.full((len(bands), *block.shape[1:]), np.nan, np.float32)
@@ -290,9 +297,26 @@ def fuse(
     plan = plan_fusion(hsi_cube, msi_cube, settings)
     for text in plan.warnings:
         listener.warn(text)
+    compared = compare_pair(hsi_cube, msi_cube, plan, settings, listener)
     trained = learn(hsi_cube, plan.spectra, settings, listener, settings.threads)
     window = crop(msi_cube, plan.region.rows, plan.region.cols)
-    return inverted(window, plan.spectra.msi_bands, trained, settings)
+    relation = None if compared is None else compared.harmonization
+    return inverted(window, plan.spectra.msi_bands, trained, settings, relation)
+
+
+def compare_pair(
+    hsi: xr.DataArray, msi: xr.DataArray, plan: Plan, settings: ComparisonSettings, listener: Listener
+) -> Comparison | None:
+    """Hold the two sensors against each other, and tell the listener what was found."""
+    listener.progress("comparing", 0.0)
+    compared = compare(hsi, msi.isel(band=list(plan.spectra.msi_bands)), plan.spectra, plan.region, settings)
+    listener.progress("comparing", 1.0)
+    if compared is None:
+        listener.warn("no HSI pixel lies under the MSI: the two sensors could not be compared")
+        return None
+    for text in compared.warnings:
+        listener.warn(text)
+    return compared
 
 
 def _opened(source: str | Path | xr.DataArray, reading: Any, tile: int | None = None) -> xr.DataArray:
@@ -343,16 +367,23 @@ def fuse_files(
     plan = plan_fusion(hsi_cube, msi_cube, settings, output)
     for text in plan.warnings:
         listener.warn(text)
+    compared = compare_pair(hsi_cube, msi_cube, plan, settings, listener)
     trained = learn(hsi_cube, plan.spectra, settings, listener, settings.threads)
     trained_s = time.perf_counter() - started
     msi_window = crop(msi_cube, plan.region.rows, plan.region.cols)
-    fused = inverted(msi_window, plan.spectra.msi_bands, trained, settings)
+    relation = None if compared is None else compared.harmonization
+    fused = inverted(msi_window, plan.spectra.msi_bands, trained, settings, relation)
     report = _write(fused, output, trained, settings, listener)
     facts = {
         **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, trained, report),
         "plan": plan.to_json(),
+        **(
+            {}
+            if compared is None
+            else {"coregistration": compared.shift_json(), "harmonization": compared.harmonization_json()}
+        ),
         "pixels_without_hsi": pixels_without_hsi(hsi_cube, plan.region, plan.spectra),
-        "warnings": list(plan.warnings),
+        "warnings": [*plan.warnings, *(() if compared is None else compared.warnings)],
         "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
     }
     if settings.save_model is not None:
