@@ -39,7 +39,7 @@ whichever is larger."""
 CLEAR_DISTINCTNESS = 2.5
 """The best place is taken without a second look when its score is so many times the next one's."""
 
-RELIABLE_CONFIDENCE = 0.8
+RELIABLE_CONFIDENCE = 0.7
 """A shift is called reliable, and may be applied, from this confidence on."""
 
 # Calibrated by benchmarks/coregistration_accuracy.py on planted shifts: nine scenes, five ratios, five blurs,
