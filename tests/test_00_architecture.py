@@ -34,6 +34,7 @@ ROOMS: dict[str, list[str]] = {
         "coregistration matching shift_fit < sampling robust",
         "harmonization < robust",
         "sanity",
+        "quality",
         "model network",
         "training training_set < model network",
         "inference < model network",
@@ -41,7 +42,8 @@ ROOMS: dict[str, list[str]] = {
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline plan comparison wald describe quality_gate",
+        "pipeline plan comparison pair_check wald describe quality_gate",
+        "manifest batch",
         "benchmark",
         "demo_scene",
         "pictures",
