@@ -24,7 +24,7 @@ PACKAGE = Path(geolift.__file__).parent
 # other; after "<" stand the few modules of other rooms of the same storey that this room builds on.
 ROOMS: dict[str, list[str]] = {
     "errors": ["errors"],
-    "nouns": ["settings", "cube", "align", "srf sensors srf_table srf_weights", "results"],
+    "nouns": ["settings", "cube", "listener", "align", "srf sensors srf_table srf_weights", "results"],
     "files": ["readers < machine", "writer < machine", "sidecar", "machine"],
     "steps": [
         "degrade psf",
@@ -42,7 +42,7 @@ ROOMS: dict[str, list[str]] = {
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline plan comparison pair_check wald describe quality_gate",
+        "pipeline runs trained plan comparison pair_check wald describe quality_gate",
         "manifest batch",
         "benchmark",
         "demo_scene",
@@ -147,9 +147,7 @@ def test_command_modules_import_nothing_heavy_at_their_top(module: str) -> None:
 
 
 def test_click_is_used_in_the_command_line_only() -> None:
-    users = {
-        name for name in MODULES if any(used.split(".")[0] == "click" for used in _imports(MODULES[name]))
-    }
+    users = {name for name in MODULES if any(used.split(".")[0] == "click" for used in _imports(MODULES[name]))}
     assert {_room(name) for name in users} <= {"cli"}
 
 
@@ -159,9 +157,7 @@ def _calls(path: Path) -> set[str]:
 
 
 def test_only_readers_and_the_writer_open_rasters() -> None:
-    openers = {
-        name for name, path in MODULES.items() if _calls(path) & {"rasterio.open", "rioxarray.open_rasterio"}
-    }
+    openers = {name for name, path in MODULES.items() if _calls(path) & {"rasterio.open", "rioxarray.open_rasterio"}}
     assert {_room(name) for name in openers} <= {"readers", "writer"}, openers
 
 
@@ -190,9 +186,7 @@ def _loaded_by(*arguments: str) -> set[str]:
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})), file=sys.stderr)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "Usage" in done.stdout or "geolift" in done.stdout
     return set(json.loads(done.stderr.splitlines()[-1]))
 
