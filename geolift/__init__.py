@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geolift.pipeline import apply, fuse, train
-    from geolift.readers import open_cube as open  # noqa: A004 - the library's own open
+    from geolift.readers import open_cube as open
     from geolift.srf import SpectralResponse
     from geolift.wald import evaluate
 

@@ -42,7 +42,7 @@ def require_north_up(grid: GeoBox, source: str) -> None:
         )
 
 
-def bounds_in(grid: GeoBox, crs: CRS) -> tuple[float, float, float, float]:
+def bounds_in(grid: GeoBox, crs: CRS | None) -> tuple[float, float, float, float]:
     """Return the bounding box (left, bottom, right, top) of a grid's footprint in another CRS."""
     affine, (rows, cols) = grid.affine, grid.shape
     left, bottom, right, top = affine.c, affine.f + rows * affine.e, affine.c + cols * affine.a, affine.f
@@ -58,8 +58,16 @@ def _transformer(source: str, target: str) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def transformer(source: CRS, target: CRS) -> Transformer:
-    """Return the transformation between two CRSs, x before y."""
+def transformer(source: CRS | None, target: CRS | None) -> Transformer:
+    """Return the transformation between two CRSs, x before y.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
+    """
+    if source is None or target is None:
+        raise InputError("a grid without CRS cannot be placed on another. Pass --hsi-crs or --msi-crs EPSG:…")
     return _transformer(source.wkt, target.wkt)
 
 

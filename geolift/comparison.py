@@ -5,15 +5,14 @@ The MSI degraded to the HSI's pixels is held against the MSI simulated from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 
 from geolift.coregistration import ShiftEstimate, choose_windows, estimate_shift_from_windows
+from geolift.cube import blocks_of, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.harmonization import Harmonization, fit_harmonization
@@ -169,26 +168,13 @@ def simulate_msi(hsi: xr.DataArray, laid: Overlay, spectra: SpectralPlan) -> np.
     positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
     part = hsi.data[:, laid.rows, laid.cols]
     out = np.empty((len(spectra.msi_names), *part.shape[1:]), np.float32)
-    for rows, cols in _blocks(part):
-        (block,) = dask.compute(part[:, rows, cols], scheduler="synchronous")
+    for rows, cols in blocks_of(part):
+        block = window_values(part, rows, cols)
         out[:, rows, cols] = apply_srf(block[positions], spectra.weights.astype(np.float64))
     return out
 
 
-def _blocks(data: Any) -> Iterator[tuple[slice, slice]]:
-    """Walk over the chunks of a lazy array (band, y, x), or over it whole."""
-    if not hasattr(data, "chunks"):
-        yield slice(0, data.shape[1]), slice(0, data.shape[2])
-        return
-    row_ends, col_ends = (np.cumsum((0, *sizes)) for sizes in data.chunks[1:])
-    for row, row_end in zip(row_ends[:-1], row_ends[1:], strict=True):
-        for col, col_end in zip(col_ends[:-1], col_ends[1:], strict=True):
-            yield slice(int(row), int(row_end)), slice(int(col), int(col_end))
-
-
-def degraded_msi(
-    laid: Overlay, fine_shift: tuple[float, float], blur_sigma_px: tuple[float, float]
-) -> np.ndarray:
+def degraded_msi(laid: Overlay, fine_shift: tuple[float, float], blur_sigma_px: tuple[float, float]) -> np.ndarray:
     """Degrade the MSI to the overlay's grid at a shift and blur, strip by strip: (c, h, w)."""
     height, width = laid.grid.shape
     across = (width + 2 * MARGIN_LR) * laid.ratio
@@ -199,5 +185,3 @@ def degraded_msi(
         fine = laid.read(row, 0, rows, width, MARGIN_LR)
         out[:, row : row + rows] = degrade_msi(fine, laid.ratio, MARGIN_LR, fine_shift, blur_sigma_px)
     return out
-
-

@@ -6,8 +6,9 @@ The grid lives in the ``spatial_ref`` coordinate, where rioxarray and odc-geo lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,7 @@ class Bands:
         )
 
 
-def make_cube(
-    data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any] | None = None
-) -> xr.DataArray:
+def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any] | None = None) -> xr.DataArray:
     """Put an array (band, y, x) on a grid with its band description.
 
     Parameters
@@ -145,6 +144,23 @@ def crop(cube: xr.DataArray, rows: slice, cols: slice) -> xr.DataArray:
     grid = grid_of(cube)[rows, cols]
     part = cube.isel(y=rows, x=cols)
     return make_cube(part.data, grid=grid, bands=bands_of(cube), attrs=cube.attrs)
+
+
+def window_values(data: Any, rows: slice, cols: slice) -> np.ndarray:
+    """Return a window (band, y, x) of an array's values, computed in this thread if it is lazy."""
+    part = data[:, rows, cols]
+    return np.asarray(part if isinstance(part, np.ndarray) else part.compute(scheduler="synchronous"))
+
+
+def blocks_of(data: Any) -> Iterator[tuple[slice, slice]]:
+    """Walk over the windows (rows, cols) a lazy array is read in; an array in memory is one window."""
+    if not hasattr(data, "chunks"):
+        yield slice(0, data.shape[1]), slice(0, data.shape[2])
+        return
+    row_ends, col_ends = (np.cumsum((0, *sizes)) for sizes in data.chunks[1:])
+    for row, row_end in pairwise(row_ends):
+        for col, col_end in pairwise(col_ends):
+            yield slice(int(row), int(row_end)), slice(int(col), int(col_end))
 
 
 def rasterio_crs(grid: GeoBox) -> CRS | None:

@@ -11,9 +11,9 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geolift import demo_scene, pictures, pipeline, wald
+from geolift import demo_scene, pictures, runs, wald
 from geolift.cube import REFLECTANCE, Bands, bands_of, make_cube
-from geolift.pipeline import SILENT, Listener
+from geolift.listener import SILENT, Listener
 from geolift.readers import open_cube
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.srf import SpectralResponse
@@ -78,7 +78,7 @@ def run(folder: Path, *, overwrite: bool = False, listener: Listener = SILENT) -
     listener.progress("scene", 1.0)
     fused = folder / FILES["fused"]
     settings = FuseSettings(sensor=SENSOR, overwrite=overwrite)
-    result = pipeline.fuse_files(paths["hsi"], paths["msi"], fused, settings, listener)
+    result = runs.fuse_files(paths["hsi"], paths["msi"], fused, settings, listener)
     scores = wald.evaluate(fused, paths["truth"], ratio=RATIO, listener=listener)
     picture = folder / FILES["picture"]
     title = f"geolift demo: PSNR {scores.psnr_db:.1f} dB, SAM {scores.sam_deg:.2f}°"
@@ -91,9 +91,7 @@ def run(folder: Path, *, overwrite: bool = False, listener: Listener = SILENT) -
     }
 
 
-def draw(
-    paths: dict[str, Path], places: list[tuple[str, int, int]], picture: Path, title: str
-) -> None:
+def draw(paths: dict[str, Path], places: list[tuple[str, int, int]], picture: Path, title: str) -> None:
     """Draw LR-HSI, MSI, product and truth at one stretch, with the spectra of three places."""
     cubes = {key: open_cube(paths[key]) for key in ("hsi", "msi", "fused", "truth")}
     rgb = {key: _rgb(cube) for key, cube in cubes.items()}

@@ -12,7 +12,7 @@ import torch
 from rasterio.crs import CRS
 from rasterio.drivers import is_blacklisted
 
-from geolift import demo, pipeline, wald
+from geolift import demo, runs, wald
 from geolift.machine import available_cpus, memory_limit_bytes
 from geolift.settings import FuseSettings
 from geolift.sidecar import software_versions
@@ -54,7 +54,7 @@ def _self_test() -> dict[str, float] | str:
         folder = Path(name)
         paths = demo.make_pair(folder, size=48).paths
         output = folder / "fused.tif"
-        pipeline.fuse_files(paths["hsi"], paths["msi"], output, FuseSettings(sensor=demo.SENSOR))
+        runs.fuse_files(paths["hsi"], paths["msi"], output, FuseSettings(sensor=demo.SENSOR))
         scores = wald.evaluate(output, paths["truth"])
     if not scores.sam_deg < SELF_TEST_MAX_SAM_DEG:
         return f"the self-test's product is {scores.sam_deg:.1f}° from its truth; below 20° is expected"
@@ -68,7 +68,8 @@ def lines(document: dict[str, Any]) -> list[str]:
         f"drivers    {', '.join(document['drivers'])}",
         f"sensors    {document['sensors']}",
         f"CPUs       {document['cpus']}",
-        f"memory     {document['memory_bytes'] / 1e9:.1f} GB allowed, {document['memory_free_bytes'] / 1e9:.1f} GB free",
+        f"memory     {document['memory_bytes'] / 1e9:.1f} GB allowed, "
+        f"{document['memory_free_bytes'] / 1e9:.1f} GB free",
         f"GPU        {document['gpu'] or 'none'}",
         f"PROJ data  {'found' if document['checks']['proj_data'] is True else document['checks']['proj_data']}",
     ]

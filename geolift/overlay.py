@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import dask
 import numpy as np
 import rasterio.warp
 import xarray as xr
@@ -18,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from geolift.align import bounds_in, transformer, window_of
-from geolift.cube import grid_of, rasterio_crs
+from geolift.cube import grid_of, rasterio_crs, window_values
 
 NEST_TOLERANCE_PX = 1e-3
 WARP_PAD_PX = 6
@@ -50,11 +49,7 @@ class Overlay:
 
     def fine_grid(self, row: int, col: int, height: int, width: int, margin: int) -> GeoBox:
         """Return the nested grid of a window of LR pixels (counted in the overlay), with a margin of LR pixels."""
-        affine = (
-            self.grid.affine
-            * Affine.translation(col - margin, row - margin)
-            * Affine.scale(1.0 / self.ratio)
-        )
+        affine = self.grid.affine * Affine.translation(col - margin, row - margin) * Affine.scale(1.0 / self.ratio)
         shape = ((height + 2 * margin) * self.ratio, (width + 2 * margin) * self.ratio)
         return GeoBox(shape, affine, self.grid.crs)
 
@@ -134,7 +129,7 @@ def _padded(msi: xr.DataArray, offset: tuple[int, int], shape: Any) -> np.ndarra
     top, left = max(0, row), max(0, col)
     bottom, right = min(msi.shape[1], row + shape[0]), min(msi.shape[2], col + shape[1])
     if top < bottom and left < right:
-        (part,) = dask.compute(msi.data[:, top:bottom, left:right], scheduler="synchronous")
+        part = window_values(msi.data, slice(top, bottom), slice(left, right))
         out[:, top - row : bottom - row, left - col : right - col] = part
     return out
 
@@ -149,7 +144,7 @@ def _warped(msi: xr.DataArray, source: GeoBox, target: GeoBox) -> np.ndarray:
         slice(max(0, part.start - WARP_PAD_PX), min(size, part.stop + WARP_PAD_PX))
         for part, size in zip(window, msi.shape[1:], strict=True)
     )
-    (values,) = dask.compute(msi.data[:, rows, cols], scheduler="synchronous")
+    values = window_values(msi.data, rows, cols)
     values = np.where(np.isfinite(values).all(axis=0), values, np.float32(np.nan)).astype(np.float32)
     rasterio.warp.reproject(
         values,

@@ -77,14 +77,17 @@ def plan_spectra(
     file_names = name_msi_bands(srf, settings.msi_bands, msi, notes)
     chosen = [(i, name) for i, name in enumerate(file_names) if name is not None]
     named = srf.select(tuple(name for _, name in chosen))
-    weights = named.weights(bands.wavelength_nm[good], bands.fwhm_nm[good])
-    notes.extend(f"{source}: {message}" for message in weights.messages())
-    used = np.flatnonzero(weights.kept)
-    if good.size <= used.size:
+    if good.size <= len(chosen):
         raise InputError(
-            f"{source}: {good.size} good bands against {used.size} MSI bands; an HSI has more bands than the MSI. "
+            f"{source}: {good.size} good bands against {len(chosen)} MSI bands; an HSI has more bands than the MSI. "
             "Are HSI and MSI swapped?"
         )
+    try:
+        weights = named.weights(bands.wavelength_nm[good], bands.fwhm_nm[good])
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    notes.extend(f"{source}: {message}" for message in weights.messages())
+    used = np.flatnonzero(weights.kept)
     return SpectralPlan(
         sensor=srf.sensor,
         hsi_bands=tuple(int(i) for i in kept),
@@ -125,9 +128,7 @@ def _kept_bands(bands: Bands, settings: BandSettings, source: str) -> np.ndarray
     return kept
 
 
-def find_response(
-    settings: SensorSettings, msi: xr.DataArray | None
-) -> tuple[SpectralResponse, list[str]]:
+def find_response(settings: SensorSettings, msi: xr.DataArray | None) -> tuple[SpectralResponse, list[str]]:
     """Load the spectral response the user named, choosing the spacecraft by the MSI's evidence."""
     if settings.srf is not None:
         return SpectralResponse.from_csv(settings.srf), []

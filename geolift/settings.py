@@ -95,28 +95,36 @@ class MsiReadingSettings(Settings):
     @property
     def msi_reading(self) -> Reading:
         """The same, as the reader wants it."""
-        return Reading(
-            nodata=self.msi_nodata, scale=self.msi_scale, offset=self.msi_offset, crs=self.msi_crs
-        )
+        return Reading(nodata=self.msi_nodata, scale=self.msi_scale, offset=self.msi_offset, crs=self.msi_crs)
 
 
-class SensorSettings(Settings):
-    """Which spectral response function stands for the multispectral bands."""
+class MsiBandSettings(Settings):
+    """Which bands a multispectral file holds."""
 
-    sensor: str | None = Field(None, description="Multispectral sensor; `geolift sensors` lists them.")
-    srf: Path | None = Field(None, description="CSV of an own spectral response: wavelength_nm,Band1,Band2,…")
     msi_bands: Names | None = Field(
         None, description="Which sensor bands the file's bands are, in file order: B02,B03,B04,B08."
     )
 
 
-class MethodSettings(Settings):
+class SensorSettings(MsiBandSettings):
+    """Which spectral response function stands for the multispectral bands."""
+
+    sensor: str | None = Field(None, description="Multispectral sensor; `geolift sensors` lists them.")
+    srf: Path | None = Field(None, description="CSV of an own spectral response: wavelength_nm,Band1,Band2,…")
+
+
+class SeedSettings(Settings):
+    """What makes a run repeatable."""
+
+    seed: int = Field(0, ge=0, description="Seed of everything random; the same seed gives the same pixels.")
+
+
+class MethodSettings(SeedSettings):
     """How the spectral inversion is learned."""
 
     method: Literal["spectralift"] = Field(
         "spectralift", description="spectralift: the published network (arXiv 2507.13339)."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random; the same seed gives the same pixels.")
     max_train_pixels: int = Field(
         50_000, ge=16, description="LR pixels used for training at most, spread over the scene by a seeded hash."
     )
@@ -137,12 +145,12 @@ def _coregistration(value: object) -> object:
 class ComparisonSettings(Settings):
     """How HSI and MSI are brought to one place and one radiometry, and how strictly they are judged."""
 
-    coregister: Annotated[
-        Literal["auto", "off", "report"] | tuple[float, float], BeforeValidator(_coregistration)
-    ] = Field(
-        "auto",
-        description="auto: correct the residual shift if the evidence is good; report: only tell it; off; "
-        "or DY,DX in MSI pixels, the motion that brings the HSI onto the MSI.",
+    coregister: Annotated[Literal["auto", "off", "report"] | tuple[float, float], BeforeValidator(_coregistration)] = (
+        Field(
+            "auto",
+            description="auto: correct the residual shift if the evidence is good; report: only tell it; off; "
+            "or DY,DX in MSI pixels, the motion that brings the HSI onto the MSI.",
+        )
     )
     harmonize: Literal["auto", "off", "gain", "affine"] = Field(
         "auto", description="Radiometric relation applied to the MSI: auto decides on held-out blocks."
@@ -173,11 +181,16 @@ class RegionSettings(Settings):
     )
 
 
-class BandSettings(Settings):
+class BadBandSettings(Settings):
+    """What becomes of bad bands."""
+
+    drop_bad_bands: bool = Field(False, description="Leave bad bands out instead of filling them with nodata.")
+
+
+class BandSettings(BadBandSettings):
     """Which HSI bands are kept."""
 
     bands: BandNumbers | None = Field(None, description="HSI bands to keep, 1-based: 1-60,70,80-90.")
-    drop_bad_bands: bool = Field(False, description="Leave bad bands out instead of filling them with nodata.")
 
 
 class WritingSettings(Settings):
@@ -265,14 +278,13 @@ class TrainSettings(SensorSettings, HsiReadingSettings, MethodSettings, BandSett
     overwrite: bool = Field(False, description="Replace the model file if it exists.")
 
 
-class ApplySettings(MsiReadingSettings, RegionSettings, WritingSettings, StreamingSettings):
+class ApplySettings(
+    MsiBandSettings, MsiReadingSettings, BadBandSettings, RegionSettings, WritingSettings, StreamingSettings
+):
     """Everything `geolift apply` can be told."""
 
-    msi_bands: Names | None = SensorSettings.model_fields["msi_bands"]
-    drop_bad_bands: bool = BandSettings.model_fields["drop_bad_bands"]
 
-
-class SimulateSettings(SensorSettings, HsiReadingSettings, WritingSettings):
+class SimulateSettings(SensorSettings, SeedSettings, HsiReadingSettings, WritingSettings):
     """Everything `geolift simulate` can be told."""
 
     ratio: int = Field(3, ge=2, le=256, description="HR pixels per LR pixel along one edge.")
@@ -293,7 +305,6 @@ class SimulateSettings(SensorSettings, HsiReadingSettings, WritingSettings):
     )
     psf_radius: int | None = Field(None, ge=1, le=512, description="Radius of the PSF kernel in HR pixels.")
     snr: float | None = Field(None, description="Signal-to-noise ratio in power dB per band; default no noise.")
-    seed: int = MethodSettings.model_fields["seed"]
 
 
 class EvaluateSettings(Settings):

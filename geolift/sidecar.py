@@ -102,7 +102,8 @@ def _footprint(grid: GeoBox) -> dict[str, Any]:
         return {"geometry": None}
     rows, cols = grid.shape
     corners = [grid.affine * corner for corner in ((0, 0), (0, rows), (cols, rows), (cols, 0), (0, 0))]
-    longitudes, latitudes = transformer(grid.crs, CRS("EPSG:4326")).transform(*zip(*corners, strict=True))
+    xs, ys = zip(*corners, strict=True)
+    longitudes, latitudes = transformer(grid.crs, CRS("EPSG:4326")).transform(xs, ys)
     ring = [[float(x), float(y)] for x, y in zip(longitudes, latitudes, strict=True)]
     return {
         "geometry": {"type": "Polygon", "coordinates": [ring]},

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import rasterio.warp
 import xarray as xr
@@ -16,17 +15,24 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from geolift.conventions import HYPERBENCH_PERCENTS
-from geolift.cube import Bands, bands_of, crop, grid_of, make_cube, rasterio_crs
+from geolift.cube import Bands, bands_of, crop, grid_of, make_cube, rasterio_crs, window_values
 from geolift.degrade import add_noise, apply_srf, block_mean, blur
 from geolift.errors import InputError
 from geolift.halo import halo_tiles
+from geolift.listener import SILENT, Listener
 from geolift.metrics import Evaluation, Scores
-from geolift.pipeline import SILENT, Listener
 from geolift.plan import SpectralPlan, find_response, name_msi_bands, plan_spectra
 from geolift.psf import gaussian_kernel_for_fwhm, psf_kernel
 from geolift.readers import open_cube
 from geolift.settings import BandSettings, EvaluateSettings, SimulateSettings
-from geolift.sidecar import dump_settings, input_facts, read_sidecar, sidecar_path, software_versions, write_json
+from geolift.sidecar import (
+    dump_settings,
+    input_facts,
+    read_sidecar,
+    sidecar_path,
+    software_versions,
+    write_json,
+)
 from geolift.value_range import ExactPercentile, Stretch, Survey
 from geolift.writer import Encoding, check_output, choose_scale, write_cube
 
@@ -106,13 +112,11 @@ def _degraded(
     for row in range(0, rows, strip):
         end = min(rows, row + strip)
         top, bottom = max(0, row - halo), min(rows, end + halo)
-        (block,) = dask.compute(reference.data[:, top:bottom], scheduler="synchronous")
+        block = window_values(reference.data, slice(top, bottom), slice(None))
         inner = slice(row - top, end - top)
         for band in range(block.shape[0]):
             if np.isfinite(block[band]).any():
-                blurred = np.where(
-                    np.isfinite(block[band]), blur(block[band], kernel, "renormalize"), np.float32(np.nan)
-                )
+                blurred = blur(block[band], kernel, "renormalize")
                 lr[band, row // ratio : end // ratio] = block_mean(blurred[inner], ratio)
         # A pixel invalid in any good band gives no MSI value, as a real image would have none there.
         msi[:, row:end] = apply_srf(block[good][:, inner], spectra.weights.astype(np.float64))
@@ -204,8 +208,12 @@ def evaluate(
             if not halo:
                 rows = slice(rows.start + tile.interior[0].start, rows.start + tile.interior[0].stop)
                 cols = slice(cols.start + tile.interior[1].start, cols.start + tile.interior[1].stop)
-            blocks = dask.compute(given.data[:, rows, cols], truth.data[:, rows, cols], scheduler="synchronous")
-            yield blocks[0], blocks[1], tile.interior, done / len(tiles)
+            yield (
+                window_values(given.data, rows, cols),
+                window_values(truth.data, rows, cols),
+                tile.interior,
+                done / len(tiles),
+            )
 
     survey = Survey(given.shape[0], used)
     for product_tile, reference_tile, _, share in pairs():
@@ -271,13 +279,14 @@ def _on_grid(product: xr.DataArray, reference: xr.DataArray, settings: EvaluateS
 def _max_shift_px(ours: GeoBox, truth: GeoBox) -> float:
     rows, cols = truth.shape
     relative = ~truth.affine * ours.affine
-    return max(abs(a - b) for x, y in ((0, 0), (cols, rows)) for a, b in zip(relative * (x, y), (x, y), strict=True))
+    moved = [relative * corner for corner in ((0, 0), (cols, rows))]
+    return float(np.abs(np.subtract(moved, ((0, 0), (cols, rows)))).max())
 
 
 def _resampled(product: xr.DataArray, target: GeoBox, method: str) -> xr.DataArray:
     """Warp a product to another grid in memory, band by band, invalid pixels kept out of the kernel."""
     source = grid_of(product)
-    (values,) = dask.compute(product.data, scheduler="synchronous")
+    values = window_values(product.data, slice(None), slice(None))
     warped = np.full((values.shape[0], *target.shape), np.nan, np.float32)
     for band in range(values.shape[0]):
         rasterio.warp.reproject(

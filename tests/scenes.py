@@ -32,7 +32,12 @@ def spectra_of(wavelength_nm: np.ndarray, rows: int, cols: int, seed: int = 0) -
     rng = np.random.default_rng(seed)
     x = (wavelength_nm - 400) / 600
     library = np.stack(
-        [0.05 + 0.02 * x, 0.06 + 0.4 / (1 + np.exp(-(wavelength_nm - 715) / 15)), 0.1 + 0.25 * x, 0.3 + 0.1 * np.sin(3 * x)]
+        [
+            0.05 + 0.02 * x,
+            0.06 + 0.4 / (1 + np.exp(-(wavelength_nm - 715) / 15)),
+            0.1 + 0.25 * x,
+            0.3 + 0.1 * np.sin(3 * x),
+        ]
     )
     coarse = rng.dirichlet(np.ones(4) * 0.5, (rows // 3 + 1, cols // 3 + 1))
     shares = np.kron(coarse, np.ones((3, 3, 1)))[:rows, :cols] + 0.05 * rng.random((rows, cols, 4))

@@ -15,7 +15,7 @@ from rasterio.warp import calculate_default_transform
 from scenes import ORIGIN, UTM, Pair, make_pair, spectra_of, write
 
 import geolift
-from geolift import align, pipeline, wald
+from geolift import align, runs, wald
 from geolift.cube import bands_of, grid_of
 from geolift.errors import InputError, UsageError
 from geolift.settings import ApplySettings, FuseSettings, SimulateSettings
@@ -32,7 +32,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 def fused(pair: Pair) -> Path:
     output = pair.hsi.parent / "fused.tif"
     settings = FuseSettings(**QUICK, save_model=pair.hsi.parent / "model.safetensors")
-    pipeline.fuse_files(pair.hsi, pair.msi, output, settings)
+    runs.fuse_files(pair.hsi, pair.msi, output, settings)
     return output
 
 
@@ -57,7 +57,7 @@ def test_the_sidecar_is_a_stac_item_that_repeats_the_run(pair: Pair, fused: Path
     found = settings_of_run(fused.with_suffix(".json"))
     again = tmp_path / "again.tif"
     settings = {k: v for k, v in found.items() if k not in ("hsi", "msi", "output", "save_model") and v is not None}
-    pipeline.fuse_files(found["hsi"], found["msi"], again, FuseSettings(**settings))
+    runs.fuse_files(found["hsi"], found["msi"], again, FuseSettings(**settings))
     with rasterio.open(again) as a, rasterio.open(fused) as b:
         assert np.array_equal(a.read(), b.read())
 
@@ -67,7 +67,7 @@ def test_tile_size_and_threads_do_not_change_a_pixel_training_included(pair: Pai
     for tile, threads in ((64, 1), (256, 2), (1000, 2)):
         output = tmp_path / f"{tile}.tif"
         settings = FuseSettings(**QUICK, tile_size=tile, threads=threads, co=("BLOCKXSIZE=16", "BLOCKYSIZE=16"))
-        pipeline.fuse_files(pair.hsi, pair.msi, output, settings)
+        runs.fuse_files(pair.hsi, pair.msi, output, settings)
         with rasterio.open(output) as product:
             decoded.append((product.read(), product.tags(), product.tags(1)))
     assert all(np.array_equal(decoded[0][0], other[0]) and decoded[0][1:] == other[1:] for other in decoded[1:])
@@ -118,7 +118,7 @@ def test_extent_overlap_is_the_window_of_whole_pixels_and_msi_the_whole_grid(tmp
     assert product.shape[1:] == (45, 39)
     with rasterio.open(pair.msi) as source:
         assert grid_of(product).affine == source.transform * Affine.translation(3, 3)
-    whole = pipeline.fuse_files(pair.hsi, pair.msi, tmp_path / "w.tif", FuseSettings(**QUICK, extent="msi"))
+    whole = runs.fuse_files(pair.hsi, pair.msi, tmp_path / "w.tif", FuseSettings(**QUICK, extent="msi"))
     with rasterio.open(tmp_path / "w.tif") as product_file, rasterio.open(pair.msi) as source:
         assert product_file.shape == source.shape
         assert np.isfinite(product_file.read(masked=True).filled(-1)).all()
@@ -138,8 +138,12 @@ def test_an_msi_on_another_crs_is_the_grid_of_the_product(pair: Pair, tmp_path: 
     x, y = ORIGIN
     affine, cols, rows = calculate_default_transform(UTM, "EPSG:4326", 42, 48, x, y - 480, x + 420, y)
     msi = write(
-        tmp_path / "msi.tif", spectra_of(np.arange(4) * 100 + 450.0, rows, cols), gsd=1, crs="EPSG:4326",
-        transform=affine, names=("B02", "B03", "B04", "B08"),
+        tmp_path / "msi.tif",
+        spectra_of(np.arange(4) * 100 + 450.0, rows, cols),
+        gsd=1,
+        crs="EPSG:4326",
+        transform=affine,
+        names=("B02", "B03", "B04", "B08"),
     )
     product = geolift.fuse(pair.hsi, msi, **QUICK)
     assert grid_of(product).crs.to_epsg() == 4326
@@ -179,7 +183,7 @@ def test_coverage_counts_pixels_whose_centre_lies_on_valid_hsi(pair: Pair) -> No
 
 def test_a_saved_model_gives_the_same_pixels_and_refuses_other_bands(pair: Pair, fused: Path, tmp_path: Path) -> None:
     model = pair.hsi.parent / "model.safetensors"
-    pipeline.apply_files(model, pair.msi, tmp_path / "a.tif", ApplySettings())
+    runs.apply_files(model, pair.msi, tmp_path / "a.tif", ApplySettings())
     with rasterio.open(tmp_path / "a.tif") as a, rasterio.open(fused) as b:
         assert np.array_equal(a.read(), b.read())
         assert a.tags(3) == b.tags(3)
@@ -239,9 +243,7 @@ def test_an_lr_pixel_with_any_invalid_hr_pixel_is_invalid(pair: Pair, tmp_path: 
 
 
 def test_evaluate_streams_to_the_same_scores_and_needs_one_grid(pair: Pair, fused: Path, tmp_path: Path) -> None:
-    truth = write(
-        tmp_path / "truth.tif", pair.truth, gsd=10, wavelength_nm=pair.wavelength_nm, fwhm_nm=pair.fwhm_nm
-    )
+    truth = write(tmp_path / "truth.tif", pair.truth, gsd=10, wavelength_nm=pair.wavelength_nm, fwhm_nm=pair.fwhm_nm)
     scores = geolift.evaluate(fused, truth)
     with rasterio.open(fused) as a, rasterio.open(truth) as b:
         x, y = a.read() * 1e-4, b.read() * 1e-4

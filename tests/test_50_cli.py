@@ -24,7 +24,13 @@ def run(*args: object, cwd: Path, **environment: str) -> subprocess.CompletedPro
     """Run the geolift command as a user would."""
     command = [sys.executable, "-m", "geolift", *(str(a) for a in args)]
     return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, encoding="utf-8", timeout=120
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
     )
 
 
@@ -186,7 +192,8 @@ def test_no_overlap(pair: Pair, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("transform", "word"), [(Affine(7, 7, 364095, 7, -7, 5809965), "rotated"), (Affine(10, 0, 364095, 0, 10, 5e6), "north")]
+    ("transform", "word"),
+    [(Affine(7, 7, 364095, 7, -7, 5809965), "rotated"), (Affine(10, 0, 364095, 0, 10, 5e6), "north")],
 )
 def test_rotated_and_south_up_grids_are_refused_by_name(
     pair: Pair, tmp_path: Path, transform: Affine, word: str
@@ -295,26 +302,25 @@ def test_a_full_disk_is_exit_7_and_leaves_nothing(pair: Pair, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-@pytest.mark.parametrize(("stage", "number", "code"), [("training", signal.SIGINT, 130), ("writing", signal.SIGTERM, 143)])
-def test_an_interrupted_run_leaves_nothing(
-    tmp_path: Path, stage: str, number: signal.Signals, code: int
-) -> None:
+@pytest.mark.parametrize(
+    ("stage", "number", "code"), [("training", signal.SIGINT, 130), ("writing", signal.SIGTERM, 143)]
+)
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, stage: str, number: signal.Signals, code: int) -> None:
     pair = make_pair(tmp_path / "in", rows=480, cols=480)
     target = tmp_path / "out"
     target.mkdir()
     options = ("--max-train-pixels", "200", "--tile-size", "16", "--co", "BLOCKXSIZE=16", "--co", "BLOCKYSIZE=16")
     command = [sys.executable, "-m", "geolift", "fuse", str(pair.hsi), str(pair.msi), *S2, *options]
-    process = subprocess.Popen(
-        [*command, "-o", "out.tif", "--progress", "json"], cwd=target, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        event = json.loads(line)
-        if event.get("stage") == stage and event["pct"] >= 1:
-            process.send_signal(number)
-            break
-    rest = process.stderr.read()
-    assert process.wait(timeout=60) == code
+    arguments = [*command, "-o", "out.tif", "--progress", "json"]
+    with subprocess.Popen(arguments, cwd=target, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            event = json.loads(line)
+            if event.get("stage") == stage and event["pct"] >= 1:
+                process.send_signal(number)
+                break
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == code
     assert "Traceback" not in rest
     assert list(target.iterdir()) == []
 

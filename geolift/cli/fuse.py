@@ -44,15 +44,15 @@ def fuse_command(
         raise click.UsageError("Missing argument: HSI and MSI, or --config with the sidecar of an earlier run.")
     default = Path(f"{Path(hsi).stem}_fused{'.img' if settings.of == 'ENVI' else '.tif'}")
     target = Path(from_run("output", output) or default)
-    from geolift import pipeline
+    from geolift import pipeline, runs
 
     if dry_run:
-        cubes = pipeline.open_pair(hsi, msi, settings)
+        cubes = runs.open_pair(hsi, msi, settings)
         plan = pipeline.plan_fusion(*cubes, settings, target)
         for text in plan.warnings:
             console.warn(text)
         console.result("\n".join(plan.lines()), plan.to_json())
         return
-    result = pipeline.fuse_files(hsi, msi, target, settings, console)
+    result = runs.fuse_files(hsi, msi, target, settings, console)
     console.note(json.dumps(result.sidecar["properties"]["geolift:written"]), level=1)
     console.result(str(result.output), result.to_json())

@@ -62,13 +62,13 @@ def apply_command(
       geolift apply enmap_s2.safetensors other_date.tif -o other_date_fused.tif
     """
     target = output or Path(f"{Path(msi).stem}_fused{'.img' if settings.of == 'ENVI' else '.tif'}")
-    from geolift import pipeline
+    from geolift import runs
 
     if settings.extent == "overlap" and "extent" in settings.model_fields_set:
         raise UsageError("--extent overlap: a saved model has no HSI to overlap with; use --bounds")
     if dry_run:
-        plan = pipeline.plan_application(model, msi, settings)
+        plan = runs.plan_application(model, msi, settings)
         console.result("\n".join(f"{key:8}{value}" for key, value in plan.items()), plan)
         return
-    result = pipeline.apply_files(model, msi, target, settings, console)
+    result = runs.apply_files(model, msi, target, settings, console)
     console.result(str(result.output), result.to_json())

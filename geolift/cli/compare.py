@@ -1,0 +1,68 @@
+"""`geolift coregister` and `geolift check`: what the two sensors say of each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geolift.cli import version_option
+from geolift.cli.console import Console
+from geolift.cli.options import run_options, settings_options
+from geolift.settings import PairSettings
+
+
+@click.command("coregister")
+@click.argument("hsi")
+@click.argument("msi")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Also write the HSI with its transform corrected."
+)
+@settings_options(PairSettings)
+@run_options
+@version_option
+def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSettings, console: Console) -> None:
+    """Estimate the residual shift between HSI and MSI, with confidence and evidence.
+
+    The MSI, degraded to the HSI's pixels, is matched with the MSI simulated from the HSI. The shift is the
+    motion that brings the HSI onto the MSI, +dy down, +dx right. The HSI written with -o differs in its
+    transform only.
+
+    \b
+    Example:
+      geolift coregister enmap.tif sentinel2.tif --sensor sentinel2 --json
+    """
+    from geolift import pair_check
+
+    document = pair_check.coregister_files(hsi, msi, output, settings, console)
+    shift, metres = document["shift_msi_px"], document["shift_m"]
+    lines = [
+        f"shift       dy {shift['dy']:+.3f}, dx {shift['dx']:+.3f} MSI pixels "
+        f"({metres['dy']:+.2f} m down, {metres['dx']:+.2f} m right)",
+        f"confidence  {document['confidence']:.3f}",
+    ]
+    if "reason" in document:
+        lines.append(f"finding     {document['reason']}")
+    if document.get("output"):
+        lines.append(f"output      {document['output']}")
+    console.result("\n".join(lines), document)
+
+
+@click.command("check")
+@click.argument("hsi")
+@click.argument("msi")
+@settings_options(PairSettings)
+@run_options
+@version_option
+def check_command(hsi: str, msi: str, settings: PairSettings, console: Console) -> None:
+    """Check whether HSI and MSI fit: overlap, scale, offset, band order, sensor, shift, clouds.
+
+    \b
+    Example:
+      geolift check enmap.tif sentinel2.tif --sensor sentinel2
+    """
+    from geolift import pair_check
+
+    document = pair_check.check_files(hsi, msi, settings, console)
+    console.result("\n".join(pair_check.lines(document)), document)
+    pair_check.enforce(document, settings)

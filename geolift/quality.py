@@ -1,0 +1,53 @@
+"""Where not to trust the product: a bit mask per pixel."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolArray = NDArray[np.bool_]
+
+
+class Flag(IntFlag):
+    """What each bit of the quality raster says; 0 = nothing known against the pixel."""
+
+    NODATA = 1
+    """The MSI has no value here, so the product has none."""
+
+    MASKED = 2
+    """Cloud, shadow, saturation or the user's mask: the product has no value here."""
+
+    OUT_OF_RANGE = 4
+    """The MSI's value, harmonised, lies outside what the network was trained on: it extrapolates."""
+
+    LOW_CONFIDENCE = 8
+    """Co-registration could not be trusted: borders may carry their neighbours' spectra."""
+
+    OUTSIDE_HSI = 16
+    """No valid HSI pixel lies here: what stands here was learned elsewhere."""
+
+
+def quality_bits(
+    *,
+    nodata: BoolArray,
+    masked: BoolArray,
+    out_of_range: BoolArray,
+    outside_hsi: BoolArray,
+    low_confidence: bool,
+) -> NDArray[np.uint16]:
+    """Combine findings (y, x) into the quality bits; a pixel without data has no range to be outside of.
+
+    >>> flags = dict(nodata=np.array([False, True]), masked=np.array([False, False]), low_confidence=False)
+    >>> quality_bits(**flags, out_of_range=np.array([True, True]), outside_hsi=np.array([False, True])).tolist()
+    [4, 17]
+    """
+    bits = np.zeros(nodata.shape, np.uint16)
+    bits[nodata] |= Flag.NODATA
+    bits[masked] |= Flag.MASKED
+    bits[out_of_range & ~nodata & ~masked] |= Flag.OUT_OF_RANGE
+    bits[outside_hsi] |= Flag.OUTSIDE_HSI
+    if low_confidence:
+        bits |= np.uint16(Flag.LOW_CONFIDENCE)
+    return bits

@@ -1,0 +1,199 @@
+"""Runs on files: fuse two into a third, apply a model to another; output and sidecar appear whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geolift import align
+from geolift.cube import bands_of, blocks_of, crop, grid_of, window_values
+from geolift.listener import SILENT, Listener
+from geolift.machine import available_cpus
+from geolift.pipeline import compare_pair, match_bands, plan_fusion
+from geolift.plan import RegionPlan, SpectralPlan, estimate_cost, file_facts
+from geolift.readers import open_cube
+from geolift.settings import ApplySettings, FuseSettings, WritingSettings
+from geolift.sidecar import dump_settings, input_facts, sidecar_path, software_versions, stac_item, write_json
+from geolift.trained import Trained, inverted, learn, load_trained
+from geolift.writer import Encoding, WriteReport, check_output, tile_edge, write_cube
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What a run left on disk, and its sidecar's content."""
+
+    output: Path
+    sidecar: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON types."""
+        facts = {
+            key.partition(":")[2]: value
+            for key, value in self.sidecar["properties"].items()
+            if key.startswith("geolift:")
+        }
+        return {"output": str(self.output), **facts}
+
+
+def open_pair(hsi: str | Path, msi: str | Path, settings: FuseSettings) -> tuple[xr.DataArray, xr.DataArray]:
+    """Open both files of a fusion."""
+    tile = tile_edge(settings.tile_size, settings.creation_options)
+    return open_cube(hsi, settings.hsi_reading), open_cube(msi, settings.msi_reading, tile)
+
+
+def fuse_files(
+    hsi: str | Path,
+    msi: str | Path,
+    output: Path,
+    settings: FuseSettings,
+    listener: Listener = SILENT,
+) -> FileResult:
+    """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
+    started = time.perf_counter()
+    check_output(output, settings.overwrite, (str(hsi), str(msi)))
+    if settings.save_model is not None:
+        check_output(settings.save_model, settings.overwrite, (str(hsi), str(msi)))
+    hsi_cube, msi_cube = open_pair(hsi, msi, settings)
+    plan = plan_fusion(hsi_cube, msi_cube, settings, output)
+    for text in plan.warnings:
+        listener.warn(text)
+    compared = compare_pair(hsi_cube, msi_cube, plan, settings, listener)
+    trained = learn(hsi_cube, plan.spectra, settings, listener, settings.threads)
+    trained_s = time.perf_counter() - started
+    msi_window = crop(msi_cube, plan.region.rows, plan.region.cols)
+    relation = None if compared is None else compared.harmonization
+    fused = inverted(msi_window, plan.spectra.msi_bands, trained, settings, relation)
+    report = _write(fused, output, trained, settings, listener)
+    facts = {
+        **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, trained, report),
+        "plan": plan.to_json(),
+        **(
+            {}
+            if compared is None
+            else {"coregistration": compared.shift_json(), "harmonization": compared.harmonization_json()}
+        ),
+        "pixels_without_hsi": pixels_without_hsi(hsi_cube, plan.region, plan.spectra),
+        "warnings": [*plan.warnings, *(() if compared is None else compared.warnings)],
+        "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
+    }
+    if settings.save_model is not None:
+        from geolift.model import save_model
+
+        save_model(settings.save_model, trained.model, trained.facts)
+    return _finish(fused, output, settings, report, facts)
+
+
+def apply_files(
+    model: str | Path, msi: str | Path, output: Path, settings: ApplySettings, listener: Listener = SILENT
+) -> FileResult:
+    """Apply a saved model to a file; see `apply`. The output appears whole or not at all."""
+    started = time.perf_counter()
+    check_output(output, settings.overwrite, (str(model), str(msi)))
+    trained = load_trained(model)
+    cube = open_cube(msi, settings.msi_reading, tile_edge(settings.tile_size, settings.creation_options))
+    window, bands, notes = match_bands(trained, cube, settings)
+    for text in notes:
+        listener.warn(text)
+    fused = inverted(window, bands, trained, settings)
+    if settings.drop_bad_bands:
+        fused = fused.isel(band=trained.good)
+    report = _write(fused, output, trained, settings, listener)
+    facts = {
+        **_run_facts(settings, {"model": str(model), "msi": str(msi)}, output, trained, report),
+        "warnings": notes,
+        "timings_s": {"total": time.perf_counter() - started},
+    }
+    return _finish(fused, output, settings, report, facts)
+
+
+def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings) -> dict[str, Any]:
+    """Tell what applying a model to a file would do, without doing it."""
+    trained = load_trained(model)
+    cube = open_cube(msi, settings.msi_reading)
+    window, bands, notes = match_bands(trained, cube, settings)
+    rows, cols = window.shape[1:]
+    threads = settings.threads or available_cpus()
+    cost = estimate_cost((rows, cols), len(trained.bands), len(bands), settings, settings.tile_size, threads)
+    return {
+        "model": str(model),
+        "msi": file_facts(cube),
+        "msi_bands": trained.facts["msi_bands"],
+        "hsi_bands": len(trained.bands),
+        "shape": [rows, cols],
+        "cost": asdict(cost),
+        "warnings": notes,
+    }
+
+
+def _write(fused: xr.DataArray, output: Path, trained: Trained, settings: Any, listener: Listener) -> WriteReport:
+    scale = trained.facts["scales"].get(settings.dtype, 1.0)
+    tags = {
+        "TIFFTAG_SOFTWARE": f"geolift {software_versions().get('geolift', '')}",
+        "GEOLIFT_METHOD": str(trained.facts["method"]),
+        "GEOLIFT_SENSOR": str(trained.facts["sensor"]),
+        "GEOLIFT_QUANTITY": str(trained.facts["quantity"]),
+    }
+    return write_cube(
+        fused,
+        output,
+        settings,
+        encoding=Encoding.of(settings, scale),
+        threads=settings.threads or available_cpus(),
+        tile_size=settings.tile_size,
+        tags=tags,
+        progress=lambda share: listener.progress("writing", share),
+    )
+
+
+def _run_facts(
+    settings: Any, inputs: dict[str, str], output: Path, trained: Trained, report: WriteReport
+) -> dict[str, Any]:
+    return {
+        "settings": dump_settings(settings),
+        "inputs": {name: input_facts(path) for name, path in inputs.items()},
+        "output": str(output),
+        "model": {key: value for key, value in trained.facts.items() if key not in ("hsi", "versions")},
+        "choices": trained.model.choices,
+        "training_curve": [asdict(step) for step in trained.model.history],
+        "written": {
+            "valid_pixels": report.n_valid_pixels,
+            "values": report.n_values,
+            "clipped_values": report.n_clipped,
+        },
+    }
+
+
+def _finish(
+    fused: xr.DataArray, output: Path, settings: WritingSettings, report: WriteReport, facts: dict[str, Any]
+) -> FileResult:
+    encoding = report.encoding
+    item = stac_item(
+        output,
+        grid_of(fused),
+        bands_of(fused),
+        driver=settings.of,
+        acquired=fused.attrs.get("acquired"),
+        raster={"data_type": encoding.dtype, "scale": encoding.scale, "offset": 0.0, "nodata": encoding.nodata},
+        facts=facts,
+    )
+    write_json(sidecar_path(output), item)
+    return FileResult(output, item)
+
+
+def pixels_without_hsi(hsi: xr.DataArray, region: RegionPlan, spectra: SpectralPlan) -> int:
+    """Count the output pixels whose centre lies on no valid HSI pixel; they are fused all the same."""
+    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    valid = np.zeros(hsi.shape[1:], bool)
+    for rows, cols in blocks_of(hsi.data):
+        block = window_values(hsi.data, rows, cols)
+        valid[rows, cols] = np.isfinite(block[positions]).all(axis=0)
+    missing, height = 0, int(region.grid.shape[0])
+    for row in range(0, height, 512):
+        part = region.grid[row : min(row + 512, height), :]
+        missing += int((~align.covered(part, grid_of(hsi), valid)).sum())
+    return missing

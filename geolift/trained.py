@@ -1,0 +1,159 @@
+"""A trained model with what must be known to use it: how it is learned from an HSI, and applied to an MSI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+
+from geolift.cube import Bands, blocks_of, grid_of, make_cube, window_values
+from geolift.errors import InputError
+from geolift.harmonization import Harmonization
+from geolift.listener import SILENT, Listener
+from geolift.machine import available_cpus
+from geolift.plan import MIN_TRAIN_PIXELS, SpectralPlan
+from geolift.settings import MethodSettings, StreamingSettings
+from geolift.sidecar import software_versions
+from geolift.training_set import TrainingSampler, TrainingSet
+from geolift.writer import choose_scale
+
+if TYPE_CHECKING:
+    from geolift.model import SpectralModel
+
+# torch stands behind geolift.training, .inference and .model: they are imported where they are needed, so that bad
+# input is told at once.
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with what must be known to use it: bands, sensor, quantity, output scales."""
+
+    model: SpectralModel
+    facts: dict[str, Any]
+
+    @property
+    def bands(self) -> Bands:
+        """The output bands, bad ones in their places."""
+        hsi = self.facts["hsi"]
+        to_nan = [[np.nan if v is None else v for v in hsi[key]] for key in ("wavelength_nm", "fwhm_nm")]
+        return Bands(tuple(hsi["names"]), np.array(to_nan[0]), np.array(to_nan[1]), np.array(hsi["good"], bool))
+
+    @property
+    def good(self) -> np.ndarray:
+        """Positions of the learned bands among the output bands."""
+        return np.flatnonzero(self.bands.good)
+
+
+def load_trained(path: str | Path) -> Trained:
+    """Read a saved model with its facts. Raises InputError if the file is not one."""
+    from geolift.model import load_model
+
+    return Trained(*load_model(path))
+
+
+def collect_training_set(
+    hsi: xr.DataArray, spectra: SpectralPlan, settings: MethodSettings, listener: Listener = SILENT
+) -> TrainingSet:
+    """Read the HSI once, block by block, and keep a bounded, seeded sample of its valid pixels."""
+    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    sampler = TrainingSampler(spectra.weights, limit=settings.max_train_pixels, seed=settings.seed)
+    data, shape = hsi.data, hsi.shape[1:]
+    windows = list(blocks_of(hsi.data))
+    for done, (rows, cols) in enumerate(windows, start=1):
+        # One pixel of margin, because the sample keeps the mean of each pixel's 3 × 3 neighbours.
+        top, left = max(0, rows.start - 1), max(0, cols.start - 1)
+        values = window_values(
+            data, slice(top, min(shape[0], rows.stop + 1)), slice(left, min(shape[1], cols.stop + 1))
+        )
+        core = (slice(rows.start - top, rows.stop - top), slice(cols.start - left, cols.stop - left))
+        sampler.add(values[positions], top, left, core)
+        listener.progress("reading", done / len(windows))
+    if sampler.count < MIN_TRAIN_PIXELS:
+        raise InputError(
+            f"{hsi.attrs.get('source', 'HSI')}: {sampler.count} pixels are valid in all {positions.size} good bands; "
+            f"at least {MIN_TRAIN_PIXELS} are needed to learn from."
+        )
+    return sampler.finish()
+
+
+def learn(
+    hsi: xr.DataArray,
+    spectra: SpectralPlan,
+    settings: MethodSettings,
+    listener: Listener = SILENT,
+    threads: int | None = None,
+) -> Trained:
+    """Learn the spectral inversion of one HSI for the MSI bands of a spectral plan."""
+    training = collect_training_set(hsi, spectra, settings, listener)
+    from geolift.training import fit
+
+    model = fit(
+        settings.method,
+        training,
+        seed=settings.seed,
+        threads=threads or available_cpus(),
+        progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}"),
+    )
+    quantity = str(hsi.attrs.get("quantity", "unknown"))
+    bands = spectra.bands
+    facts = {
+        "method": settings.method,
+        "seed": settings.seed,
+        "sensor": spectra.sensor,
+        "srf_sha256": spectra.srf_sha256,
+        "msi_bands": list(spectra.msi_names),
+        "quantity": quantity,
+        "train_pixels": int(training.spectra.shape[0]),
+        "scales": {dtype: choose_scale(dtype, quantity, training.spectra) for dtype in ("int16", "uint16")},
+        "hsi": {
+            "source": str(hsi.attrs.get("source", "")),
+            "names": list(bands.names),
+            "wavelength_nm": [float(v) for v in bands.wavelength_nm],
+            "fwhm_nm": [float(v) if np.isfinite(v) else None for v in bands.fwhm_nm],
+            "good": [bool(v) for v in bands.good],
+        },
+        "versions": software_versions(),
+    }
+    return Trained(model, facts)
+
+
+def inverted(
+    msi: xr.DataArray,
+    msi_bands: tuple[int, ...],
+    trained: Trained,
+    settings: StreamingSettings,
+    relation: Harmonization | None = None,
+) -> xr.DataArray:
+    """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN."""
+    from geolift.inference import predict_block
+
+    bands, good, model = trained.bands, trained.good, trained.model
+    data = dask.array.asarray(msi.data)[list(msi_bands)]
+    # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
+    edge = settings.tile_size
+    data = data.rechunk((len(msi_bands), edge, edge))
+
+    def fused_block(block: np.ndarray) -> np.ndarray:
+        learned = predict_block(model, block if relation is None else relation.apply(block))
+        if good.size == len(bands):
+            return learned
+        full = np.full((len(bands), *block.shape[1:]), np.nan, np.float32)
+        full[good] = learned
+        return full
+
+    fused = data.map_blocks(
+        fused_block,
+        dtype=np.float32,
+        chunks=((len(bands),), *data.chunks[1:]),
+        meta=np.empty((0, 0, 0), np.float32),
+    )
+    attrs = {
+        "quantity": trained.facts["quantity"],
+        "acquired": msi.attrs.get("acquired"),
+        "source": f"geolift {trained.facts['method']}",
+    }
+    return make_cube(fused, grid=grid_of(msi), bands=bands, attrs=attrs)
