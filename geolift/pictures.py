@@ -46,9 +46,7 @@ class PixelSpectra:
     curves: dict[str, FloatArray]
 
 
-def stretch_limits(
-    rgb: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0
-) -> tuple[float, float]:
+def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0) -> tuple[float, float]:
     """Percentiles over all three channels together, so that neutral surfaces stay neutral.
 
     Parameters
@@ -149,12 +147,8 @@ def _mark(axes: Axes, spectra: Sequence[PixelSpectra]) -> None:
 
     for number, place in enumerate(spectra, start=1):
         at = (place.col + 0.5, place.row + 0.5)
-        axes.plot(
-            *at, "o", markersize=9, markerfacecolor="none", markeredgecolor="white", markeredgewidth=1.6
-        )
-        label = axes.annotate(
-            str(number), at, (7, 5), textcoords="offset points", color="white", weight="bold"
-        )
+        axes.plot(*at, "o", markersize=9, markerfacecolor="none", markeredgecolor="white", markeredgewidth=1.6)
+        label = axes.annotate(str(number), at, (7, 5), textcoords="offset points", color="white", weight="bold")
         label.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
 
 

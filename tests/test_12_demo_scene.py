@@ -20,9 +20,7 @@ def small() -> DemoScene:
 
 @pytest.fixture(scope="module")
 def weights(small: DemoScene) -> np.ndarray:
-    boxes = np.stack(
-        [(np.abs(small.wavelengths_nm - centre) < 20) & small.good for centre in (490, 665, 842)]
-    )
+    boxes = np.stack([(np.abs(small.wavelengths_nm - centre) < 20) & small.good for centre in (490, 665, 842)])
     return boxes / boxes.sum(axis=1, keepdims=True)
 
 
@@ -91,9 +89,7 @@ def test_forest_has_a_red_edge_and_leaf_water_and_water_is_dark_beyond_the_visib
 def test_diagnostic_absorptions_lie_below_the_line_between_their_shoulders(
     name: str, centre: int, shoulders: tuple[int, int]
 ) -> None:
-    palette = {
-        m.name: m.states[0] for m in materials.materials(np.array([shoulders[0], centre, shoulders[1]]))
-    }
+    palette = {m.name: m.states[0] for m in materials.materials(np.array([shoulders[0], centre, shoulders[1]]))}
     left, bottom, right = palette[name]
     share = (centre - shoulders[0]) / (shoulders[1] - shoulders[0])
     assert bottom < 0.97 * (left + share * (right - left))
@@ -152,9 +148,7 @@ def test_the_fine_sensor_sees_the_srf_of_the_truth_plus_noise(small: DemoScene, 
     assert np.nanstd(msi - expected) == pytest.approx(0.002, rel=0.05)
 
 
-def test_swath_edges_are_slanted_and_an_hsi_pixel_needs_all_its_ground(
-    small: DemoScene, weights: np.ndarray
-) -> None:
+def test_swath_edges_are_slanted_and_an_hsi_pixel_needs_all_its_ground(small: DemoScene, weights: np.ndarray) -> None:
     hsi, msi = observe(small, weights)
     first = np.argmax(small.hsi_swath, axis=1)
     assert first[0] > first[-1] and (np.diff(first) <= 0).all()

@@ -14,9 +14,7 @@ from geolift.pictures import PixelSpectra, demo_picture, srf_picture, stretch_li
 def test_black_white_and_grey_go_where_the_limits_say() -> None:
     rgb = np.array([0.1, 0.3, 0.2, -1.0, 9.0])[np.newaxis, np.newaxis].repeat(3, axis=0)
     shown = to_display(rgb, (0.1, 0.3))
-    np.testing.assert_allclose(
-        shown[0, [0, 1, 3, 4], :3], np.array([0, 1, 0, 1])[:, None].repeat(3, 1), atol=1e-6
-    )
+    np.testing.assert_allclose(shown[0, [0, 1, 3, 4], :3], np.array([0, 1, 0, 1])[:, None].repeat(3, 1), atol=1e-6)
     assert 0.5 < shown[0, 2, 0] < 1 and np.ptp(shown[0, 2, :3]) == 0
 
 
@@ -48,9 +46,7 @@ def test_the_demo_picture_shows_panels_of_different_sizes_and_every_place(tmp_pa
     lr[:, :5] = np.nan
     wavelengths = np.array([500.0, 900.0, 850.0, 1500.0])
     curve = np.array([0.1, 0.3, np.nan, 0.2])
-    places = [
-        PixelSpectra(f"place {n}", 5 * n, 80, wavelengths, {"truth": curve, "other": curve}) for n in (0, 11)
-    ]
+    places = [PixelSpectra(f"place {n}", 5 * n, 80, wavelengths, {"truth": curve, "other": curve}) for n in (0, 11)]
     demo_picture(lr, truth, truth, truth, places, tmp_path / "demo.png", "a title")
     image = _image(tmp_path / "demo.png")
     assert image.shape[1] > 1200 and image[..., :3].std() > 0.1
@@ -65,9 +61,7 @@ def test_the_srf_picture_draws_every_band(tmp_path: Path) -> None:
     four = _image(tmp_path / "srf.png")
     srf_picture(w, curves[:1].T, ["B2"], tmp_path / "one.png", "four bands")
     assert four.shape[1] > 1000
-    assert (four[..., :3] < 0.9).any(axis=-1).sum() > (_image(tmp_path / "one.png")[..., :3] < 0.9).any(
-        axis=-1
-    ).sum()
+    assert (four[..., :3] < 0.9).any(axis=-1).sum() > (_image(tmp_path / "one.png")[..., :3] < 0.9).any(axis=-1).sum()
 
 
 def test_a_folder_that_is_not_there_is_the_callers_business_and_says_so(tmp_path: Path) -> None:

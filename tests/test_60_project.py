@@ -82,9 +82,7 @@ def test_the_wheel_works_in_an_empty_environment_away_from_the_source(wheel: Pat
     assert int(sensors) == len(list((ROOT / "srf_library").glob("*.csv")))
     assert band == "B01"
     command = scripts / "geolift"
-    shown = subprocess.run(
-        [command, "sensors", "s2a"], check=True, capture_output=True, text=True, cwd=tmp_path
-    )
+    shown = subprocess.run([command, "sensors", "s2a"], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert "B8A" in shown.stdout
 
 
@@ -100,9 +98,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def _reference() -> object:
-    spec = importlib.util.spec_from_file_location(
-        "build_cli_reference", ROOT / "tools" / "build_cli_reference.py"
-    )
+    spec = importlib.util.spec_from_file_location("build_cli_reference", ROOT / "tools" / "build_cli_reference.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -139,18 +135,12 @@ def test_every_page_is_in_the_sites_menu() -> None:
 def test_commands_named_in_the_readme_and_the_tutorial_exist_with_their_options() -> None:
     reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     for page in ("README.md", "docs/tutorial.md", "docs/index.md"):
-        for line in re.findall(
-            r"^\$ geolift (.+)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE
-        ):
+        for line in re.findall(r"^\$ geolift (.+)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE):
             name = line.split()[0]
-            section = re.search(
-                rf"^## geolift {name}\n(.*?)(?=^## |\Z)", reference, flags=re.MULTILINE | re.DOTALL
-            )
+            section = re.search(rf"^## geolift {name}\n(.*?)(?=^## |\Z)", reference, flags=re.MULTILINE | re.DOTALL)
             assert section, f"{page}: no command {name}"
             for option in re.findall(r"(?<= )--?[a-z][a-z-]*", line):
-                assert re.search(rf"(?<![\w-]){option}(?![\w-])", section[1]), (
-                    f"{page}: {name} has no {option}"
-                )
+                assert re.search(rf"(?<![\w-]){option}(?![\w-])", section[1]), f"{page}: {name} has no {option}"
 
 
 def _names(requirements: list[str]) -> set[str]:

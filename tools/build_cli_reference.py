@@ -46,9 +46,7 @@ EXIT_CODES = {
 
 def _help_text(command: click.Command, name: str) -> str:
     # A width of our own: the reader's terminal and its number of columns must not change the page.
-    context = command.make_context(
-        name, [], resilient_parsing=True, terminal_width=100, max_content_width=100
-    )
+    context = command.make_context(name, [], resilient_parsing=True, terminal_width=100, max_content_width=100)
     lines = command.get_help(context).replace("\b", "").splitlines()
     return "\n".join(line.rstrip() for line in lines).strip()
 
@@ -77,8 +75,7 @@ def reference() -> str:
         sections.append(_section(2, f"geolift {name}", command))
         if isinstance(command, click.Group):
             sections += [
-                _section(3, f"geolift {name} {sub}", command.commands[sub])
-                for sub in sorted(command.commands)
+                _section(3, f"geolift {name} {sub}", command.commands[sub]) for sub in sorted(command.commands)
             ]
     return "\n".join([*sections, _exit_codes()])
 

@@ -22,9 +22,7 @@ class Course:
     bend: Layer
 
 
-def course(
-    along_m: Layer, across_m: Layer, extent_m: float, middle_m: float, waves: list[list[float]]
-) -> Course:
+def course(along_m: Layer, across_m: Layer, extent_m: float, middle_m: float, waves: list[list[float]]) -> Course:
     """Lay a line at ``middle_m`` across, swung by waves of (amplitude m, cycles per extent, phase)."""
     t = 2 * np.pi * along_m / np.float32(extent_m)
     position, slope, bend = np.full_like(t, middle_m), np.zeros_like(t), np.zeros_like(t)
@@ -96,9 +94,7 @@ def _paint_margins(canvas: Canvas, parcels: Parcels, side: Mask) -> None:
     canvas.paint(hedge, "broadleaf", "grass", density=0.85, state=0.4, height_m=6.0)
 
 
-def paint_forest(
-    canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], angle: float
-) -> None:
+def paint_forest(canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], angle: float) -> None:
     """A wood of planted stands with rides and a clearing; ``centre`` and ``radii`` as fractions (y, x)."""
     dy = (canvas.y_m / np.float32(canvas.height) - centre[0]) / radii[0]
     dx = (canvas.x_m / np.float32(canvas.width) - centre[1]) / radii[1]
@@ -112,9 +108,7 @@ def paint_forest(
     light = 1.0 + 0.07 * crowns + 0.03 * soft
     canvas.paint(inside, "broadleaf", "dark soil", density=0.95, state=state, height_m=tall, brightness=light)
     conifer = inside & ((kind == 0) | ((kind == 2) & (crowns > 0)))
-    canvas.paint(
-        conifer, "conifer", "dark soil", density=0.96, state=state, height_m=tall + 3, brightness=light
-    )
+    canvas.paint(conifer, "conifer", "dark soil", density=0.96, state=state, height_m=tall + 3, brightness=light)
     clearing = inside & (kind == 3)
     canvas.paint(clearing, "grass", "dry vegetation", density=0.45, state=state, brightness=light)
     ride = inside & (stands.edge_m < 4.0)
@@ -126,9 +120,7 @@ def paint_river(canvas: Canvas, river: Course) -> None:
     wobble = canvas.noise(220)
     half = np.asarray(26.0 + 4.0 * wobble, np.float32)
     away = np.abs(river.distance_m)
-    canvas.paint(
-        away < half + 48, "grass", "dark soil", density=0.9, state=np.clip(0.4 + 0.15 * wobble, 0, 1)
-    )
+    canvas.paint(away < half + 48, "grass", "dark soil", density=0.9, state=np.clip(0.4 + 0.15 * wobble, 0, 1))
     trees = (away < half + 26) & (canvas.noise(45) > -0.1)
     canvas.paint(trees, "broadleaf", "grass", state=0.35, height_m=12.0, brightness=1 + 0.05 * wobble)
     sharp = np.abs(river.bend) > 0.5 * np.abs(river.bend).max()

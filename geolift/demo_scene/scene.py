@@ -244,9 +244,7 @@ def _fractions(canvas: Canvas, cells: int) -> Cube:
     return np.stack([_block_mean(_shares(canvas, number), cells) for number in range(len(canvas.names))])
 
 
-def _render(
-    canvas: Canvas, palette: tuple[Material, ...], wavelengths_nm: NDArray[np.float64], cells: int
-) -> Cube:
+def _render(canvas: Canvas, palette: tuple[Material, ...], wavelengths_nm: NDArray[np.float64], cells: int) -> Cube:
     """Add up what every material, in both states, in sun and in shade, sends from each pixel."""
     relief = 1 + 0.018 * canvas.noise(900, 1.6)
     light = canvas.brightness * relief

@@ -90,9 +90,7 @@ def _paint_core(canvas: Canvas, blocks: Parcels, where: Mask) -> None:
     _roof(canvas, wing, _by_lot(canvas, *keys), _by_lot(canvas, *keys), 1 + slope, 15.0)
 
 
-def _roof(
-    canvas: Canvas, where: Mask, kind: Layer, age: Layer, light: Layer, height_m: Layer | float
-) -> None:
+def _roof(canvas: Canvas, where: Mask, kind: Layer, age: Layer, light: Layer, height_m: Layer | float) -> None:
     layers: dict[str, Any] = {"brightness": light, "height_m": height_m, "state": age}
     canvas.paint(where & (kind < 0.68), "red tile", **layers)
     canvas.paint(where & (kind >= 0.68) & (kind < 0.88), "slate roof", **layers)
@@ -109,9 +107,7 @@ def _paint_park(canvas: Canvas, blocks: Parcels, where: Mask) -> None:
     canvas.paint(path, "sand", "grass", density=0.8, state=0.3)
 
 
-def paint_works(
-    canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], angle: float
-) -> None:
+def paint_works(canvas: Canvas, centre: tuple[float, float], radii: tuple[float, float], angle: float) -> None:
     """An industrial estate: halls with metal roofs, yards, car parks; fractions (y, x) of the scene."""
     blocks = cut_parcels(*canvas.rotated(angle), 100, 200, canvas.rng, snap_m=10.0)
     dy = (canvas.y_m / np.float32(canvas.height) - centre[0]) / radii[0]
