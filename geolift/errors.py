@@ -21,6 +21,10 @@ class InputError(GeoliftError, ValueError):
     exit_code = 3
 
 
+class NoOverlapError(InputError):
+    """HSI and MSI have no ground in common."""
+
+
 class OutputExistsError(GeoliftError, FileExistsError):
     """The output is there already and may not be replaced."""
 

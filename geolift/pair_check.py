@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-import rasterio
 import xarray as xr
-from affine import Affine
-from rasterio.errors import RasterioError
-from rasterio.shutil import copy as copy_raster
 
 from geolift.comparison import Comparison, compare
-from geolift.errors import InputError, ResourceError
+from geolift.crosscheck import check, document, enforce
+from geolift.errors import NoOverlapError, TrustError
 from geolift.listener import SILENT, Listener
+from geolift.masking import mask_of, without
+from geolift.moved import write_moved
 from geolift.plan import SpectralPlan, plan_region, plan_spectra
 from geolift.readers import open_cube
 from geolift.settings import PairSettings, RegionSettings
@@ -27,6 +25,8 @@ def open_pair(
     """Open both files, settle the bands, and tell the listener what had to be assumed."""
     hsi_cube, msi_cube = open_cube(hsi, settings.hsi_reading), open_cube(msi, settings.msi_reading)
     spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
+    hsi_cube = without(hsi_cube, None if settings.mask == "none" else mask_of(hsi_cube, "auto"))
+    msi_cube = without(msi_cube, mask_of(msi_cube, settings.mask, settings.mask_dilate))
     for text in (*hsi_cube.attrs.get("warnings", []), *msi_cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
     return hsi_cube, msi_cube, spectra
@@ -54,7 +54,7 @@ def coregister_files(
     region = plan_region(hsi_cube, msi_cube, RegionSettings())
     compared = compare(hsi_cube, msi_cube.isel(band=list(spectra.msi_bands)), spectra, region, settings)
     if compared is None:
-        raise InputError(f"{hsi} and {msi}: no HSI pixel lies under the MSI")
+        raise NoOverlapError(f"{hsi} and {msi}: no HSI pixel lies under the MSI")
     for text in compared.warnings:
         listener.warn(text)
     document = compared.shift_json()
@@ -69,23 +69,29 @@ def _applied_units(compared: Comparison) -> tuple[float, float]:
     return compared.overlay.shift_units(*compared.overlay.fine_shift(*compared.applied_px))
 
 
-def write_moved(source: str, output: Path, move_x: float, move_y: float) -> None:
-    """Copy a raster with its transform moved by (x, y) in its CRS; no pixel is resampled.
+def check_files(
+    hsi: str | Path, msi: str | Path, settings: PairSettings, listener: Listener = SILENT
+) -> dict[str, Any]:
+    """Check two files against each other; the document of `geolift check --json`.
 
     Raises
     ------
-    ResourceError, InputError
+    TrustError
+        Under ``strict``, if anything was found that needs a hand.
     """
-    part = output.with_name(f".{output.stem}.{os.getpid()}.part{output.suffix}")
+    quiet = settings.model_copy(update={"strict": False})
+    hsi_cube, msi_cube, spectra = open_pair(hsi, msi, settings, listener)
     try:
-        copy_raster(source, part, driver="GTiff", TILED="YES", COMPRESS="ZSTD", BIGTIFF="IF_SAFER")
-        with rasterio.open(part, "r+") as target:
-            target.transform = Affine.translation(move_x, move_y) * target.transform
-        part.replace(output)
-    except RasterioError as error:
-        raise InputError(f"{source}: cannot be copied to {output}: {error}") from error
-    except OSError as error:
-        raise ResourceError(f"{output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-        part.with_name(part.name + ".aux.xml").unlink(missing_ok=True)
+        region = plan_region(hsi_cube, msi_cube, RegionSettings())
+    except NoOverlapError as error:
+        if settings.strict:
+            raise TrustError(str(error)) from error
+        return {"verdict": [{"code": "no-overlap", "message": str(error), "option": ""}], "bands": []}
+    compared = compare(hsi_cube, msi_cube.isel(band=list(spectra.msi_bands)), spectra, region, quiet)
+    if compared is None:
+        message = "no HSI pixel lies under the MSI"
+        return {"verdict": [{"code": "no-overlap", "message": message, "option": ""}], "bands": []}
+    result = check(hsi_cube, msi_cube, spectra, compared)
+    if settings.strict:
+        enforce(result)
+    return document(result) | {"coregistration": compared.shift_json()}

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from geolift.align import bounds_in, gsd_m, gsd_ratio, require_north_up, window_of
 from geolift.cube import Bands, bands_of, grid_of
-from geolift.errors import InputError, UsageError
+from geolift.errors import InputError, NoOverlapError, UsageError
 from geolift.settings import BandSettings, RegionSettings, SensorSettings, WritingSettings
 from geolift.srf import SpectralResponse, resolve_sensor
 from geolift.writer import LIMITS, tile_edge
@@ -28,6 +28,7 @@ class SpectralPlan:
     """Which bands take part and how HSI bands make up MSI bands.
 
     ``hsi_bands``: 0-based, kept in the output, file order. ``good``: positions within ``hsi_bands`` that are learned.
+    ``bands_named``: whether the file or the user named its bands, so that their order is no assumption.
     ``msi_bands``: 0-based bands of the MSI file that are used. ``weights``: (len(msi_bands), len(good)), rows sum to 1.
     """
 
@@ -40,6 +41,7 @@ class SpectralPlan:
     weights: np.ndarray
     dropped: tuple[tuple[str, float], ...]
     srf_sha256: str
+    bands_named: bool = False
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +76,9 @@ def plan_spectra(
     bands = bands.take(kept)
     good = np.flatnonzero(bands.good)
     srf, notes = find_response(settings, msi)
+    told = len(notes)
     file_names = name_msi_bands(srf, settings.msi_bands, msi, notes)
+    bands_named = not any("are taken for" in note for note in notes[told:])
     chosen = [(i, name) for i, name in enumerate(file_names) if name is not None]
     named = srf.select(tuple(name for _, name in chosen))
     if good.size <= len(chosen):
@@ -98,6 +102,7 @@ def plan_spectra(
         weights=weights.weights.astype(np.float32),
         dropped=tuple((name, float(share)) for name, share in weights.dropped.items()),
         srf_sha256=hashlib.sha256(named.response.tobytes() + named.wavelength_nm.tobytes()).hexdigest(),
+        bands_named=bands_named,
         warnings=tuple(notes),
     )
 
@@ -220,7 +225,7 @@ def plan_region(hsi: xr.DataArray, msi: xr.DataArray, settings: RegionSettings) 
     require_north_up(msi_grid, msi_name)
     overlap = window_of(msi_grid, bounds_in(hsi_grid, msi_grid.crs))
     if overlap is None:
-        raise InputError(
+        raise NoOverlapError(
             f"{hsi_name} and {msi_name} do not overlap: {_box_text(bounds_in(hsi_grid, msi_grid.crs))} against "
             f"{_box_text(bounds_in(msi_grid, msi_grid.crs))} in the MSI's CRS. Is one CRS wrong?"
         )

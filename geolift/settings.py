@@ -256,6 +256,11 @@ class FuseSettings(
     """Everything `geolift fuse` can be told."""
 
     save_model: Path | None = Field(None, description="Also save the trained model here (safetensors).")
+    qa: Path | None = Field(
+        None,
+        description="Also write a quality raster: bits nodata 1, masked 2, out of range 4, low confidence 8, "
+        "outside the HSI 16.",
+    )
 
     @model_validator(mode="after")
     def _one_response(self) -> FuseSettings:

@@ -1,0 +1,131 @@
+"""The cross-sensor check of a pair: what could be wrong, in words, with the option that repairs it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geolift.comparison import Comparison
+from geolift.cube import REFLECTANCE
+from geolift.degrade import apply_srf
+from geolift.errors import GeoliftError, TrustError
+from geolift.plan import SpectralPlan
+from geolift.sanity import Candidate, CheckResult, Finding, Reading, check_pair
+from geolift.srf import SpectralResponse, list_sensors
+
+MAX_CHECKED_PX = 65_536
+"""LR pixels the candidates are simulated for; a larger overlap is judged by its central part."""
+
+FEWEST_CANDIDATE_BANDS = 3
+
+
+def check(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared: Comparison) -> CheckResult:
+    """Check a compared pair for the mistakes that make a plausible, wrong product.
+
+    Parameters
+    ----------
+    hsi, msi : DataArray (band, y, x)
+        As compared.
+    """
+    rows, cols = _central(compared.simulated.shape[1:])
+    laid = compared.overlay
+    window = (
+        slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
+        slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
+    )
+    return check_pair(
+        compared.simulated[:, rows, cols],
+        compared.degraded[:, rows, cols],
+        spectra.msi_names,
+        compared.shift,
+        laid.ratio,
+        sensor=spectra.sensor,
+        candidates=_candidates(hsi, spectra, window),
+        reading=_reading(hsi, msi, spectra),
+    )
+
+
+def _central(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    height, width = shape
+    shrink = min(1.0, float(np.sqrt(MAX_CHECKED_PX / (height * width))))
+    kept = [max(1, int(size * shrink)) for size in (height, width)]
+    first = [(size - part) // 2 for size, part in zip((height, width), kept, strict=True)]
+    return slice(first[0], first[0] + kept[0]), slice(first[1], first[1] + kept[1])
+
+
+def _candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[slice, slice]) -> dict[str, Candidate]:
+    """Simulate what other sensors with a product of as many bands would have seen, and all bands of the named one."""
+    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    centres, widths = spectra.bands.wavelength_nm[list(spectra.good)], spectra.bands.fwhm_nm[list(spectra.good)]
+    values = np.asarray(hsi.isel(y=window[0], x=window[1]).data[positions])
+    found: dict[str, Candidate] = {}
+    for sensor in list_sensors():
+        response = SpectralResponse.from_library(sensor)
+        own = sensor == spectra.sensor
+        count = len(spectra.msi_names)
+        if not own and (count not in response.orders or count < FEWEST_CANDIDATE_BANDS):
+            continue
+        names = response.band_names if own else response.order_for(count)
+        try:
+            weights = response.select(names).weights(centres, widths)
+        except GeoliftError:
+            continue  # this HSI cannot see that sensor's bands
+        if not own and len(weights.band_names) < count:
+            continue
+        found[sensor] = Candidate(weights.band_names, apply_srf(values, weights.weights))
+    return found
+
+
+def _reading(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan) -> Reading:
+    def number(cube: xr.DataArray, key: str, neutral: float) -> float:
+        value = cube.attrs.get(key, neutral)
+        return float(value) if isinstance(value, int | float) else neutral
+
+    return Reading(
+        msi_scale=number(msi, "scale", 1.0),
+        msi_offset=number(msi, "offset", 0.0),
+        hsi_scale=number(hsi, "scale", 1.0),
+        hsi_offset=number(hsi, "offset", 0.0),
+        sensor_known=msi.attrs.get("sensor") is not None,
+        bands_known=spectra.bands_named,
+        reflectance=hsi.attrs.get("quantity") == REFLECTANCE,
+    )
+
+
+def document(result: CheckResult) -> dict[str, Any]:
+    """Return the stable document of `geolift check --json`."""
+    return {
+        "verdict": [asdict(finding) for finding in result.verdict],
+        "bands": [asdict(band) for band in result.bands],
+        "pixels": result.n_pixels,
+        "foreign_fraction": result.foreign_fraction,
+    }
+
+
+def sentence(finding: Finding) -> str:
+    """Return a finding as one line."""
+    return f"{finding.code}: {finding.message}" + (f" [{finding.option}]" if finding.option else "")
+
+
+def lines(document: dict[str, Any]) -> list[str]:
+    """Return the document as a person reads it."""
+    text = [
+        f"{f['code']}: {f['message']}" + (f"\n  option: {f['option']}" if f["option"] else "")
+        for f in document["verdict"]
+    ]
+    if document["bands"]:
+        text.append(f"{'band':12} {'slope':>9} {'intercept':>10} {'r':>7}  best match")
+    text += [
+        f"{b['name']:12} {b['slope']:9.4f} {b['intercept']:10.4f} {b['r']:7.4f}  {b['best_match']}"
+        for b in document["bands"]
+    ]
+    return text
+
+
+def enforce(result: CheckResult) -> None:
+    """Raise TrustError if anything was found that needs a hand."""
+    if result.alarms:
+        raise TrustError("the cross-sensor check found: " + "; ".join(sentence(f) for f in result.alarms))
