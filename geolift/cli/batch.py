@@ -1,0 +1,232 @@
+"""`geolift batch`: many pairs from one manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import ByteSize, Field
+
+from geolift.cli import version_option
+from geolift.cli.console import Console
+from geolift.cli.options import dry_run_option, run_options, settings_options
+from geolift.errors import GeoliftError, ResourceError, UsageError
+from geolift.settings import FuseSettings
+
+if TYPE_CHECKING:
+    from geolift.batch import Outcome
+    from geolift.manifest import Job
+
+
+class BatchSettings(FuseSettings):
+    """Everything `geolift batch` can be told: the options of every row that does not set them, and its own."""
+
+    jobs: int = Field(1, ge=1, description="Pairs worked on at the same time, each a process of its own.")
+    memory: ByteSize | None = Field(
+        None, description="Memory of all jobs together, such as 8GB. Default: four fifths of what is allowed."
+    )
+    summary: Path | None = Field(None, description="Write the summary as JSON here, anew after every pair.")
+
+
+class FailedBatch(GeoliftError):
+    """Some pairs failed; leaves with the code of the first of them."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
+@click.command("batch")
+@click.argument("manifest", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="RULE",
+    help='A pair fails with code 6 unless its product keeps the rule against its reference: "sam<3"; repeatable.',
+)
+@settings_options(BatchSettings)
+@dry_run_option
+@run_options
+@version_option
+def batch_command(
+    manifest: Path, require: tuple[str, ...], settings: BatchSettings, dry_run: bool, console: Console
+) -> None:
+    """Fuse every pair of MANIFEST: a CSV or TOML with hsi, msi, out and any option of `geolift fuse`.
+
+    Paths are relative to the manifest. Finished and unchanged pairs are skipped, a failure does not stop the others,
+    and the same command goes on where a killed one ended. A row with a model instead of an hsi applies that saved
+    model; a reference is what the product is measured against. Options given here hold for the rows that leave them
+    open. Leaves with 0, or with the code of the first pair that failed.
+
+    \b
+    Examples:
+      geolift batch pairs.csv --sensor sentinel2 --jobs 4 --memory 16GB
+      geolift batch pairs.toml --require "sam<3" --summary night.json
+    """
+    from geolift.manifest import read_manifest
+
+    own = set(BatchSettings.model_fields) - set(FuseSettings.model_fields) | {"memory"}
+    common = {name: getattr(settings, name) for name in settings.model_fields_set - own}
+    run_jobs(read_manifest(manifest, common), settings, console, require=require, dry_run=dry_run)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    settings: BatchSettings,
+    console: Console,
+    *,
+    require: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> None:
+    """Run jobs, show them, print the table, and raise FailedBatch if any failed."""
+    from geolift import batch, quality_gate
+
+    for rule in require:
+        quality_gate.parse(rule)
+    unmeasured = [job.row for job in jobs if require and job.reference is None]
+    if unmeasured:
+        raise UsageError(f"--require: row {unmeasured[0]} has no reference to be measured against")
+    if dry_run:
+        rows = [_intention(job) for job in jobs]
+        console.result("\n".join(f"{r['row']:4}  {r['output']}: {r['will']}" for r in rows), {"rows": rows})
+        return
+    if settings.summary is not None and not settings.summary.resolve().parent.is_dir():
+        raise ResourceError(f"{settings.summary}: the folder {settings.summary.parent} does not exist")
+    options = batch.Options(settings.jobs, settings.memory, require, settings.summary)
+    with _View(console, len(jobs)) as view:
+        outcomes = batch.run(jobs, options, view)
+    document = batch.report(outcomes)
+    console.result("\n".join(_table(outcomes)), document)
+    failed = [outcome.row for outcome in outcomes if outcome.code]
+    if failed:
+        listed = ", ".join(map(str, failed))
+        raise FailedBatch(f"{len(failed)} of {len(outcomes)} pairs failed: row {listed}", document["exit_code"])
+
+
+def _intention(job: Job) -> dict[str, Any]:
+    from geolift import batch
+
+    if job.error is not None:
+        will = f"fail: {job.error}"
+    else:
+        state = batch.state_of(job)
+        words = {"missing": job.verb, "finished": "skip, finished and unchanged", "stale": f"redo, {state.reason}"}
+        will = words.get(state.kind, f"fail: {state.reason} exists already")
+    return {"row": job.row, "output": str(job.output), "will": will}
+
+
+def _table(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the summary as a person reads it; also what a log keeps."""
+    width = max(len(Path(outcome.output).name) for outcome in outcomes)
+    lines = [f"{'row':>4}  {'output':<{width}}  {'status':<8} {'code':>4} {'seconds':>8}"]
+    for outcome in outcomes:
+        scores = outcome.scores or {}
+        measured = ", ".join(
+            f"{name} {scores[key]:.2f} {unit}"
+            for name, key, unit in (("PSNR", "psnr_db", "dB"), ("SAM", "sam_deg", "°"))
+            if key in scores
+        )
+        note = outcome.message or measured
+        line = (
+            f"{outcome.row:4}  {Path(outcome.output).name:<{width}}  {outcome.status:<8} "
+            f"{outcome.code:4} {outcome.seconds:8.1f}  {note}"
+        )
+        lines.append(line.rstrip())
+    return lines
+
+
+class _View:
+    """What is seen of a batch while it runs: a live table, plain lines, JSON lines, or nothing."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.total = total
+        self.shares: dict[int, float] = {}
+        self._live: Any = None
+        self._tasks: dict[int, Any] = {}
+
+    def __enter__(self) -> _View:
+        if self.console.mode == "bar":
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+            self._live = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[stage]:<9}"),
+                TimeElapsedColumn(),
+                console=RichConsole(stderr=True),
+            )
+            self._tasks[0] = self._live.add_task(f"all {self.total} pairs", total=self.total, stage="")
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def started(self, job: Job, reason: str) -> None:
+        """See a job begin."""
+        if self._live is not None:
+            label = f"{job.row:4}  {job.output.name}"
+            self._tasks[job.row] = self._live.add_task(label, total=1.0, stage="")
+        self._tell(
+            {"event": "row", "row": job.row, "output": str(job.output), "status": "started", "message": reason},
+            f"[{job.row}/{self.total}] {job.output.name}: begins" + (f", {reason}" if reason else ""),
+        )
+
+    def progressed(self, job: Job, stage: str, fraction: float) -> None:
+        """See how much of a job is done."""
+        self.shares[job.row] = fraction
+        if self._live is not None:
+            self._live.update(self._tasks[job.row], completed=fraction, stage=stage)
+        self._overall(stage, job.row)
+
+    def _overall(self, stage: str, row: int) -> None:
+        done = sum(self.shares.values())
+        if self._live is not None:
+            self._live.update(self._tasks[0], completed=done)
+        elif self.console.mode == "json":
+            percent = int(100 * done / self.total)
+            click.echo(json.dumps({"event": "progress", "stage": stage, "pct": percent, "row": row}), err=True)
+
+    def warned(self, job: Job, text: str) -> None:
+        """Hear a job's warning."""
+        if self.console.quiet:
+            return
+        self._tell(
+            {"event": "warning", "row": job.row, "message": text},
+            f"[{job.row}/{self.total}] {job.output.name}: warning: {text}",
+        )
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        """See a job end."""
+        self.shares[job.row] = 1.0
+        if self._live is not None and job.row in self._tasks:
+            self._live.remove_task(self._tasks.pop(job.row))
+        self._tell(
+            {
+                "event": "row",
+                "row": job.row,
+                "output": str(job.output),
+                "status": outcome.status,
+                "code": outcome.code,
+                "message": outcome.message,
+                "seconds": outcome.seconds,
+            },
+            f"[{job.row}/{self.total}] {job.output.name}: {outcome.status} after {outcome.seconds:.1f} s"
+            + (f": {outcome.message}" if outcome.message else ""),
+        )
+        self._overall("", job.row)
+
+    def _tell(self, event: dict[str, Any], text: str) -> None:
+        if self.console.mode == "json":
+            click.echo(json.dumps(event), err=True)
+        elif self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif self.console.mode == "plain":
+            click.echo(text, err=True)

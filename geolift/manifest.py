@@ -1,0 +1,241 @@
+"""What a manifest of many pairs says: one job per row, relative paths made absolute, options checked."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from geolift.errors import GeoliftError, InputError, UsageError
+from geolift.settings import ApplySettings, FuseSettings
+
+INPUTS = ("hsi", "msi", "model", "reference")
+COLUMNS = (*INPUTS, "out", *FuseSettings.model_fields)
+ALIASES = {"output": "out"}
+# Not paths of this machine: URLs, GDAL's virtual file systems, and GDAL's names of subdatasets.
+REMOTE = re.compile(r"^(/vsi|[a-z][a-z0-9+.-]+://|[A-Z][A-Z0-9_]+:)")
+WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row: the inputs of one `geolift fuse` or `geolift apply`, its output, its options.
+
+    ``row`` counts from 1. ``inputs`` holds hsi and msi, or model and msi. ``settings`` is None where ``error`` tells
+    what is wrong with the row itself. ``reference`` is the cube that the product is measured against.
+    """
+
+    row: int
+    verb: Literal["fuse", "apply"]
+    inputs: Mapping[str, str]
+    output: Path
+    settings: FuseSettings | ApplySettings | None
+    reference: str | None = None
+    error: GeoliftError | None = None
+
+    @property
+    def produced_model(self) -> str | None:
+        """The model this job saves, if any."""
+        saved = getattr(self.settings, "save_model", None)
+        return None if saved is None else str(saved)
+
+
+def read_manifest(path: Path, common: Mapping[str, Any] | None = None) -> list[Job]:
+    """Read the jobs of a manifest.
+
+    Parameters
+    ----------
+    path : Path
+        ``.toml`` (tables ``[[pair]]``, and options for all of them at the top) or a CSV with a header.
+    common : mapping, optional
+        Options of `FuseSettings` for every row that does not set them itself.
+
+    Returns
+    -------
+    list of Job
+        A row that cannot be run carries its error; the others are not concerned.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has no rows, or a column is none of geolift's.
+    """
+    shared, rows = _toml(path) if path.suffix.lower() == ".toml" else ({}, _csv(path))
+    if not rows:
+        raise InputError(f"{path}: no pair in it; needed are rows with hsi, msi and out")
+    for name in {name for row in (shared, *rows) for name in row}:
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(COLUMNS)}."
+            raise InputError(f"{path}: unknown column {name!r}.{hint}")
+    base = path.resolve().parent
+    defaults = _resolved(shared, base) | dict(common or {})
+    jobs = [_job(number, _resolved(row, base), defaults, base) for number, row in enumerate(rows, start=1)]
+    return _refuse_shared_outputs(jobs)
+
+
+def application_jobs(
+    model: str, files: Sequence[str], folder: Path, settings: ApplySettings | None = None
+) -> list[Job]:
+    """Return the jobs that apply one model to many MSIs, each to ``<stem>_fused`` in a folder."""
+    common = {name: getattr(settings, name) for name in getattr(settings, "model_fields_set", ())}
+    rows = [{"model": model, "msi": msi} for msi in files]
+    return _refuse_shared_outputs([_job(i, row, common, folder) for i, row in enumerate(rows, start=1)])
+
+
+def _csv(path: Path) -> list[dict[str, Any]]:
+    try:
+        # utf-8-sig: spreadsheets put a byte-order mark first; some write semicolons or tabs.
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a manifest (CSV, UTF-8): {error}") from error
+    lines = [line for line in text.splitlines() if line.strip(" ,;\t") and not line.startswith("#")]
+    if not lines:
+        return []
+    separator = max(",;\t", key=lines[0].count)
+    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    names = [_canonical(name) for name in rows[0]]
+    longest = max(map(len, rows))
+    if longest > len(names):
+        raise InputError(
+            f"{path}: {longest} cells in a row under {len(names)} columns; put lists such as B02,B03 into quotes"
+        )
+    if len(set(names)) != len(names):
+        raise InputError(f"{path}: a column is named twice among {', '.join(names)}")
+    return [
+        {name: cell.strip() for name, cell in zip(names, row, strict=False) if name and cell.strip()}
+        for row in rows[1:]
+    ]
+
+
+def _toml(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a manifest (TOML): {error}") from error
+    rows = document.pop("pair", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: each pair is a table [[pair]] with hsi, msi and out")
+    return _named(document), [_named(row) for row in rows]
+
+
+def _named(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {_canonical(name): value for name, value in row.items()}
+
+
+def _canonical(name: str) -> str:
+    name = name.strip().lower().replace("-", "_")
+    return ALIASES.get(name, name)
+
+
+def _resolved(row: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Make relative paths relative to the manifest."""
+    return {
+        name: _absolute(value, base) if name in (*INPUTS, "out") or _is_path(name, value, base) else value
+        for name, value in row.items()
+    }
+
+
+def _is_path(name: str, value: Any, base: Path) -> bool:
+    """Tell whether an option holds a file: by its type, or, where words are allowed as well, by looking."""
+    if name not in FuseSettings.model_fields or not isinstance(value, str):
+        return False
+    kinds = _kinds(FuseSettings.model_fields[name].annotation)
+    return Path in kinds or (str in kinds and (base / value).is_file())
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return set(parts)
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    if isinstance(value, list | tuple):
+        return [_absolute(item, base) for item in value]
+    if not isinstance(value, str) or REMOTE.match(value):
+        return value
+    return str(base / Path(value).expanduser())
+
+
+def _job(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], base: Path) -> Job:
+    verb: Literal["fuse", "apply"] = "apply" if "model" in row else "fuse"
+    needed = ("model", "msi") if verb == "apply" else ("hsi", "msi")
+    inputs = {name: row[name] for name in needed if name in row}
+    options = {name: value for name, value in row.items() if name not in (*INPUTS, "out")}
+    output = _output(number, row, defaults, verb, base)
+    settings, error = None, None
+    try:
+        missing = [name for name in needed if name not in inputs]
+        if missing:
+            raise UsageError(f"row {number}: no {missing[0]} given")
+        if verb == "apply" and "hsi" in row:
+            raise UsageError(f"row {number}: hsi and model exclude each other: a saved model needs no HSI")
+        settings = _settings(number, verb, options, defaults)
+    except GeoliftError as wrong:
+        error = wrong
+    return Job(number, verb, inputs, output, settings, row.get("reference"), error)
+
+
+def _output(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], verb: str, base: Path) -> Path:
+    """Return the row's output; by default what `geolift fuse` and `apply` call it, beside the manifest."""
+    if "out" in row:
+        return Path(row["out"])
+    suffix = ".img" if {**defaults, **row}.get("of") == "ENVI" else ".tif"
+    stem = Path(str(row.get("hsi" if verb == "fuse" else "msi", f"row{number}"))).stem
+    return base / f"{stem}_fused{suffix}"
+
+
+def _settings(
+    number: int, verb: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> FuseSettings | ApplySettings:
+    model = FuseSettings if verb == "fuse" else ApplySettings
+    foreign = sorted(set(options) - set(model.model_fields))
+    if foreign:
+        raise UsageError(f"row {number}: {foreign[0]} has no meaning where a saved model is applied")
+    # Options for all rows that a saved model does not know (sensor, method …) concern the other rows.
+    values = {name: value for name, value in defaults.items() if name in model.model_fields} | dict(options)
+    # A row that names its sensor means it instead of the table that others use, and the reverse.
+    for one, other in (("srf", "sensor"), ("sensor", "srf")):
+        if one in options and other not in options:
+            values.pop(other, None)
+    if values.get("threads") == "ALL_CPUS":
+        values.pop("threads")
+    try:
+        return model.model_validate({name: _read(model, name, value) for name, value in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) + ": " if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"row {number}: {name}{message} (got {first['input']!r})") from error
+
+
+def _read(model: type[FuseSettings | ApplySettings], name: str, value: Any) -> Any:
+    """Read a cell the way people write it: yes and no, several creation options between semicolons."""
+    if not isinstance(value, str):
+        return value
+    if model.model_fields[name].annotation is bool:
+        return WORDS.get(value.lower(), value)
+    return tuple(value.split(";")) if name == "co" else value
+
+
+def _refuse_shared_outputs(jobs: list[Job]) -> list[Job]:
+    """Give a job that writes what an earlier one writes an error instead of its settings."""
+    first: dict[str, int] = {}
+    checked = []
+    for job in jobs:
+        for written in filter(None, (str(job.output), job.produced_model)):
+            earlier = first.setdefault(written, job.row)
+            if earlier != job.row and job.error is None:
+                error = UsageError(f"row {job.row}: {written} is written by row {earlier} already")
+                job = replace(job, settings=None, error=error)
+        checked.append(job)
+    return checked

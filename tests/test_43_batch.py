@@ -1,0 +1,341 @@
+"""Many pairs: finished ones are skipped, broken ones do not stop the others, a kill costs only what was running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from scenes import make_pair
+
+from geolift import batch
+from geolift.errors import InputError
+from geolift.manifest import Job, application_jobs, read_manifest
+from geolift.settings import ApplySettings, FuseSettings
+from geolift.sidecar import dump_settings, input_facts, sidecar_path, write_json
+
+GEOLIFT = (sys.executable, "-m", "geolift")
+
+
+def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [*GEOLIFT, *(str(a) for a in arguments)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, encoding="utf-8", timeout=300)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with hsi.tif, msi.tif and a model learned from them."""
+    folder = tmp_path_factory.mktemp("Über alles")
+    pair = make_pair(folder)
+    done = run(
+        "train", pair.hsi, "--sensor", "s2a", "--msi-bands", "B02,B03,B04,B08", "--max-train-pixels", "64",
+        "--method", "spectralift", "-o", "model.safetensors", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def write_rows(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+# -- what a manifest says ---------------------------------------------------------------------------------------------
+
+
+def test_a_table_as_a_spreadsheet_saves_it_is_understood(tmp_path: Path) -> None:
+    rows = [
+        "HSI;MSI;Out;Sensor;tile-size;overwrite",
+        "ä b/h.tif;m.tif;r.tif;s2a;;ja",
+        ";;;;;",
+        "h.tif;m.tif;q.tif;;64;yes",
+    ]
+    (tmp_path / "m.csv").write_bytes("\ufeff".encode() + "\r\n".join(rows).encode())
+    first, second = read_manifest(tmp_path / "m.csv", {"sensor": "wv3", "tile_size": 128})
+    assert first.error is not None
+    assert "overwrite" in str(first.error)
+    assert first.inputs["hsi"] == str(tmp_path / "ä b" / "h.tif")
+    assert isinstance(second.settings, FuseSettings)
+    assert (second.settings.sensor, second.settings.tile_size, second.settings.overwrite) == ("wv3", 64, True)
+
+
+def test_toml_carries_options_for_all_pairs_and_lists(tmp_path: Path) -> None:
+    write_rows(
+        tmp_path / "m.toml",
+        'sensor = "s2a"\ndtype = "float32"\nsrf = "ignored.csv"',
+        '[[pair]]\nhsi = "h.tif"\nmsi = "m.tif"\nout = "o/r.tif"\nsensor = "s2b"',
+        'msi-bands = ["B2", "B3"]\nbands = "1-3"',
+        '[[pair]]\nmodel = "a.safetensors"\nmsi = "/vsicurl/https://example.org/m.tif"',
+    )
+    fused, applied = read_manifest(tmp_path / "m.toml", {"dtype": "uint16"})
+    assert isinstance(fused.settings, FuseSettings)
+    assert fused.settings.model_dump(include={"sensor", "srf", "dtype", "msi_bands", "bands"}) == {
+        "sensor": "s2b", "srf": None, "dtype": "uint16", "msi_bands": ("B2", "B3"), "bands": (1, 2, 3)
+    }  # fmt: skip
+    assert applied.verb == "apply"
+    assert isinstance(applied.settings, ApplySettings)
+    assert applied.inputs["msi"] == "/vsicurl/https://example.org/m.tif"
+    assert applied.output == tmp_path / "m_fused.tif"
+
+
+def test_files_named_by_options_are_relative_to_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").touch()
+    manifest = write_rows(tmp_path / "m.csv", "hsi,msi,out,srf,save-model", "h,m,o,own.csv,a.safetensors")
+    (job,) = read_manifest(manifest)
+    assert isinstance(job.settings, FuseSettings)
+    assert job.settings.srf == tmp_path / "own.csv"
+    assert job.produced_model == str(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        (["hsi,msi,out,sensro", "a,b,c,s2a"], "sensor"),
+        (["hsi,msi,out"], "no pair"),
+        (["hsi,msi,out,msi-bands", "a,b,c,B02,B03"], "quotes"),
+        (["hsi,msi,hsi", "a,b,c"], "twice"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_is_refused(tmp_path: Path, lines: list[str], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        read_manifest(write_rows(tmp_path / "m.csv", *lines))
+
+
+def test_a_row_in_error_does_not_concern_the_others(tmp_path: Path) -> None:
+    rows = ["h,m,a.tif,,", "h,,b.tif,,", "h,m,a.tif,,", "h,m,d.tif,x.safetensors,", ",m,e.tif,x.safetensors,affine"]
+    jobs = read_manifest(write_rows(tmp_path / "m.csv", "hsi,msi,out,model,harmonize", *rows))
+    words = [None if job.error is None else str(job.error) for job in jobs]
+    assert words[0] is None
+    assert [job.error.exit_code for job in jobs if job.error] == [2, 2, 2, 2]
+    for word, part in zip(words[1:], ("no msi", "row 1 already", "exclude", "saved model"), strict=True):
+        assert word is not None
+        assert part in word
+
+
+def test_a_command_line_says_what_the_row_says(tmp_path: Path) -> None:
+    """What the command line is parsed to equals the row's settings, whatever the options."""
+    from click.testing import CliRunner
+
+    from geolift.cli import options
+
+    given = {
+        "sensor": "s2a", "msi_bands": "B2,B3", "bounds": "-1.5,2,3,4", "bands": "1-2,5", "co": "A=1;B=2",
+        "nodata": "-5", "drop_bad_bands": "no", "tile_size": "64", "hsi_offset": "-0.1", "dtype": "float32",
+    }  # fmt: skip
+    header, row = ",".join(given), ",".join(f'"{value}"' for value in given.values())
+    (job,) = read_manifest(write_rows(tmp_path / "m.csv", f"hsi,msi,out,{header}", f"h,m,o,{row}"))
+    seen = []
+
+    import click
+
+    @click.command()
+    @click.argument("inputs", nargs=-1)
+    @click.option("--output")
+    @options.settings_options(FuseSettings)
+    def command(inputs: tuple[str, ...], output: str, settings: FuseSettings) -> None:
+        seen.append(settings)
+
+    words = batch.command_of(job, batch.Options(), 10**9)
+    result = CliRunner().invoke(command, words[1:], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert job.settings is not None
+    assert dump_settings(seen[0]) == dump_settings(job.settings) | {"overwrite": True}
+
+
+# -- finished and unchanged -------------------------------------------------------------------------------------------
+
+
+def finished(folder: Path, **options: object) -> Job:
+    """A job whose output and sidecar are there as a run leaves them."""
+    for name in ("h.tif", "m.tif", "o.tif"):
+        (folder / name).write_text(name)
+    settings = FuseSettings(sensor="s2a", **options)  # type: ignore[arg-type]
+    inputs = {"hsi": str(folder / "h.tif"), "msi": str(folder / "m.tif")}
+    facts = {
+        "geolift:settings": dump_settings(settings),
+        "geolift:inputs": {n: input_facts(p) for n, p in inputs.items()},
+    }
+    write_json(sidecar_path(folder / "o.tif"), {"properties": facts})
+    return Job(1, "fuse", inputs, folder / "o.tif", settings)
+
+
+def test_finished_and_unchanged_is_seen(tmp_path: Path) -> None:
+    job = finished(tmp_path)
+    assert batch.state_of(job).kind == "finished"
+    faster = Job(1, "fuse", job.inputs, job.output, FuseSettings(sensor="s2a", threads=1, tile_size=64))
+    assert batch.state_of(faster).kind == "finished"
+
+
+@pytest.mark.parametrize("what", ["input", "other input", "option", "table", "again"])
+def test_whatever_changes_the_product_makes_it_stale(tmp_path: Path, what: str) -> None:
+    table = tmp_path / "w.csv"
+    table.write_text("wavelength_nm\n1\n")
+    os.utime(table, (1e9, 1e9))
+    job = finished(tmp_path, wavelengths=table)
+    assert batch.state_of(job).kind == "finished"
+    settings, inputs = job.settings, dict(job.inputs)
+    if what == "input":
+        (tmp_path / "h.tif").write_text("longer")
+    elif what == "other input":
+        inputs["msi"] = inputs["hsi"]
+    elif what == "option":
+        settings = FuseSettings(sensor="s2a", wavelengths=table, dtype="float32")
+    elif what == "table":
+        os.utime(table, (4e9, 4e9))
+    changed = Job(1, "fuse", inputs, job.output, settings)
+    expected = {
+        "input": "hsi is changed",
+        "other input": "msi is another",
+        "option": "dtype was int16",
+        "table": "w.csv",
+    }
+    state = batch.state_of(changed)
+    assert (state.kind == "finished") if what == "again" else (state.kind == "stale" and expected[what] in state.reason)
+
+
+def test_a_file_that_geolift_did_not_make_is_not_touched(tmp_path: Path) -> None:
+    job = finished(tmp_path)
+    sidecar_path(job.output).unlink()
+    assert batch.state_of(job).kind == "foreign"
+    batch._marker(job.output).touch()
+    assert batch.state_of(job).kind == "stale"
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_never_use_more_than_the_budget_together() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    budget, used, peak = batch._Budget(100), [0], [0]
+
+    def job(wanted: int) -> None:
+        with budget.share(wanted) as go:
+            assert go
+            used[0] += wanted
+            peak[0] = max(peak[0], used[0])
+            time.sleep(0.005)
+            used[0] -= wanted
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(job, [40, 30, 60, 10, 40, 30, 60, 10] * 3))
+    assert 60 <= peak[0] <= 100
+    with budget.share(10**9) as go:
+        assert go, "a job larger than the budget runs alone"
+
+
+# -- the real command -------------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_fused_broken_ones_are_told_and_the_second_call_skips(scene: Path, tmp_path: Path) -> None:
+    """Fuse with a saved model, a row that uses it, two broken rows, and a rule that one product breaks."""
+    hsi, msi = scene / "hsi.tif", scene / "msi.tif"
+    manifest = write_rows(
+        tmp_path / "m.csv",
+        "hsi,msi,model,out,sensor,max-train-pixels,save-model,method",
+        f",{msi},one.safetensors,applied.tif,,,,",
+        f"{hsi},{msi},,new folder/é.tif,s2a,64,one.safetensors,spectralift",
+        f"nowhere.tif,{msi},,a.tif,s2a,,,",
+        f"{hsi},{msi},,b.tif,no-such-sensor,,,",
+    )
+    first = run("batch", manifest, "--jobs", "2", "--json", "--summary", "s.json", cwd=tmp_path)
+    assert first.returncode == 3, first.stderr
+    rows = json.loads(first.stdout)["rows"]
+    assert [(row["status"], row["code"]) for row in rows] == [("done", 0), ("done", 0), ("failed", 3), ("failed", 3)]
+    assert "nowhere.tif" in rows[2]["message"]
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["rows"] == rows
+    with rasterio.open(tmp_path / "applied.tif") as a, rasterio.open(tmp_path / "new folder" / "é.tif") as b:
+        assert np.array_equal(a.read(), b.read())
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "m.csv", "s.json", "applied.tif", "applied.json", "new folder", "one.safetensors"
+    }  # fmt: skip
+
+    again = run("batch", manifest, "--json", cwd=tmp_path)
+    assert [row["status"] for row in json.loads(again.stdout)["rows"]] == ["skipped", "skipped", "failed", "failed"]
+    plan = run("batch", manifest, "--dry-run", "--max-train-pixels", "32", "--json", cwd=tmp_path)
+    assert plan.returncode == 0
+    assert "unchanged" in json.loads(plan.stdout)["rows"][1]["will"]
+
+
+def test_a_rule_is_held_against_the_reference(scene: Path, tmp_path: Path) -> None:
+    manifest = write_rows(
+        tmp_path / "m.csv", "model,msi,out,reference",
+        f"{scene / 'model.safetensors'},{scene / 'msi.tif'},a.tif,a.tif",
+    )  # fmt: skip
+    held = run("batch", manifest, "--require", "sam<0.1", "--json", cwd=tmp_path)
+    assert held.returncode == 0, held.stderr
+    assert json.loads(held.stdout)["rows"][0]["scores"]["rmse"] == 0
+    broken = run("batch", manifest, "--require", "ssim>2", cwd=tmp_path)
+    assert broken.returncode == 6
+    assert "ssim>2" in broken.stderr
+    none = write_rows(tmp_path / "n.csv", "model,msi,out", "x,y,z.tif")
+    assert run("batch", none, "--require", "sam<1", cwd=tmp_path).returncode == 2
+    assert run("batch", none, "--require", "charm<1", cwd=tmp_path).returncode == 2
+
+
+def test_one_model_for_many_files_needs_no_manifest(scene: Path, tmp_path: Path) -> None:
+    settings = ApplySettings(dtype="float32")
+    jobs = application_jobs("m.safetensors", ["t/a.tif", "t/b.tif", "u/a.tif"], tmp_path, settings)
+    assert [job.output.name for job in jobs] == ["a_fused.tif", "b_fused.tif", "a_fused.tif"]
+    assert jobs[0].settings == settings
+    assert jobs[2].error is not None
+
+
+@contextmanager
+def begun(manifest: Path, cwd: Path, first_done: int) -> Iterator[subprocess.Popen[str]]:
+    """Yield a batch in which so many rows are done and another has begun."""
+    command = [*GEOLIFT, "batch", str(manifest), "--progress", "json", "--summary", str(cwd / "s.json")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = 0
+    with subprocess.Popen(
+        command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=env
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            event = json.loads(line)
+            done += event.get("status") == "done"
+            if done >= first_done and event.get("status") == "started":
+                break
+        yield process
+        process.stderr.read()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_kill_in_the_middle_costs_only_what_was_running(
+    scene: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    rows = [f"{scene / 'model.safetensors'},{scene / 'msi.tif'},{i}.tif" for i in range(4)]
+    rows[1] = f"{scene / 'model.safetensors'},broken.tif,1.tif"
+    manifest = write_rows(tmp_path / "m.csv", "model,msi,out", *rows)
+    with begun(manifest, tmp_path, first_done=1) as process:
+        process.send_signal(number)
+    assert process.returncode == code
+    deadline = time.monotonic() + 30
+    products = {"m.csv", "s.json", "0.tif", "0.json"}
+    while number == signal.SIGKILL and time.monotonic() < deadline:
+        # The child hears of its parent's death by itself; its marker stays for the next call.
+        if {p.name for p in tmp_path.iterdir()} - products <= {".1.tif.batch", ".2.tif.batch"}:
+            break
+        time.sleep(0.2)
+    left = {p.name for p in tmp_path.iterdir()} - products
+    assert not {name for name in left if not name.endswith(".batch")}
+    assert number == signal.SIGKILL or not left
+    made = (tmp_path / "0.tif").stat().st_mtime_ns
+    again = run("batch", manifest, "--json", cwd=tmp_path)
+    assert again.returncode == 3, again.stdout
+    assert [row["status"] for row in json.loads(again.stdout)["rows"]] == ["skipped", "failed", "done", "done"]
+    assert (tmp_path / "0.tif").stat().st_mtime_ns == made
+    assert {p.name for p in tmp_path.iterdir()} == {"m.csv", "s.json"} | {
+        f"{i}.{e}" for i in (0, 2, 3) for e in ("tif", "json")
+    }
