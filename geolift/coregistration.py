@@ -175,9 +175,7 @@ def cut_window(
     return simulated[:, rows, columns], msi_fine[:, fine_rows, fine_columns]
 
 
-def choose_windows(
-    simulated: FloatArray, side: int = WINDOW_PX, count: int = MAX_WINDOWS
-) -> tuple[Window, ...]:
+def choose_windows(simulated: FloatArray, side: int = WINDOW_PX, count: int = MAX_WINDOWS) -> tuple[Window, ...]:
     """Choose the windows that stand for a large scene: valid, textured, spread over it.
 
     A scene of at most :data:`WHOLE_PX` pixels is one window. A larger one is divided into ``count``
@@ -232,7 +230,7 @@ def estimate_shift_from_windows(
     patches = [p for p in patches if (~p.simulated_invalid).sum() >= 16 and not p.msi_invalid.all()]
     if not patches:
         return _no_estimate("there are no pixels that are valid in both images")
-    ranked = _rank_bands(patches)
+    ranked = rank_bands(patches)
     if not ranked:
         return _no_estimate("the HSI shows no texture: all its valid pixels are alike")
     found = _search(patches, search_px, ranked[:MAX_SEARCH_BANDS])
@@ -256,7 +254,7 @@ def _search(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) ->
     return replace(leader, peaks_px=tuple(places))
 
 
-def _rank_bands(patches: Sequence[Patch]) -> list[int]:
+def rank_bands(patches: Sequence[Patch]) -> list[int]:
     """Order the bands by the share of structure in the simulated image, best of each third first."""
     structure = np.mean([_structure(p.simulated, ~p.simulated_invalid) for p in patches], axis=0)
     bands = [int(b) for b in np.argsort(-structure) if structure[b] > 0]
@@ -278,9 +276,7 @@ def _structure(images: FloatArray, valid: BoolArray) -> NDArray[np.float64]:
     return np.where(alive, 2.0 + (along + down) / (2.0 * np.maximum(power, 1e-30)), 0.0)
 
 
-def _judge(
-    fit: FitResult, found: SearchResult, bands: Sequence[int], search_px: float, ratio: int
-) -> ShiftEstimate:
+def _judge(fit: FitResult, found: SearchResult, bands: Sequence[int], search_px: float, ratio: int) -> ShiftEstimate:
     """Turn a fit into an estimate: calibrated errors, confidence, and whether to trust it."""
     dy, dx, var_y, var_x = (float(v) for v in fit.place)
     variance = np.maximum(np.diag(fit.covariance_px2), 0.0)

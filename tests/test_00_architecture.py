@@ -31,9 +31,9 @@ ROOMS: dict[str, list[str]] = {
         "overlay",
         "sampling",
         "robust",
-        "coregistration matching shift_fit < sampling robust",
+        "coregistration local_shift matching shift_fit < sampling robust",
         "harmonization < robust",
-        "sanity",
+        "sanity sanity_identity sanity_pair sanity_values < coregistration robust",
         "quality",
         "model network",
         "training training_set < model network",
@@ -54,7 +54,8 @@ ROOMS: dict[str, list[str]] = {
 
 # Third-party packages that a module may not import at its top, or at all.
 NUMERIC = {
-    "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration",
+    "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration", "local_shift",
+    "sanity", "sanity_identity", "sanity_pair", "sanity_values",
     "harmonization", "refinement", "metrics", "conventions", "halo", "similarity", "value_range",
     "network", "training", "training_set", "inference", "srf_weights", "demo_scene",
 }  # fmt: skip

@@ -1,0 +1,169 @@
+"""Which band is which: band order and sensor, told from the correlation of every MSI band with every simulated one.
+
+Only correlations are compared, so gains and offsets between the sensors do not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from geolift.sanity_pair import MIN_PIXELS, Candidate, DoubleArray, Finding, PairedPixels, Reading, correlate
+
+# Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
+ORDER_GAIN = 0.25
+"""Nats per moved band by which another order must explain the MSI better."""
+
+SENSOR_GAIN = 0.3
+"""Nats per band by which another sensor must; clean pairs reach 0.2, through the noise of narrow bands."""
+
+BAND_ALIKE_R = 0.98
+SENSOR_ALIKE_R = 0.9995
+
+_Fit = tuple[float, list[str], DoubleArray]
+
+
+def find_order(pair: PairedPixels) -> NDArray[np.intp] | None:
+    """Simulated band that each MSI band holds, if that is clearly not the order given."""
+    if len(pair.names) < 2:
+        return None
+    loss = 0.5 * np.log1p(-(np.maximum(pair.correlation, 0.0) ** 2))
+    _, order = linear_sum_assignment(loss)
+    gain = np.diag(loss) - loss[np.arange(order.size), order]
+    moved = order != np.arange(order.size)
+    if not moved.any() or gain[moved].mean() < ORDER_GAIN:
+        return None
+    return _without_idle_moves(loss, order)
+
+
+def _without_idle_moves(loss: DoubleArray, order: NDArray[np.intp]) -> NDArray[np.intp] | None:
+    """Undo the cycles of the permutation that gain too little; None if nothing is left."""
+    kept = np.arange(order.size)
+    for start in range(order.size):
+        cycle, band = [start], int(order[start])
+        while band != start:
+            cycle.append(band)
+            band = int(order[band])
+        gains = [loss[b, b] - loss[b, order[b]] for b in cycle]
+        if len(cycle) > 1 and np.mean(gains) >= ORDER_GAIN:
+            kept[cycle] = order[cycle]
+    return kept if (kept != np.arange(order.size)).any() else None
+
+
+def order_finding(pair: PairedPixels, order: NDArray[np.intp]) -> Finding:
+    """Say which bands hold what, with the option that renames them."""
+    names = [pair.names[i] for i in order]
+    moved = [i for i in range(order.size) if order[i] != i]
+    what = (
+        "the MSI bands are in reverse order"
+        if list(order) == list(range(order.size))[::-1]
+        else "; ".join(f"band {i + 1} ({pair.names[i]}) looks like {names[i]}" for i in moved[:4])
+    )
+    before = np.mean([pair.correlation[i, i] for i in moved])
+    after = np.mean([pair.correlation[i, order[i]] for i in moved])
+    return Finding(
+        "band-order",
+        f"{what}: correlation {before:.2f} as given, {after:.2f} that way",
+        f"--msi-bands {','.join(names)}",
+    )
+
+
+def find_sensor(
+    pair: PairedPixels, order: NDArray[np.intp] | None, sensor: str, candidates: Mapping[str, Candidate]
+) -> Finding | None:
+    """Another sensor's curves, in their own order, explain the MSI clearly better than the named one's."""
+    columns = np.arange(len(pair.names)) if order is None else order
+    named = float(_band_loss(pair.correlation[np.arange(columns.size), columns]).mean())
+    tried = {key: _candidate_fit(pair, c) for key, c in candidates.items() if key != sensor}
+    fits = {key: fit for key, fit in tried.items() if fit is not None}
+    if not fits:
+        return None
+    best = min(fits, key=lambda key: fits[key][0])
+    loss, names, r = fits[best]
+    if named - loss < SENSOR_GAIN:
+        return None
+    alike = [key for key, fit in fits.items() if key != best and fit[0] - loss < 0.1]
+    others = f" (or {', '.join(alike[:3])})" if alike else ""
+    given = f"{sensor}'s" if sensor else "the given"
+    return Finding(
+        "sensor",
+        f"the MSI fits the bands of {best}{others} better than {given}: mean correlation "
+        f"{np.mean(r):.3f} against {np.diag(pair.correlation).mean():.3f}",
+        f"--sensor {best} --msi-bands {','.join(names)}",
+    )
+
+
+def _band_loss(r: DoubleArray) -> DoubleArray:
+    """Half the log of the variance that a line through the band leaves."""
+    return np.asarray(0.5 * np.log1p(-(np.maximum(r, 0.0) ** 2)), np.float64)
+
+
+def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> _Fit | None:
+    """Mean loss, band names and correlations of the candidate's bands that fit best; None if too few."""
+    if len(candidate.names) < len(pair.names):
+        return None
+    values = candidate.simulated[:, pair.own].astype(np.float64)
+    usable = np.isfinite(values).all(axis=0)
+    if usable.sum() < MIN_PIXELS:
+        return None
+    correlation = correlate(pair.seen[:, usable], values[:, usable])
+    columns = _rising_assignment(_band_loss(correlation))
+    r = correlation[np.arange(columns.size), columns]
+    return float(_band_loss(r).mean()), [candidate.names[i] for i in columns], r
+
+
+def _rising_assignment(loss: DoubleArray) -> NDArray[np.intp]:
+    """Cheapest choice of one column per row with rising columns: bands keep their sensor's order."""
+    rows, columns = loss.shape
+    total = np.full((rows + 1, columns + 1), np.inf)
+    total[0] = 0.0
+    for row in range(rows):
+        for column in range(row, columns):
+            taken = total[row, column] + loss[row, column]
+            total[row + 1, column + 1] = min(total[row + 1, column], taken)
+    chosen, column = [], columns
+    for row in range(rows, 0, -1):
+        while total[row, column - 1] <= total[row, column]:
+            column -= 1
+        column -= 1
+        chosen.append(column)
+    return np.array(chosen[::-1], np.intp)
+
+
+def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate], known: Reading) -> list[Finding]:
+    """What nothing contradicts and nothing settles: spacecraft of one family, bands that look alike here."""
+    findings = []
+    if not known.sensor_known:
+        alike = [k for k, c in candidates.items() if k != sensor and _alike_sensor(pair, c)]
+        if alike:
+            names = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
+            text = f"the images cannot tell {sensor or 'the sensor named'} from {names}; nothing else is wrong"
+            findings.append(Finding("undetermined", text, "--sensor NAME"))
+    if not known.bands_known:
+        twins = _alike_bands(pair, candidates.get(sensor))
+        if twins:
+            text = f"the images cannot tell these bands apart: {', '.join(twins[:4])}; nothing else is wrong"
+            findings.append(Finding("undetermined", text, "--msi-bands LIST"))
+    return findings
+
+
+def _alike_sensor(pair: PairedPixels, candidate: Candidate) -> bool:
+    """Whether a sensor of as many bands would have seen nearly the same."""
+    if len(candidate.names) != len(pair.names):
+        return False
+    values = candidate.simulated[:, pair.own].astype(np.float64)
+    return bool(np.diag(correlate(pair.simulated, values)).min() > SENSOR_ALIKE_R)
+
+
+def _alike_bands(pair: PairedPixels, whole: Candidate | None) -> list[str]:
+    """Pairs of bands, one of them in the file, whose simulated images can stand for each other."""
+    names, images = list(pair.names), pair.simulated
+    if whole is not None:
+        extra = [i for i, name in enumerate(whole.names) if name not in names]
+        names += [whole.names[i] for i in extra]
+        images = np.concatenate([images, whole.simulated[extra][:, pair.own].astype(np.float64)])
+    close = correlate(images[: len(pair.names)], images) > BAND_ALIKE_R
+    return [f"{names[i]}/{names[j]}" for i in range(len(pair.names)) for j in range(i + 1, len(names)) if close[i, j]]

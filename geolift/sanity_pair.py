@@ -1,0 +1,163 @@
+"""What the cross-sensor check says, and the pixels it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.robust import foreign_pixels, robust_line
+
+FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+MIN_PIXELS = 16
+FOREIGN_SIGMA = 6.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result of the check.
+
+    Parameters
+    ----------
+    code
+        ok, offset, scale, units, band-order, sensor, shift, cloud-or-change, no-overlap, other-place, or
+        undetermined.
+    message
+        One sentence with the numbers.
+    option
+        The option that repairs it, empty if there is none.
+    """
+
+    code: str
+    message: str
+    option: str = ""
+
+
+@dataclass(frozen=True)
+class BandCheck:
+    """How one MSI band relates to its simulated counterpart: msi = slope x simulated + intercept.
+
+    Parameters
+    ----------
+    name
+        Band name.
+    slope, intercept
+        Robust line through the LR pixels; the intercept in the MSI's unit.
+    r
+        Correlation over the pixels that belong to the scene.
+    best_match
+        Name of the simulated band that correlates best.
+    """
+
+    name: str
+    slope: float
+    intercept: float
+    r: float
+    best_match: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Findings, the most fundamental first, and the table they rest on."""
+
+    verdict: tuple[Finding, ...]
+    bands: tuple[BandCheck, ...]
+    n_pixels: int
+    foreign_fraction: float
+
+    @property
+    def alarms(self) -> tuple[Finding, ...]:
+        """Findings that need a hand: neither ok nor undetermined."""
+        return tuple(f for f in self.verdict if f.code not in ("ok", "undetermined"))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What another sensor, or all bands of the named one, would have seen.
+
+    Parameters
+    ----------
+    names
+        Band names (c',).
+    simulated
+        (c', h, w) float32 on the HSI's grid.
+    """
+
+    names: tuple[str, ...]
+    simulated: FloatArray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the values were read (value = DN x scale + offset), so that options can be given in full.
+
+    Parameters
+    ----------
+    msi_scale, msi_offset, hsi_scale, hsi_offset
+        Applied by the readers.
+    sensor_known, bands_known
+        Whether product metadata names the spacecraft, and the bands.
+    """
+
+    msi_scale: float = 1.0
+    msi_offset: float = 0.0
+    hsi_scale: float = 1.0
+    hsi_offset: float = 0.0
+    sensor_known: bool = False
+    bands_known: bool = False
+    reflectance: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PairedPixels:
+    """Pixels that belong to the scene, (c, n) each, and what was left out."""
+
+    names: tuple[str, ...]
+    own: BoolArray
+    simulated: DoubleArray
+    seen: DoubleArray
+    foreign_fraction: float
+    correlation: DoubleArray
+
+
+def pair_pixels(simulated: FloatArray, degraded: FloatArray, names: tuple[str, ...]) -> PairedPixels | None:
+    """Keep the pixels that are valid in both and belong to the scene; None if there are too few."""
+    valid = np.asarray(~(np.isnan(simulated).any(axis=0) | np.isnan(degraded).any(axis=0)))
+    if valid.sum() < MIN_PIXELS:
+        return None
+    foreign = foreign_pixels(simulated, degraded, FOREIGN_SIGMA)
+    fraction = float(foreign.sum() / valid.sum())
+    own = valid & ~foreign if fraction < 0.6 else valid
+    x, y = simulated[:, own].astype(np.float64), degraded[:, own].astype(np.float64)
+    return PairedPixels(names, own, x, y, fraction, correlate(y, x))
+
+
+def correlate(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:
+    """Correlation of each row image with each column image, gross outliers clipped."""
+    a, b = _standard(rows), _standard(columns)
+    return np.asarray(np.clip(a @ b.T / a.shape[1], -0.99999, 0.99999), np.float64)
+
+
+def _standard(images: DoubleArray) -> DoubleArray:
+    low, high = np.quantile(images, (0.005, 0.995), axis=1, keepdims=True)
+    clipped = np.clip(images, low, high)
+    clipped = clipped - clipped.mean(axis=1, keepdims=True)
+    return np.asarray(clipped / np.maximum(clipped.std(axis=1, keepdims=True), 1e-12))
+
+
+def fit_lines(pair: PairedPixels) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
+    """Slope, value at the middle, and the middle, per band: seen against simulated.
+
+    The slope of the robust line is divided by the correlation of the band (reduced major axis), since
+    noise and misregistration in the simulated band flatten it.
+    """
+    r = np.maximum(np.diag(pair.correlation), 0.3)
+    lines = [robust_line(x, y) for x, y in zip(pair.simulated, pair.seen, strict=True)]
+    middle = np.median(pair.simulated, axis=1)
+    slope = np.array([line[0] for line in lines])
+    value = slope * middle + np.array([line[1] for line in lines])
+    return slope / r, value, middle

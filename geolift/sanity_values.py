@@ -1,0 +1,107 @@
+"""Which values are on the wrong scale: factors of ten, Landsat's numbers, a lost or doubled offset."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geolift.sanity_pair import DoubleArray, Finding, PairedPixels, Reading, fit_lines
+
+# Calibrated by benchmarks/check_injection.py: atmospheres move gains by tens of per cent, offsets by hundredths.
+OFFSETS = (0.1, -0.1)
+OFFSET_COST = 1.0
+OFFSET_TOLERANCE = 0.045
+GAIN_SIGMA, OFFSET_SIGMA = 0.25, 0.02
+IMPLAUSIBLE = (3e-5, 3e4)
+
+
+def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
+    """A factor of a power of ten, Landsat's numbers taken for reflectance, or a lost or doubled offset."""
+    slope, value, middle = fit_lines(pair)
+    factor = float(np.median(slope))
+    if not known.reflectance or factor <= 0:
+        return []
+    if not IMPLAUSIBLE[0] < factor < IMPLAUSIBLE[1] and not _plausible(pair.seen):
+        return [_scale_finding(pair, factor, round(np.log10(factor) / 4) * 4, known)]
+    power = round(np.log10(factor))
+    if abs(power) in (2, 4, 8) and abs(np.log10(factor) - power) < 0.4 and not _counts(pair, power):
+        return [_scale_finding(pair, factor, power, known)]
+    intercept = value - slope * middle
+    if 2.5 < np.median(slope) < 5.0 and 0.5 < np.median(intercept) < 0.95:
+        return [_landsat_finding(float(np.median(slope)), float(np.median(intercept)), known)]
+    if 0.2 < factor < 5.0:
+        return _offset(pair, slope, value, middle, known)
+    return []
+
+
+def _counts(pair: PairedPixels, power: int) -> bool:
+    """Whether a factor of a hundred comes from 8-bit counts, whose gain is arbitrary."""
+    top = float(np.quantile(pair.seen, 0.99))
+    return power == 2 and 30.0 < top <= 256.0
+
+
+def _plausible(values: DoubleArray) -> bool:
+    """Whether values can be reflectance."""
+    return bool(0.002 < np.median(np.abs(values)) < 1.5)
+
+
+def _scale_finding(pair: PairedPixels, factor: float, power: int, known: Reading) -> Finding:
+    which = "hsi" if _plausible(pair.seen) and not _plausible(pair.simulated) else "msi"
+    size = 10.0 ** (power if which == "msi" else -power)
+    scale = known.msi_scale if which == "msi" else known.hsi_scale
+    name = which.upper()
+    relation = f"the MSI is {factor:.3g} times the MSI simulated from the HSI"
+    if size > 1:
+        why = f"the {name}'s scale factor of {1 / size:g} was not applied"
+    else:
+        why = f"the {name} was divided by {1 / size:g} once too often"
+    return Finding("scale", f"{relation} in all bands: {why}", f"--{which}-scale {scale / size:.6g}")
+
+
+def _landsat_finding(slope: float, intercept: float, known: Reading) -> Finding:
+    return Finding(
+        "scale",
+        f"the MSI is {slope:.2f} times the simulated one plus {intercept:.2f}: Landsat Collection 2 numbers "
+        "were read as reflectance x 10000",
+        "--msi-scale 2.75e-05 --msi-offset -0.2",
+    )
+
+
+def _offset(
+    pair: PairedPixels, slope: DoubleArray, value: DoubleArray, middle: DoubleArray, known: Reading
+) -> list[Finding]:
+    """A common offset near plus or minus 0.1 explains the bands, and none does not."""
+    r = np.diag(pair.correlation)
+    cost = {c: _offset_cost(c, slope, value, middle, r) for c in (0.0, *OFFSETS)}
+    grid = np.linspace(-0.25, 0.25, 101)
+    free = float(grid[np.argmin([_offset_cost(c, slope, value, middle, r) for c in grid])])
+    best = min(OFFSETS, key=lambda c: cost[c])
+    if cost[0.0] - cost[best] < OFFSET_COST or abs(free - best) > OFFSET_TOLERANCE:
+        return []
+    return [_offset_finding(pair, best, free, known)]
+
+
+def _offset_cost(offset: float, slope: DoubleArray, value: DoubleArray, middle: DoubleArray, r: DoubleArray) -> float:
+    """How strained the bands are under a common offset: each may choose its gain, at a price."""
+    gain = np.geomspace(0.3, 3.0, 121)[:, None]
+    slope_sigma = np.maximum(slope, 0.1) * (0.06 + 0.8 * (1.0 - r))
+    strain = ((slope - gain) / slope_sigma) ** 2
+    strain = strain + ((value - gain * middle - offset) / OFFSET_SIGMA) ** 2 + (np.log(gain) / GAIN_SIGMA) ** 2
+    return float(np.minimum(strain, 25.0).min(axis=0).mean())
+
+
+def _offset_finding(pair: PairedPixels, offset: float, found: float, known: Reading) -> Finding:
+    dark_hsi = float(np.quantile(pair.simulated, 0.01))
+    dark_msi = float(np.quantile(pair.seen, 0.01))
+    at_hsi = offset > 0 and dark_hsi < -0.03 and dark_msi > -0.03
+    side = "darker" if offset < 0 else "brighter"
+    text = f"the MSI is {abs(found):.2f} {side} than the MSI simulated from the HSI in all bands"
+    if at_hsi:
+        hsi_offset = known.hsi_offset + offset
+        why = f"the HSI's darkest pixels are at {dark_hsi:.2f}, so it is the HSI that is too dark"
+        return Finding("offset", f"{text}: {why}", f"--hsi-offset {hsi_offset:.6g}")
+    why = (
+        "the Sentinel-2 processing-baseline offset of -1000 was not applied"
+        if offset > 0
+        else "the Sentinel-2 processing-baseline offset of -1000 was applied twice"
+    )
+    return Finding("offset", f"{text}: {why}", f"--msi-offset {known.msi_offset - offset:.6g}")
