@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import xarray as xr
 
 from geolift.errors import InputError
-from geolift.readers import raster
+from geolift.readers.aviris import AvirisReader
+from geolift.readers.band_set import BandSetReader, open_files, require_files
+from geolift.readers.emit import EmitReader
+from geolift.readers.hyperion import HyperionReader
+from geolift.readers.landsat import LandsatReader
+from geolift.readers.masks import invalid, mask_from_file, read_mask
+from geolift.readers.neon import NeonReader
+from geolift.readers.planetscope import PlanetScopeReader
+from geolift.readers.prisma import PrismaReader
+from geolift.readers.raster import RasterReader
+from geolift.readers.sentinel2 import Sentinel2Reader
+from geolift.readers.shared_raster import is_virtual
+from geolift.readers.spectral_image import DESIS, ENMAP, SpectralImageReader
+from geolift.readers.tanager import TanagerReader
 from geolift.settings import Reading
+
+__all__ = ["READERS", "Reader", "invalid", "mask_from_file", "open_cube", "open_cubes", "read_mask"]
 
 
 class Reader(Protocol):
@@ -19,25 +35,49 @@ class Reader(Protocol):
         """Tell whether the file or folder is of this family."""
         ...
 
-    def open(self, path: str, reading: Reading, tile: int | None = None) -> xr.DataArray:
+    def open(
+        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
+    ) -> xr.DataArray:
         """Open it lazily; see `geolift.cube` for what comes back."""
         ...
 
 
-READERS: tuple[Reader, ...] = (raster.RasterReader(),)
+# The first that matches opens it; what GDAL opens as one raster comes last and explains what it cannot open.
+READERS: tuple[Reader, ...] = (
+    Sentinel2Reader(),
+    LandsatReader(),
+    HyperionReader(),
+    SpectralImageReader(ENMAP),
+    SpectralImageReader(DESIS),
+    PrismaReader(),
+    EmitReader(),
+    TanagerReader(),
+    AvirisReader(),
+    NeonReader(),
+    PlanetScopeReader(),
+    BandSetReader(),
+    RasterReader(),
+)
 
 
-def open_cube(path: str | Path, reading: Reading | None = None, tile: int | None = None) -> xr.DataArray:
-    """Open any supported file as a lazy cube (band, y, x) of physical values, NaN = invalid.
+def open_cube(
+    path: str | Path,
+    reading: Reading | None = None,
+    tile: int | None = None,
+    bands: Sequence[str] | None = None,
+) -> xr.DataArray:
+    """Open any supported file or product as a lazy cube (band, y, x) of physical values, NaN = invalid.
 
     Parameters
     ----------
     path : path or GDAL name
-        A file, an ENVI header, a `/vsi…` name.
+        A file, an ENVI header, a product's folder or metadata file, a `/vsi…` name, an address.
     reading : Reading, optional
         What the user says of the file; it wins over the file's own metadata.
     tile : int, optional
         Edge of the Dask chunks in pixels; by default about 32 MB that respect the file's blocks.
+    bands : sequence of str, optional
+        Which bands of a product that keeps one file per band (B02,B05,B8A), in this order; others ignore it.
 
     Returns
     -------
@@ -48,12 +88,35 @@ def open_cube(path: str | Path, reading: Reading | None = None, tile: int | None
     ------
     InputError
         If the file is missing, unreadable, or contradicts itself.
+    RemoteError
+        If a remote file cannot be read after retries.
     """
     name = str(path)
-    remote = name.startswith(("/vsi", "http://", "https://", "s3://", "gs://", "az://"))
-    if not remote and not Path(name).exists():
+    if not is_virtual(name) and not Path(name).exists():
         raise InputError(f"{name}: no such file")
     for reader in READERS:
         if reader.matches(name):
-            return reader.open(name, reading or Reading(), tile)
+            return reader.open(name, reading or Reading(), tile, bands)
     raise InputError(f"{name}: no reader knows this format")
+
+
+def open_cubes(
+    paths: Sequence[str | Path],
+    reading: Reading | None = None,
+    tile: int | None = None,
+    bands: Sequence[str] | None = None,
+) -> xr.DataArray:
+    """Open one path as `open_cube` does, or several single-band rasters on nested grids as one cube, in this order.
+
+    Raises
+    ------
+    InputError
+        Also if there is no path, one has several bands, or the grids are not nested.
+    """
+    names = [str(path) for path in paths]
+    if not names:
+        raise InputError("no file to open")
+    if len(names) == 1:
+        return open_cube(names[0], reading, tile, bands)
+    require_files(names)
+    return open_files(names, reading or Reading(), tile, bands)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,43 @@ def read(source: Any, path: str, table: Path | None, notes: list[str]) -> Spectr
         return SpectralMetadata(names, wavelength, fwhm, good, origin)
     unknown = np.full(source.count, np.nan)
     return SpectralMetadata(names, unknown, unknown.copy(), good, None)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a table of the user says: centres and FWHM in nm, good flags if it has them."""
+
+    wavelength_nm: np.ndarray
+    fwhm_nm: np.ndarray
+    good: np.ndarray | None
+    origin: str
+
+
+def from_table(table: Path, count: int, path: str, notes: list[str]) -> Told:
+    """Read the user's table of wavelengths. Raises InputError if it does not fit the ``count`` bands of ``path``."""
+    found, origin = _from_table(table, count, path), f"--wavelengths {table}"
+    wavelength, fwhm = _in_nanometres(found, path, origin, count, notes)
+    return Told(wavelength, fwhm, None if found.good is None else np.asarray(found.good), origin)
+
+
+def in_nanometres(
+    wavelength: Sequence[float] | np.ndarray,
+    fwhm: Sequence[float] | np.ndarray | None,
+    path: str,
+    origin: str,
+    notes: list[str],
+    unit: str | None = "nm",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a product's centres and FWHM to nm; a declared unit that cannot be right is told and set right.
+
+    Raises
+    ------
+    InputError
+        If the numbers cannot be wavelengths.
+    """
+    widths = None if fwhm is None else [float(v) for v in fwhm]
+    found = _Found([float(v) for v in wavelength], widths, None, unit)  # type: ignore[arg-type]
+    return _in_nanometres(found, path, origin, len(found.wavelength), notes)
 
 
 def _in_nanometres(

@@ -1,0 +1,174 @@
+"""Sets of single-band rasters on one grid: a folder of COGs, or several files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import xarray as xr
+from rasterio.errors import RasterioError
+
+from geolift.cube import REFLECTANCE
+from geolift.errors import InputError
+from geolift.readers.band_files import BAND_NAME, BandFile, BandStack, band_key, choose, examine
+from geolift.readers.product import Product, files_in, overridden, unknown_spectra
+from geolift.readers.raster import Declared, acquired, settle
+from geolift.readers.shared_raster import is_virtual, open_raster
+from geolift.readers.source import Decoding
+from geolift.settings import Reading
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".vrt")
+# Bands that are no reflectance: quality, classes, angles, previews, aerosol, water vapour, temperature.
+NO_BAND = re.compile(
+    r"(?:^|[_.\-])(SCL|QA|QA_PIXEL|QA_RADSAT|SR_QA_AEROSOL|SR_CLOUD_QA|Fmask|CLD|SNW|AOT|WVP|TCI|visual|preview|"
+    r"thumbnail|overview|udm2?|mask|QL_\w+|[SV][AZ]A|ST_\w+)(?=$|[_.\-])",
+    re.IGNORECASE,
+)
+LANDSAT_2 = re.compile(r"L[COTEM]\d\d_L2S[PR]_.*_SR_B\d", re.IGNORECASE)
+LANDSAT_2_SCALE, LANDSAT_2_OFFSET, LANDSAT_2_FILL = 2.75e-5, -0.2, 0.0
+SENTINEL_2 = re.compile(r"(?:^|[_.\-])(S2[ABC]|T?\d\d[A-Z]{3}_20\d{6}T\d{6})(?=$|[_.\-])", re.IGNORECASE)
+
+
+class BandSetReader:
+    """A folder whose rasters are single bands of one place."""
+
+    def matches(self, path: str) -> bool:
+        """Look for at least two rasters of one band each, and none of several bands."""
+        return not is_virtual(path) and len(_band_paths(path)) > 1
+
+    def open(
+        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
+    ) -> xr.DataArray:
+        """Open all of them as one cube, in the order of their names; see `open_files`."""
+        return open_files(_band_paths(path), reading, tile, bands, source=path)
+
+
+def open_files(
+    paths: Sequence[str],
+    reading: Reading,
+    tile: int | None = None,
+    bands: Sequence[str] | None = None,
+    source: str | None = None,
+) -> xr.DataArray:
+    """Open single-band rasters as one cube, bands named after the files.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        In the order the bands shall have.
+    bands : sequence of str, optional
+        Those wanted, by the names in the files; names the files do not carry are left to the caller.
+
+    Raises
+    ------
+    InputError
+        If a file is no single-band raster or the grids are not nested.
+    """
+    names = names_of(paths)
+    if bands and (_all_numbered(names) or {band_key(n) for n in names} & {band_key(b) for b in bands}):
+        picked = choose(names, bands, source or paths[0])
+        paths, names = [paths[i] for i in picked], [names[i] for i in picked]
+    files = [examine(path) for path in paths]
+    stack = BandStack(files)
+    notes: list[str] = []
+    decoding, quantity = _decoding(files, stack, reading, notes)
+    evidence = " ".join(Path(path).name for path in paths[:2])
+    return Product(
+        source=source or ", ".join(paths),
+        stored=stack,
+        grid=stack.grid,
+        bands=unknown_spectra(tuple(names)),
+        decoding=decoding,
+        quantity=quantity,
+        name=f"set of {len(files)} band files",
+        sensor=None,
+        driver=files[0].driver,
+        acquired=acquired(files[0].tags, files[0].path),
+        evidence=evidence,
+        notes=notes,
+    ).cube(reading, tile)
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """Name bands after their files: B02 in T22HBD_20210122T133229_B02_10m.tif, else what the names do not share.
+
+    >>> names_of(["a/LC08_SR_B2.TIF", "a/LC08_SR_B10.TIF"]), names_of(["s_red.tif", "s_nir.tif"])
+    (['B2', 'B10'], ['red', 'nir'])
+    """
+    stems = [Path(path).stem for path in paths]
+    found = [BAND_NAME.search(stem) for stem in stems]
+    if all(found):
+        names = [f"B{m[1]}{m[2].upper()}" for m in found if m]
+    else:
+        shared = next((i for i, letters in enumerate(zip(*stems, strict=False)) if len(set(letters)) > 1), 0)
+        start = max(stems[0][:shared].rfind(mark) + 1 for mark in "_.- ")
+        names = [stem[start:] for stem in stems]
+    if len(set(names)) < len(names):
+        return stems
+    return names
+
+
+def _all_numbered(names: Sequence[str]) -> bool:
+    return all(BAND_NAME.search(name) for name in names)
+
+
+def _band_paths(path: str) -> list[str]:
+    """List the band files of a folder, B-numbers in spectral order; empty if it holds a raster of several bands."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return []
+    found = []
+    for file in files_in(folder):
+        if file.suffix.lower() not in IMAGE_SUFFIXES or NO_BAND.search(file.stem):
+            continue
+        try:
+            with open_raster(str(file)) as source:
+                count = source.count
+        except RasterioError:
+            continue
+        if count != 1:
+            return []
+        found.append(str(file))
+    return sorted(found, key=_spectral_order)
+
+
+def _spectral_order(path: str) -> tuple[int, int, str]:
+    """Put B8A after B8, B10 after B9; files without a number by name."""
+    found = BAND_NAME.search(Path(path).stem)
+    return (int(found[1]), len(found[2]), path) if found else (0, 0, path)
+
+
+def _decoding(
+    files: list[BandFile], stack: BandStack, reading: Reading, notes: list[str]
+) -> tuple[Decoding, str]:
+    """Settle the values by the product the names tell, else by tags and magnitude."""
+    tags = Declared(
+        tuple(file.declared.scales[0] for file in files),
+        tuple(file.declared.offsets[0] for file in files),
+        tuple(file.declared.nodata[0] for file in files),
+        tuple(unit for file in files for unit in file.declared.units),
+    )
+    tagged = any(s != 1 for s in tags.scales) or any(o != 0 for o in tags.offsets)
+    integers = stack.layout.dtype.kind in "iu"
+    if not tagged and integers and all(LANDSAT_2.search(Path(file.path).stem) for file in files):
+        notes.append(f"{stack.path}: Landsat Collection 2 Level-2 by its name: reflectance = DN × 2.75e-5 − 0.2")
+        plain = Decoding.uniform(len(files), LANDSAT_2_SCALE, LANDSAT_2_OFFSET, LANDSAT_2_FILL)
+        return overridden(plain, reading), REFLECTANCE
+    if all(nodata is None for nodata in tags.nodata) and stack.layout.dtype.kind == "u":
+        tags = Declared(tags.scales, tags.offsets, (0.0,) * len(files), tags.units)
+        notes.append(f"{stack.path}: unsigned integers without a nodata tag: 0 is taken for no data")
+    settled = settle(stack, tags, reading, notes)
+    if not tagged and integers and reading.offset is None and SENTINEL_2.search(Path(files[0].path).stem):
+        notes.append(
+            f"{stack.path}: single Sentinel-2 files do not tell whether the offset of −1000 (baseline 04.00 and later) "
+            "is still in the pixels; none is applied. If it is, pass --msi-offset -0.1."
+        )
+    return settled
+
+
+def require_files(paths: Sequence[str]) -> None:
+    """Refuse missing files. Raises InputError."""
+    for path in paths:
+        if not is_virtual(path) and not Path(path).is_file():
+            raise InputError(f"{path}: no such file")

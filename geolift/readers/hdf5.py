@@ -1,0 +1,164 @@
+"""HDF5 and NetCDF-4 files: one handle for all threads, datasets as stored numbers, attributes as text and numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geolift.errors import InputError
+from geolift.readers.source import BandIndices, Layout
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Reads of neighbouring windows touch the same compressed chunks; h5py's own default is 1 MB.
+CHUNK_CACHE_BYTES = 32_000_000
+
+
+def is_hdf5(path: str) -> bool:
+    """Tell by its signature whether a local file is HDF5 (NetCDF-4 is)."""
+    file = Path(path)
+    if not file.is_file():
+        return False
+    with contextlib.suppress(OSError), file.open("rb") as stream:
+        return stream.read(8) == SIGNATURE
+    return False
+
+
+def holds(path: str, *names: str) -> bool:
+    """Tell whether a local file is HDF5 and holds one of the groups or datasets."""
+    if not is_hdf5(path):
+        return False
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return any(name in file for name in names)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def opened(path: str, product: str) -> Iterator[Any]:
+    """Open a file for reading its metadata; what it lacks is told with the product's name.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or an expected dataset or attribute is missing.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except KeyError as error:
+        raise InputError(f"{path}: looks like {product}, but lacks {_quoted(error)}; is it complete?") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}. Is it truncated?") from error
+
+
+def _quoted(error: KeyError) -> str:
+    text = str(error.args[0]) if error.args else "something"
+    return text.splitlines()[0]
+
+
+def text_of(value: Any) -> str:
+    """Return an attribute or scalar dataset as text, whatever way it is stored."""
+    if hasattr(value, "shape") and hasattr(value, "__getitem__"):
+        value = value[()] if value.shape == () else value[0]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip("\x00 ")
+    return str(value)
+
+
+def numbers_of(value: Any) -> np.ndarray:
+    """Return an attribute or dataset as a flat float64 array."""
+    return np.atleast_1d(np.asarray(value[()] if hasattr(value, "id") else value, dtype=np.float64)).ravel()
+
+
+def number_of(value: Any) -> float:
+    """Return an attribute or dataset that holds one number."""
+    return float(numbers_of(value)[0])
+
+
+def fill_of(dataset: Any) -> float | None:
+    """Return the declared fill value of a dataset, as `_FillValue`; None if it declares none."""
+    value = dataset.attrs.get("_FillValue")
+    return None if value is None else number_of(value)
+
+
+class SharedHdf5:
+    """One handle that threads take turns with."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._file: Any = None
+
+    def __reduce__(self) -> tuple[type[SharedHdf5], tuple[str]]:
+        return SharedHdf5, (self.path,)
+
+    def read(self, dataset: str, selection: tuple[Any, ...]) -> np.ndarray:
+        """Read a hyperslab. Raises InputError where the file is damaged."""
+        import h5py
+
+        try:
+            with self._lock:
+                if self._file is None:
+                    self._file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+                return np.asarray(self._file[dataset][selection])
+        except (OSError, KeyError) as error:
+            raise InputError(f"{self.path}: {dataset} cannot be read: {error}. Is the file truncated?") from error
+
+
+class Hdf5Cube:
+    """A dataset of two or three axes in any order, read by windows.
+
+    Parameters
+    ----------
+    file : SharedHdf5
+    dataset : str
+        Full name within the file.
+    axes : str
+        Order of its axes: ``yxb``, ``ybx``, ``byx`` or ``yx``.
+    bands : sequence of int, optional
+        0-based bands along its band axis, in the order wanted; by default all.
+    """
+
+    def __init__(self, file: SharedHdf5, dataset: str, axes: str, bands: BandIndices | None = None) -> None:
+        self._file, self._dataset, self._axes = file, dataset, axes
+        with opened(file.path, "HDF5") as handle:
+            stored = handle[dataset]
+            sizes = dict(zip(axes, stored.shape, strict=True))
+            blocks = dict(zip(axes, stored.chunks or (1, *stored.shape[1:]), strict=True))
+            self._slots = np.arange(sizes.get("b", 1)) if bands is None else np.asarray(bands, dtype=int)
+            shape = (int(sizes["y"]), int(sizes["x"]))
+            block = (int(blocks["y"]), int(blocks["x"]))
+            self._layout = Layout(len(self._slots), shape, stored.dtype, block)
+
+    @property
+    def path(self) -> str:
+        """The file, as messages name it."""
+        return self._file.path
+
+    @property
+    def layout(self) -> Layout:
+        """Its size and blocks."""
+        return self._layout
+
+    def read(
+        self, rows: slice, cols: slice, bands: BandIndices | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a window (band, y, x) of stored numbers."""
+        slots = self._slots if bands is None else self._slots[list(bands)]
+        first, last = int(slots.min()), int(slots.max())
+        ranges = {"y": rows, "x": cols, "b": slice(first, last + 1)}
+        block = self._file.read(self._dataset, tuple(ranges[axis] for axis in self._axes))
+        if "b" not in self._axes:
+            return block[None], None
+        block = block.transpose([self._axes.index(axis) for axis in "byx"])
+        return np.ascontiguousarray(block[slots - first]), None

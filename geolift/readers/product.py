@@ -1,0 +1,179 @@
+"""A product as its metadata describes it, and the cube it becomes when the user's word is added."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from geolift.cube import Bands
+from geolift.errors import InputError
+from geolift.readers import spectral_metadata
+from geolift.readers.masks import QualityLayer
+from geolift.readers.shared_raster import first_line
+from geolift.readers.source import Decoded, Decoding, Stored, bands_with_data
+from geolift.settings import Reading
+
+ISO_TIME = re.compile(r"(20\d\d)-?(\d\d)-?(\d\d)[T ](\d\d):?(\d\d):?(\d\d)")
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a product's own metadata says.
+
+    Attributes
+    ----------
+    source : str
+        The path as the user gave it.
+    stored, grid, bands, decoding
+        The numbers, where they lie, what their bands are, how they become physical values.
+    quantity : str
+        ``reflectance``, ``radiance`` or ``unknown``.
+    name, sensor, driver : str
+        Product family and level, instrument or spacecraft, file format.
+    acquired : str or None
+        UTC, ``2024-04-02T10:28:37Z``.
+    evidence : str
+        Words that may name the spacecraft.
+    check_empty : bool
+        Whether bands without any data are searched and count as bad.
+    """
+
+    source: str
+    stored: Stored
+    grid: GeoBox
+    bands: Bands
+    decoding: Decoding
+    quantity: str
+    name: str | None
+    sensor: str | None
+    driver: str
+    acquired: str | None = None
+    evidence: str = ""
+    wavelengths_from: str | None = None
+    notes: list[str] = field(default_factory=list)
+    masks: tuple[QualityLayer, ...] = ()
+    check_empty: bool = True
+
+    def cube(self, reading: Reading, tile: int | None = None) -> xr.DataArray:
+        """Open it lazily; the user's word wins over the product's. See `geolift.cube` for what comes back."""
+        notes = list(self.notes)
+        decoding = overridden(self.decoding, reading)
+        grid = with_crs(self.grid, reading, self.source, notes)
+        bands, origin = self._bands(reading, notes)
+        source = Decoded(self.stored, decoding)
+        if self.check_empty:
+            bands = replace(bands, good=bands_with_data(source, bands.good, notes))
+        attrs: dict[str, Any] = {
+            "source": self.source,
+            "driver": self.driver,
+            "dtype": str(self.stored.layout.dtype),
+            "scale": _one_or_all(decoding.scale),
+            "offset": _one_or_all(decoding.offset),
+            "nodata": decoding.nodata[0] if decoding.nodata[0] is not None else decoding.empty,
+            "quantity": self.quantity,
+            "acquired": self.acquired,
+            "evidence": self.evidence,
+            "product": self.name,
+            "sensor": self.sensor,
+            "wavelengths_from": origin,
+            "masks": self.masks,
+            "warnings": notes,
+        }
+        return source.cube(grid, bands, attrs, tile)
+
+    def _bands(self, reading: Reading, notes: list[str]) -> tuple[Bands, str | None]:
+        if reading.wavelengths is None or self.wavelengths_from == f"--wavelengths {reading.wavelengths}":
+            return self.bands, self.wavelengths_from
+        told = spectral_metadata.from_table(reading.wavelengths, len(self.bands), self.source, notes)
+        good = self.bands.good if told.good is None else told.good
+        return Bands(self.bands.names, told.wavelength_nm, told.fwhm_nm, good), told.origin
+
+
+def _one_or_all(values: tuple[float, ...]) -> float | list[float]:
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+def overridden(decoding: Decoding, reading: Reading) -> Decoding:
+    """Put the user's scale, offset and nodata in the place of the file's."""
+    count = len(decoding.scale)
+    if reading.scale is not None:
+        decoding = replace(decoding, scale=(reading.scale,) * count)
+    if reading.offset is not None:
+        decoding = replace(decoding, offset=(reading.offset,) * count)
+    if reading.nodata is not None:
+        decoding = replace(decoding, nodata=(reading.nodata,) * count, empty=None)
+    return decoding
+
+
+def with_crs(grid: GeoBox, reading: Reading, path: str, notes: list[str]) -> GeoBox:
+    """Put the user's CRS in the place of the file's; what it replaces is told."""
+    if reading.crs is None:
+        return grid
+    try:
+        given = CRS.from_user_input(reading.crs)
+    except CRSError as error:
+        raise InputError(f"{path}: {reading.crs!r} is no CRS: {first_line(error)}") from error
+    if grid.crs is not None and CRS.from_wkt(grid.crs.wkt) != given:
+        notes.append(f"{path}: its own CRS is replaced by {reading.crs}")
+    return GeoBox(grid.shape, grid.affine, given.to_wkt())
+
+
+def grid_from_corners(
+    upper_left: tuple[float, float],
+    lower_right: tuple[float, float],
+    shape: tuple[int, int],
+    pixel_m: float,
+    crs: str,
+    path: str,
+) -> GeoBox:
+    """Build a north-up grid from two corners; whether they are pixel centres or edges is told by the pixel count.
+
+    Raises
+    ------
+    InputError
+        If neither reading gives the number of pixels there are.
+    """
+    rows, cols = shape
+    width = (lower_right[0] - upper_left[0]) / pixel_m
+    height = (upper_left[1] - lower_right[1]) / pixel_m
+    for margin in (0.5, 0.0):  # corners at pixel centres, at pixel edges
+        if abs(width + 2 * margin - cols) < 0.25 and abs(height + 2 * margin - rows) < 0.25:
+            left, top = upper_left[0] - margin * pixel_m, upper_left[1] + margin * pixel_m
+            return GeoBox(shape, Affine(pixel_m, 0.0, left, 0.0, -pixel_m, top), crs)
+    raise InputError(
+        f"{path}: its corners span {width:.2f} × {height:.2f} pixels of {pixel_m:g} m, but the image has "
+        f"{cols} × {rows}; the metadata and the image do not belong together."
+    )
+
+
+def iso_time(text: str | None) -> str | None:
+    """Find a time in a text: 2024-04-02T10:28:37.932 → 2024-04-02T10:28:37Z.
+
+    >>> iso_time("S2B_MSIL2A_20210122T133229_N0214")
+    '2021-01-22T13:32:29Z'
+    """
+    match = ISO_TIME.search(text or "")
+    return "{}-{}-{}T{}:{}:{}Z".format(*match.groups()) if match else None
+
+
+def files_in(folder: Path) -> list[Path]:
+    """List the files of a folder, sorted; an unreadable folder is empty."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_file())
+    except OSError:
+        return []
+
+
+def unknown_spectra(names: tuple[str, ...]) -> Bands:
+    """Describe bands of which only the names are known."""
+    unknown = np.full(len(names), np.nan)
+    return Bands(names, unknown, unknown.copy(), np.ones(len(names), dtype=bool))

@@ -1,0 +1,168 @@
+"""Sentinel-2 L2A in SAFE format: one JPEG 2000 per band, reflectance by quantification value and offset."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from geolift.cube import REFLECTANCE, Bands
+from geolift.errors import InputError
+from geolift.readers.band_files import BandFile, BandStack, band_key, examine
+from geolift.readers.masks import QualityLayer, layers_from_files
+from geolift.readers.product import Product, iso_time
+from geolift.readers.shared_raster import is_virtual
+from geolift.readers.source import Decoding
+from geolift.settings import Reading
+
+TEN_METRES = ("B02", "B03", "B04", "B08")
+PHYSICAL_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+IMAGE = re.compile(r"_(B\d[\dA])_(10|20|60)m$")
+OFFSET_SINCE_BASELINE = 4.0
+OFFSET = -1000.0
+NODATA, SATURATED = 0.0, 65_535.0
+SCL_UNUSABLE = (0, 1, 3, 8, 9, 10)
+SCL_MEANING = "no data, saturated or defective, cloud shadow, cloud (medium, high probability), thin cirrus"
+SNIFF_BYTES = 2000
+
+
+class Sentinel2Reader:
+    """Surface reflectance of Sentinel-2: the folder, or its MTD_MSIL2A.xml."""
+
+    def matches(self, path: str) -> bool:
+        """Look for the user product's metadata; Level-1C matches too, to be refused with the reason."""
+        return _metadata_file(path) is not None
+
+    def open(
+        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
+    ) -> xr.DataArray:
+        """Open the four 10 m bands, or those named: 20 m and 60 m ones are brought to the finest pixels named."""
+        metadata = _metadata_file(path)
+        assert metadata is not None
+        root = _parsed(metadata)
+        notes: list[str] = []
+        images = _images(root, metadata.parent)
+        files = [examine(str(image)) for image in _chosen(images, bands or TEN_METRES, path)]
+        names = tuple(_name(file.path) for file in files)
+        stack = BandStack(files)
+        return Product(
+            source=path,
+            stored=stack,
+            grid=stack.grid,
+            bands=_bands(root, names),
+            decoding=_decoding(root, names, path, notes),
+            quantity=REFLECTANCE,
+            name=f"Sentinel-2 L2A, baseline {root.findtext('.//PROCESSING_BASELINE') or 'unknown'}",
+            sensor=root.findtext(".//SPACECRAFT_NAME"),
+            driver=files[0].driver,
+            acquired=iso_time(root.findtext(".//PRODUCT_START_TIME")),
+            evidence=" ".join(root.findtext(f".//{tag}") or "" for tag in ("PRODUCT_URI", "SPACECRAFT_NAME")),
+            wavelengths_from="Spectral_Information",
+            notes=notes,
+            masks=_masks(files, metadata.parent, notes),
+            check_empty=False,
+        ).cube(reading, tile)
+
+
+def _metadata_file(path: str) -> Path | None:
+    if is_virtual(path):
+        return None
+    place = Path(path)
+    if place.is_dir():
+        return next((place / name for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml") if (place / name).is_file()), None)
+    if place.suffix.lower() != ".xml":
+        return None
+    try:
+        with place.open("rb") as stream:
+            beginning = stream.read(SNIFF_BYTES)
+    except OSError:
+        return None
+    return place if b"Level-2A_User_Product" in beginning or b"Level-1C_User_Product" in beginning else None
+
+
+def _parsed(metadata: Path) -> ET.Element:
+    try:
+        root = ET.parse(metadata).getroot()
+    except (ET.ParseError, OSError) as error:
+        raise InputError(f"{metadata}: cannot be read as XML: {error}") from error
+    if "Level-1C" in root.tag:
+        raise InputError(
+            f"{metadata}: Sentinel-2 Level-1C is top-of-atmosphere; needed is the Level-2A product of the scene"
+        )
+    return root
+
+
+def _images(root: ET.Element, folder: Path) -> dict[str, dict[int, Path]]:
+    """List the image files by band and resolution in metres."""
+    images: dict[str, dict[int, Path]] = {}
+    for element in root.iter("IMAGE_FILE"):
+        text = (element.text or "").strip()
+        found = IMAGE.search(text)
+        if found:
+            images.setdefault(found[1], {})[int(found[2])] = folder / f"{text}.jp2"
+    return images
+
+
+def _chosen(images: dict[str, dict[int, Path]], wanted: Sequence[str], path: str) -> list[Path]:
+    """Take each band in its finest resolution that is there."""
+    by_key = {band_key(name): found for name, found in images.items()}
+    chosen = []
+    for name in wanted:
+        at = by_key.get(band_key(name))
+        if at is None:
+            raise InputError(f"{path}: has no band {name}; it has {', '.join(sorted(images))}")
+        present = [file for _, file in sorted(at.items()) if file.is_file()]
+        if not present:
+            raise InputError(f"{path}: {at[min(at)].name} is named in its metadata, but missing; is it complete?")
+        chosen.append(present[0])
+    return chosen
+
+
+def _name(file: str) -> str:
+    found = IMAGE.search(Path(file).stem)
+    assert found is not None
+    return found[1]
+
+
+def _physical(root: ET.Element) -> tuple[str, ...]:
+    """Return the band of each band_id."""
+    listed = {
+        int(info.get("bandId", -1)): str(info.get("physicalBand")) for info in root.iter("Spectral_Information")
+    }
+    return tuple(listed.get(i, name) for i, name in enumerate(PHYSICAL_BANDS))
+
+
+def _bands(root: ET.Element, names: tuple[str, ...]) -> Bands:
+    centres = {
+        band_key(str(info.get("physicalBand"))): float(info.findtext("Wavelength/CENTRAL") or "nan")
+        for info in root.iter("Spectral_Information")
+    }
+    wavelength = np.array([centres.get(band_key(name), np.nan) for name in names])
+    return Bands(names, wavelength, np.full(len(names), np.nan), np.ones(len(names), dtype=bool))
+
+
+def _decoding(root: ET.Element, names: tuple[str, ...], path: str, notes: list[str]) -> Decoding:
+    """Reflectance = (DN + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE; DN 0 is no data before the offset."""
+    quantification = float(root.findtext(".//BOA_QUANTIFICATION_VALUE") or 10_000)
+    physical = _physical(root)
+    offsets = {
+        band_key(physical[int(element.get("band_id", -1))]): float(element.text or 0)
+        for element in root.iter("BOA_ADD_OFFSET")
+    }
+    if not offsets and float(root.findtext(".//PROCESSING_BASELINE") or 0) >= OFFSET_SINCE_BASELINE:
+        notes.append(f"{path}: baseline 04.00 or later without BOA_ADD_OFFSET: {OFFSET:g} is assumed for all bands")
+        offsets = {band_key(name): OFFSET for name in PHYSICAL_BANDS}
+    offset = tuple(offsets.get(band_key(name), 0.0) / quantification for name in names)
+    count = len(names)
+    return Decoding((1.0 / quantification,) * count, offset, (NODATA,) * count, invalid=(SATURATED,))
+
+
+def _masks(files: list[BandFile], folder: Path, notes: list[str]) -> tuple[QualityLayer, ...]:
+    """Find the scene classification of the same granule."""
+    granule = Path(files[0].path).parent.parent
+    found = sorted(granule.glob("R20m/*_SCL_20m.jp2")) or sorted(granule.glob("R60m/*_SCL_60m.jp2"))
+    return layers_from_files(((file, SCL_MEANING, "classes", SCL_UNUSABLE) for file in found[:1]), notes)

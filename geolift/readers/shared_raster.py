@@ -1,0 +1,140 @@
+"""Rasters opened through GDAL, one handle for all threads, local or over the network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import warnings
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from geolift.errors import GeoliftError, InputError, RemoteError
+from geolift.readers.source import BandIndices, Layout
+
+NETWORK = re.compile(r"(https?|s3|gs|az|abfss?)://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)", re.IGNORECASE)
+# Transient failures of servers are common; listing a server's folder for sidecars is slow and often forbidden.
+REMOTE_OPTIONS = {
+    "GDAL_HTTP_MAX_RETRY": "5",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+}
+HTTP_CODE = re.compile(r"(?:HTTP response code|HTTP error code|error code)\s*:?\s*(\d{3})")
+HINTS = {401: "Is a login needed?", 403: "Is a signature or login needed?", 404: "Is the address right?"}
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether a path is read over the network.
+
+    >>> is_remote("https://a.b/c.tif"), is_remote("/vsizip/a.zip/b.tif")
+    (True, False)
+    """
+    return NETWORK.search(path) is not None
+
+
+def is_virtual(path: str) -> bool:
+    """Tell whether a path is GDAL's to resolve: remote or one of its virtual file systems."""
+    return path.startswith("/vsi") or is_remote(path)
+
+
+def environment(path: str) -> contextlib.AbstractContextManager[Any]:
+    """Return GDAL's settings for a path; what the user set in the environment stays."""
+    if not is_remote(path):
+        return contextlib.nullcontext()
+    options = {name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}
+    settings: contextlib.AbstractContextManager[Any] = rasterio.Env(**options)
+    return settings
+
+
+def open_raster(path: str) -> Any:
+    """Open a raster. Raises RasterioError, or RemoteError if the network is the cause."""
+    try:
+        with environment(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(path)
+    except RasterioError as error:
+        if is_remote(path) and "not recognized as being in a supported file format" not in str(error):
+            raise _remote_failure(path, error) from error
+        raise
+
+
+def _remote_failure(path: str, error: Exception) -> RemoteError:
+    text = " ".join(str(e) for e in (error, error.__cause__) if e is not None)
+    code = HTTP_CODE.search(text)
+    if code is None:
+        return RemoteError(f"{path}: cannot be read over the network: {first_line(error)}")
+    number = int(code[1])
+    try:
+        phrase = f" {HTTPStatus(number).phrase}"
+    except ValueError:
+        phrase = ""
+    hint = HINTS.get(number, "The server did not answer after the retries; try again later." if number >= 500 else "")
+    return RemoteError(f"{path}: the server answers HTTP {number}{phrase}. {hint}".rstrip())
+
+
+class SharedRaster:
+    """One handle that threads take turns with, so that GDAL's block cache serves neighbouring tiles."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._source: Any = None
+        self._layout: Layout | None = None
+
+    def __reduce__(self) -> tuple[type[SharedRaster], tuple[str]]:
+        return SharedRaster, (self._path,)
+
+    @property
+    def path(self) -> str:
+        """The file, as messages name it."""
+        return self._path
+
+    @property
+    def layout(self) -> Layout:
+        """Its size and blocks."""
+        if self._layout is None:
+            with self._lock:
+                source = self._opened()
+                self._layout = Layout(
+                    source.count, source.shape, np.dtype(source.dtypes[0]), source.block_shapes[0]
+                )
+        return self._layout
+
+    def read(
+        self, rows: slice, cols: slice, bands: BandIndices | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read one window of stored numbers. Raises InputError where the file is damaged, RemoteError if remote."""
+        window = Window.from_slices(rows, cols)
+        try:
+            with self._lock, environment(self._path):
+                source = self._opened()
+                stored = source.read(None if bands is None else [int(band) + 1 for band in bands], window=window)
+                masked = any(MaskFlags.per_dataset in flags for flags in source.mask_flag_enums)
+                return stored, source.dataset_mask(window=window) if masked else None
+        except RasterioError as error:
+            raise self._damaged(rows, error) from error
+
+    def _opened(self) -> Any:
+        if self._source is None:
+            self._source = open_raster(self._path)
+        return self._source
+
+    def _damaged(self, rows: slice, error: Exception) -> GeoliftError:
+        if is_remote(self._path):
+            return _remote_failure(self._path, error)
+        cause = str(error.__cause__ or error).splitlines()[0]
+        return InputError(
+            f"{self._path}: cannot be read at rows {rows.start} to {rows.stop}: {cause}. Is the file truncated?"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, without its full stop."""
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -1,0 +1,233 @@
+"""Windows of stored numbers, and how they become physical values, lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from geolift.cube import Bands, make_cube
+from geolift.errors import InputError
+
+BandIndices = Sequence[int] | np.ndarray
+CHUNK_BYTES = 32_000_000
+SAMPLE_EDGE_PX = 64
+SAMPLES_PER_AXIS = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Bands, shape (rows, cols), stored type, and the blocks (rows, cols) the file is read in."""
+
+    count: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    block: tuple[int, int]
+
+    def chunks(self, tile: int | None = None) -> tuple[int, int]:
+        """Choose Dask chunks of about 32 MB that respect the blocks: squares of tiles, or bands of whole rows."""
+        if tile:
+            return tile, tile
+        (rows, cols), (block_rows, block_cols) = self.shape, self.block
+        pixels = max(1, CHUNK_BYTES // (4 * self.count))
+        if block_cols >= cols:
+            height = max(block_rows, pixels // cols // block_rows * block_rows)
+            return min(rows, height), cols
+        edge = int(np.sqrt(pixels))
+        return (
+            min(rows, max(block_rows, edge // block_rows * block_rows)),
+            min(cols, max(block_cols, edge // block_cols * block_cols)),
+        )
+
+    def chunk_sizes(self, tile: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the sizes of all chunks along rows and columns, as Dask wants them."""
+        rows, cols = (
+            da.core.normalize_chunks(chunk, shape=(length,))[0]
+            for chunk, length in zip(self.chunks(tile), self.shape, strict=True)
+        )
+        return rows, cols
+
+
+class Stored(Protocol):
+    """A file's numbers as they are stored; several threads may read."""
+
+    @property
+    def path(self) -> str:
+        """The file, as messages name it."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """Its size and blocks."""
+        ...
+
+    def read(
+        self, rows: slice, cols: slice, bands: BandIndices | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a window (band, y, x) of 0-based ``bands``, and where it is valid: None, (y, x) or (band, y, x)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How stored numbers become physical values: value = DN × scale + offset, per band.
+
+    ``nodata`` and ``invalid`` are compared with the stored number, before scaling; a pixel is also invalid where
+    every band holds ``empty``. ``masked``: the file has a validity mask of its own.
+    """
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    nodata: tuple[float | None, ...]
+    masked: bool = False
+    invalid: tuple[float, ...] = ()
+    empty: float | None = None
+
+    @classmethod
+    def uniform(
+        cls,
+        count: int,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        nodata: float | None = None,
+        *,
+        invalid: tuple[float, ...] = (),
+        empty: float | None = None,
+    ) -> Decoding:
+        """Decode all bands alike."""
+        return cls((scale,) * count, (offset,) * count, (nodata,) * count, False, invalid, empty)
+
+    def take(self, bands: BandIndices) -> Decoding:
+        """Return the decoding of 0-based ``bands`` alone; what needs all bands is left out."""
+        scale, offset, nodata = (
+            tuple(field[band] for band in bands) for field in (self.scale, self.offset, self.nodata)
+        )
+        return replace(self, scale=scale, offset=offset, nodata=nodata, empty=None)  # type: ignore[arg-type]
+
+    def apply(self, stored: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+        """Return float32 values of a block (band, y, x), NaN = invalid."""
+        values = stored.astype(np.float64)
+        for band, nodata in enumerate(self.nodata):
+            for number in (*self.invalid, *(() if nodata is None else (nodata,))):
+                if not np.isnan(number):
+                    # A float32 file keeps its nodata rounded; an integer one may declare what it cannot hold.
+                    marker = np.float32(number) if stored.dtype == np.float32 else number
+                    values[band][stored[band] == marker] = np.nan
+        if self.empty is not None:
+            values[:, (stored == self.empty).all(axis=0)] = np.nan
+        if valid is not None:
+            values[np.broadcast_to(valid == 0, values.shape)] = np.nan
+        values[~np.isfinite(values)] = np.nan
+        values *= np.asarray(self.scale)[:, None, None]
+        values += np.asarray(self.offset)[:, None, None]
+        return values.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Stored numbers with the way to decode them."""
+
+    stored: Stored
+    decoding: Decoding
+
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> np.ndarray:
+        """Return a window of physical values, float32 (band, y, x), NaN = invalid."""
+        decoding = self.decoding if bands is None else self.decoding.take(bands)
+        return decoding.apply(*self.stored.read(rows, cols, bands))
+
+    def lazy(self, tile: int | None = None) -> da.Array:
+        """Return the whole as a Dask array (band, y, x), one task per chunk."""
+        layout = self.stored.layout
+
+        def block(block_info: Any = None) -> np.ndarray:
+            (_, _), (row, row_end), (col, col_end) = block_info[None]["array-location"]
+            return self.read(slice(row, row_end), slice(col, col_end))
+
+        lazy: da.Array = da.map_blocks(
+            block,
+            chunks=((layout.count,), *layout.chunk_sizes(tile)),
+            dtype=np.float32,
+            meta=np.empty((0, 0, 0), np.float32),
+        )
+        return lazy
+
+    def cube(self, grid: GeoBox, bands: Bands, attrs: dict[str, Any], tile: int | None = None) -> xr.DataArray:
+        """Return the whole as a lazy cube."""
+        return make_cube(self.lazy(tile), grid=grid, bands=bands, attrs=attrs)
+
+
+def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Spread small windows evenly over a raster; the whole raster if it is small."""
+    rows, cols = shape
+    edge, count = SAMPLE_EDGE_PX, SAMPLES_PER_AXIS
+    if rows <= edge * count and cols <= edge * count:
+        return [(slice(0, rows), slice(0, cols))]
+    row_starts, col_starts = (
+        np.unique(np.linspace(0, max(0, length - edge), count).astype(int)) for length in shape
+    )
+    return [
+        (slice(int(row), min(rows, int(row) + edge)), slice(int(col), min(cols, int(col) + edge)))
+        for row in row_starts
+        for col in col_starts
+    ]
+
+
+def typical_value(source: Decoded) -> float | None:
+    """Return the median of a sample over all bands; None if the sample holds nothing valid."""
+    values = []
+    for rows, cols in sample_windows(source.stored.layout.shape):
+        block = source.read(rows, cols)
+        values.append(block[np.isfinite(block)])
+    merged = np.concatenate(values)
+    return float(np.median(merged)) if merged.size else None
+
+
+def bands_with_data(source: Decoded, candidates: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Find candidate bands (bool) that are not nodata everywhere: suspected from a sample, confirmed by reading them.
+
+    Raises
+    ------
+    InputError
+        If no candidate holds a valid pixel.
+    """
+    layout, path = source.stored.layout, source.stored.path
+    if not candidates.any():
+        return candidates
+    found = ~candidates
+    for rows, cols in sample_windows(layout.shape):
+        if found.all():
+            break
+        found |= np.isfinite(source.read(rows, cols)).any(axis=(1, 2))
+    for band in np.flatnonzero(~found):
+        found[band] = _holds_data(source, int(band), layout)
+    found &= candidates
+    if not found.any():
+        raise InputError(f"{path}: every pixel is nodata; nothing to work with")
+    if (candidates & ~found).any():
+        empty = np.flatnonzero(candidates & ~found) + 1
+        notes.append(f"{path}: {empty.size} bands hold no data and count as bad: {ranges(empty)}")
+    return found
+
+
+def _holds_data(source: Decoded, band: int, layout: Layout) -> bool:
+    height = max(layout.block[0], CHUNK_BYTES // (4 * layout.shape[1]) // layout.block[0] * layout.block[0])
+    for row in range(0, layout.shape[0], height):
+        values = source.read(slice(row, min(row + height, layout.shape[0])), slice(0, layout.shape[1]), [band])
+        if np.isfinite(values).any():
+            return True
+    return False
+
+
+def ranges(numbers: np.ndarray) -> str:
+    """Write numbers as people do: 1-3, 7.
+
+    >>> ranges(np.array([1, 2, 3, 7]))
+    '1–3, 7'
+    """
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return ", ".join(f"{run[0]}" if run.size == 1 else f"{run[0]}–{run[-1]}" for run in runs)

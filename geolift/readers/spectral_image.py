@@ -1,0 +1,225 @@
+"""DLR's products, a spectral image beside a METADATA XML: EnMAP L2A and DESIS L2A."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from rasterio.errors import RasterioError
+
+from geolift.cube import REFLECTANCE, Bands
+from geolift.errors import InputError
+from geolift.readers.masks import QualityLayer, Rule, layers_from_files
+from geolift.readers.product import Product, files_in, iso_time
+from geolift.readers.raster import grid_of_raster
+from geolift.readers.shared_raster import SharedRaster, first_line, is_virtual, open_raster
+from geolift.readers.source import Decoding
+from geolift.readers.spectral_metadata import in_nanometres
+from geolift.settings import Reading
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".bsq", ".bil", ".bip", ".img", ".dat")
+DEFAULT_NODATA = -32_768.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """What tells one of the products from the other, and how it names things.
+
+    ``width_tag`` is the element of the band widths, which is the family's own. ``masks``: suffix of the file's
+    name, meaning, rule, numbers.
+    """
+
+    name: str
+    sensor: str
+    width_tag: str
+    gain_tag: str
+    offset_tag: str
+    masks: tuple[tuple[str, str, Rule, tuple[int, ...]], ...]
+
+
+ENMAP = Family(
+    "EnMAP L2A",
+    "EnMAP HSI",
+    "FWHMOfBand",
+    "GainOfBand",
+    "OffsetOfBand",
+    (
+        ("QL_QUALITY_CLOUD", "cloud", "nonzero", ()),
+        ("QL_QUALITY_CIRRUS", "cirrus", "nonzero", ()),
+        ("QL_QUALITY_CLOUDSHADOW", "cloud shadow", "nonzero", ()),
+        # 1 land, 2 water; 0 and 3 are outside of the scene
+        ("QL_QUALITY_CLASSES", "background", "classes", (0, 3)),
+    ),
+)
+DESIS = Family("DESIS L2A", "DESIS", "wavelengthWidthOfBand", "gainOfBand", "offsetOfBand", ())
+
+
+class SpectralImageReader:
+    """A DLR product: its folder, its METADATA XML, or the spectral image itself."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def matches(self, path: str) -> bool:
+        """Look for a METADATA XML of the family; a raster must be the image that the XML describes."""
+        metadata = None if is_virtual(path) else self._metadata(Path(path))
+        return metadata is not None
+
+    def open(
+        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
+    ) -> xr.DataArray:
+        """Open the spectral image as a lazy cube."""
+        metadata = self._metadata(Path(path))
+        assert metadata is not None
+        notes: list[str] = []
+        root = _parsed(metadata)
+        image = _image(Path(path), metadata, root)
+        entries = _entries(root, self._family)
+        try:
+            source = open_raster(str(image))
+        except RasterioError as error:
+            raise InputError(f"{image}: not a raster that GDAL can read: {first_line(error)}") from error
+        with source:
+            grid, tagged, driver, count = grid_of_raster(source), source.nodata, source.driver, source.count
+        if count != len(entries.wavelength):
+            raise InputError(f"{image}: {count} bands, but {metadata.name} describes {len(entries.wavelength)}")
+        wavelength, fwhm = in_nanometres(entries.wavelength, entries.fwhm, str(image), metadata.name, notes)
+        product = root.findtext(".//metadata/name") or metadata.name
+        level = root.findtext(".//level") or root.findtext(".//processingLevel") or "L2A"
+        if level != "L2A":
+            notes.append(f"{path}: {self._family.sensor} {level}, not surface reflectance; L2A is what geolift expects")
+        return Product(
+            source=path,
+            stored=SharedRaster(str(image)),
+            grid=grid,
+            bands=Bands(entries.names, wavelength, fwhm, entries.good),
+            decoding=replace(
+                Decoding.uniform(count, nodata=_nodata(tagged, root)), scale=entries.gain, offset=entries.offset
+            ),
+            quantity=REFLECTANCE if level == "L2A" else "unknown",
+            name=self._family.name if level == "L2A" else f"{self._family.sensor} {level}",
+            sensor=self._family.sensor,
+            driver=driver,
+            acquired=iso_time(root.findtext(".//temporalCoverage/startTime")) or iso_time(product),
+            evidence=product,
+            wavelengths_from=metadata.name,
+            notes=notes,
+            masks=self._masks(metadata, notes),
+        ).cube(reading, tile)
+
+    def _metadata(self, path: Path) -> Path | None:
+        """Find the XML that a folder, an XML or an image belongs to; None if it is another family's or none."""
+        if path.suffix.lower() == ".hdr":
+            path = path.with_suffix("")
+        is_image = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+        if path.is_file() and path.suffix.lower() == ".xml":
+            candidates = [path]
+        else:
+            folder = path if path.is_dir() else path.parent
+            candidates = [f for f in files_in(folder) if f.name.upper().endswith("METADATA.XML")]
+            candidates = candidates if path.is_dir() or is_image else []
+        for candidate in candidates:
+            text = candidate.read_text(encoding="utf-8", errors="replace")
+            if f"<{self._family.width_tag}>" in text and (not is_image or _describes(text, candidate, path)):
+                return candidate
+        return None
+
+    def _masks(self, metadata: Path, notes: list[str]) -> tuple[QualityLayer, ...]:
+        files = {file.stem.upper(): file for file in files_in(metadata.parent) if file.suffix.lower() in IMAGE_SUFFIXES}
+        prefix = re.sub(r"METADATA$", "", metadata.stem, flags=re.IGNORECASE).upper()
+        return layers_from_files(
+            (
+                (files[f"{prefix}{suffix}"], meaning, rule, values)
+                for suffix, meaning, rule, values in self._family.masks
+                if f"{prefix}{suffix}" in files
+            ),
+            notes,
+        )
+
+
+def _describes(text: str, metadata: Path, image: Path) -> bool:
+    """Tell whether an XML describes this very image, not one of the quality layers beside it."""
+    named = re.search(r"<merge>.*?<name>([^<]+)</name>", text, re.DOTALL)
+    if named is not None:
+        return Path(named[1].strip()).stem.upper() == image.stem.upper()
+    prefix = re.sub(r"METADATA$", "", metadata.stem, flags=re.IGNORECASE)
+    return image.stem.upper() == f"{prefix}SPECTRAL_IMAGE".upper()
+
+
+def _parsed(metadata: Path) -> ET.Element:
+    try:
+        return ET.parse(metadata).getroot()
+    except (ET.ParseError, OSError) as error:
+        raise InputError(f"{metadata}: cannot be read as XML: {error}") from error
+
+
+def _image(path: Path, metadata: Path, root: ET.Element) -> Path:
+    """Find the spectral image: the file given, the one the XML names, or the same name in another format."""
+    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        return path
+    named = root.findtext("product/image/merge/name")
+    prefix = re.sub(r"METADATA$", "", metadata.stem, flags=re.IGNORECASE)
+    stem = Path(named).stem if named else f"{prefix}SPECTRAL_IMAGE"
+    for file in files_in(metadata.parent):
+        if file.stem.upper() == stem.upper() and file.suffix.lower() in IMAGE_SUFFIXES:
+            return file
+    raise InputError(f"{metadata}: its image {stem} (.TIF, .JP2, .BSQ, .BIL, .BIP) does not lie beside it")
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The bands of an XML, in the order of the image."""
+
+    names: tuple[str, ...]
+    wavelength: list[float]
+    fwhm: list[float]
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
+    good: np.ndarray
+
+
+def _entries(root: ET.Element, family: Family) -> _Entries:
+    """Read bandCharacterisation (`bandID number=…` or `band/bandNumber`) in band order."""
+    found = []
+    for characterisation in root.iter("bandCharacterisation"):
+        for entry in characterisation:
+            number = entry.get("number") or entry.findtext("bandNumber")
+            if number is not None:
+                found.append((int(number), entry))
+    found.sort(key=lambda pair: pair[0])
+    empty = _empty_bands(root)
+
+    def field(tag: str, neutral: str) -> list[float]:
+        return [float(entry.findtext(tag) or neutral) for _, entry in found]
+
+    return _Entries(
+        names=tuple(f"band {number}" for number, _ in found),
+        wavelength=field("wavelengthCenterOfBand", "nan"),
+        fwhm=field(family.width_tag, "nan"),
+        gain=tuple(field(family.gain_tag, "1")),
+        offset=tuple(field(family.offset_tag, "0")),
+        good=np.array([number not in empty for number, _ in found], dtype=bool),
+    )
+
+
+def _empty_bands(root: ET.Element) -> set[int]:
+    """Collect the bands whose statistics say that they hold nothing (mean below any value, no spread)."""
+    return {
+        int(entry.get("number", 0))
+        for statistics in root.iter("bandStatistics")
+        for entry in statistics.iter("bandID")
+        if float(entry.findtext("mean") or 0) <= -1e5 and float(entry.findtext("stdDeviation") or 1) == 0
+    }
+
+
+def _nodata(tagged: float | None, root: ET.Element) -> float:
+    """Prefer the image's own tag; then the XML's background value; then what the format document says."""
+    if tagged is not None:
+        return float(tagged)
+    background = root.findtext(".//backgroundValue")
+    return DEFAULT_NODATA if background is None else float(background)
