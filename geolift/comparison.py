@@ -185,3 +185,16 @@ def degraded_msi(laid: Overlay, fine_shift: tuple[float, float], blur_sigma_px: 
         fine = laid.read(row, 0, rows, width, MARGIN_LR)
         out[:, row : row + rows] = degrade_msi(fine, laid.ratio, MARGIN_LR, fine_shift, blur_sigma_px)
     return out
+
+
+def contrast_ratio(comparison: Comparison) -> np.ndarray:
+    """Return how much more contrasted the fine MSI is than the simulated one: (c,) ratio of standard deviations."""
+    laid, simulated = comparison.overlay, comparison.simulated
+    fine, coarse = [], []
+    for w in choose_windows(simulated):
+        values = comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0))
+        part = simulated[:, w.y : w.y + w.height, w.x : w.x + w.width]
+        fine.append(values.reshape(len(values), -1))
+        coarse.append(part.reshape(len(part), -1))
+    spread = [np.nanstd(np.concatenate(parts, axis=1), axis=1) for parts in (fine, coarse)]
+    return np.asarray(spread[0] / np.maximum(spread[1], 1e-12))

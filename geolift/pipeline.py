@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import dask.array as da
+import numpy as np
 import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
-from geolift import align
-from geolift.comparison import Comparison, compare
-from geolift.cube import bands_of, crop, grid_of
+from geolift import align, crosscheck
+from geolift.comparison import Comparison, compare, contrast_ratio
+from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
+from geolift.harmonization import Harmonization
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus
+from geolift.masking import mask_of, without
 from geolift.plan import (
     Plan,
     cut_to_bounds,
@@ -23,9 +30,18 @@ from geolift.plan import (
     plan_region,
     plan_spectra,
 )
+from geolift.quality import quality_bits
 from geolift.readers import open_cube
-from geolift.settings import ApplySettings, ComparisonSettings, FuseSettings, SensorSettings, TrainSettings
-from geolift.trained import Trained, inverted, learn, load_trained
+from geolift.sanity import CheckResult, Finding
+from geolift.settings import ApplySettings, FuseSettings, SensorSettings, TrainSettings
+from geolift.trained import Trained, inverted, learn, load_trained, survey
+from geolift.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from geolift.model import SpectralModel
+    from geolift.uncertainty import ErrorModel
+
+STRIP_ROWS = 512
 
 
 def plan_fusion(hsi: xr.DataArray, msi: xr.DataArray, settings: FuseSettings, output: Path | None = None) -> Plan:
@@ -57,7 +73,8 @@ def train(hsi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **opti
     spectra = plan_spectra(cube, settings, settings)
     for text in (*cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
-    return learn(cube, spectra, settings, listener)
+    training, _ = survey(cube, spectra, settings, listener)
+    return learn(cube, training, spectra, settings, listener)
 
 
 def fuse(
@@ -90,29 +107,206 @@ def fuse(
     settings = FuseSettings(**options)
     hsi_cube = _opened(hsi, settings.hsi_reading)
     msi_cube = _opened(msi, settings.msi_reading, settings.tile_size)
-    plan = plan_fusion(hsi_cube, msi_cube, settings)
-    for text in plan.warnings:
+    return prepare(hsi_cube, msi_cube, settings, listener).fused
+
+
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """A fusion settled and learned, its pixels not yet computed.
+
+    Parameters
+    ----------
+    compared, check
+        What the two sensors say of each other; None where no HSI pixel lies under the MSI.
+    fused
+        The product, lazy (band, y, x).
+    quality
+        Lazy (1, y, x), the bits of `geolift.quality.Flag`.
+    sigma, errors
+        Standard error, lazy (band, y, x), and how it was calibrated; None if not asked for or not to be had.
+    pixels_without_hsi
+        Output pixels whose centre lies on no valid HSI pixel; they are fused all the same.
+    warnings
+        Everything the listener was warned of.
+    """
+
+    plan: Plan
+    compared: Comparison | None
+    check: CheckResult | None
+    trained: Trained
+    fused: xr.DataArray
+    quality: xr.DataArray
+    sigma: xr.DataArray | None
+    errors: ErrorModel | None
+    pixels_without_hsi: int
+    warnings: tuple[str, ...]
+
+
+def prepare(
+    hsi: xr.DataArray,
+    msi: xr.DataArray,
+    settings: FuseSettings,
+    listener: Listener = SILENT,
+    output: Path | None = None,
+) -> Fusion:
+    """Do everything up to the pixels: plan, mask, compare, check, learn; see `fuse`."""
+    plan = plan_fusion(hsi, msi, settings, output)
+    warnings = list(plan.warnings)
+    for text in warnings:
         listener.warn(text)
-    compared = compare_pair(hsi_cube, msi_cube, plan, settings, listener)
-    trained = learn(hsi_cube, plan.spectra, settings, listener, settings.threads)
-    window = crop(msi_cube, plan.region.rows, plan.region.cols)
+    mask = mask_of(msi, settings.mask, settings.mask_dilate)
+    hsi = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))
+    usable = without(msi, mask)
+    compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
+    training, hsi_valid = survey(hsi, plan.spectra, settings, listener)
+    trained = learn(hsi, training, plan.spectra, settings, listener, settings.threads)
+    rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
-    return inverted(window, plan.spectra.msi_bands, trained, settings, relation)
+    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, settings, relation)
+    ground = _ground(hsi, hsi_valid, compared)
+    quality = _quality(
+        crop(msi, rows, cols), None if mask is None else mask[rows, cols], plan, trained, compared, ground
+    )
+    errors = _calibrated(training, compared, settings, listener, warnings) if settings.uncertainty else None
+    sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
+    missing = _count_missing(plan.region.grid, ground)
+    return Fusion(plan, compared, check, trained, fused, quality, sigma, errors, missing, tuple(warnings))
 
 
-def compare_pair(
-    hsi: xr.DataArray, msi: xr.DataArray, plan: Plan, settings: ComparisonSettings, listener: Listener
-) -> Comparison | None:
-    """Hold the two sensors against each other, and tell the listener what was found."""
+def _calibrated(
+    training: TrainingSet,
+    compared: Comparison | None,
+    settings: FuseSettings,
+    listener: Listener,
+    warnings: list[str],
+) -> ErrorModel | None:
+    """Calibrate the product's standard error on held-out blocks of the HSI."""
+    from geolift.training import fit
+    from geolift.uncertainty import fit_errors
+
+    def refit(part: TrainingSet) -> SpectralModel:
+        return fit(settings.method, part, seed=settings.seed, threads=settings.threads or available_cpus())
+
+    listener.progress("calibrating", 0.0)
+    spread = None if compared is None else contrast_ratio(compared) * training.simulated.std(axis=0)
+    errors = fit_errors(training, refit, spread, settings.seed)
+    listener.progress("calibrating", 1.0)
+    if errors is None:
+        warnings.append("too few HSI pixels to hold some out: no uncertainty can be given")
+        listener.warn(warnings[-1])
+    return errors
+
+
+def _sigma(
+    msi: xr.DataArray,
+    fused: xr.DataArray,
+    plan: Plan,
+    trained: Trained,
+    errors: ErrorModel,
+    relation: Harmonization | None,
+) -> xr.DataArray:
+    """Put the standard error of every output pixel and band on the product's grid, lazily."""
+    data = da.asarray(msi.data)[list(plan.spectra.msi_bands)]
+    bands, good = trained.bands, trained.good
+
+    def block(values: np.ndarray) -> np.ndarray:
+        valid = np.isfinite(values).all(axis=0)
+        values = np.where(valid, values, np.float32(np.nan))
+        out = np.full((len(bands), *values.shape[1:]), np.nan, np.float32)
+        out[good] = errors.sigma(values if relation is None else relation.apply(values))
+        return out
+
+    lazy = data.map_blocks(
+        block, chunks=((len(bands),), *data.chunks[1:]), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
+    return make_cube(lazy, grid=grid_of(fused), bands=bands, attrs={"quantity": "standard error"})
+
+
+def _compare(
+    hsi: xr.DataArray,
+    msi: xr.DataArray,
+    plan: Plan,
+    settings: FuseSettings,
+    listener: Listener,
+    warnings: list[str],
+) -> tuple[Comparison | None, CheckResult | None]:
+    """Hold the two sensors against each other and say what was found; TrustError under ``strict``."""
     listener.progress("comparing", 0.0)
     compared = compare(hsi, msi.isel(band=list(plan.spectra.msi_bands)), plan.spectra, plan.region, settings)
     listener.progress("comparing", 1.0)
     if compared is None:
-        listener.warn("no HSI pixel lies under the MSI: the two sensors could not be compared")
-        return None
-    for text in compared.warnings:
+        found = ["no HSI pixel lies under the MSI: the two sensors could not be compared"]
+        result = None
+    else:
+        result = crosscheck.check(hsi, msi, plan.spectra, compared)
+        found = [*compared.warnings, *(crosscheck.sentence(f) for f in result.alarms if not _settled(f, compared))]
+        if settings.strict:
+            crosscheck.enforce(result)
+    for text in found:
         listener.warn(text)
-    return compared
+    warnings.extend(found)
+    return compared, result
+
+
+def _settled(finding: Finding, compared: Comparison) -> bool:
+    """Tell whether a finding is a shift that has been corrected: told in the sidecar, no reason to worry."""
+    return finding.code == "shift" and compared.applied_px != (0.0, 0.0)
+
+
+Ground = tuple[GeoBox, np.ndarray]
+
+
+def _ground(hsi: xr.DataArray, valid: np.ndarray, compared: Comparison | None) -> Ground:
+    """Return the HSI's grid, moved by the shift applied, and where it is valid."""
+    grid = grid_of(hsi)
+    if compared is None or compared.applied_px == (0.0, 0.0):
+        return grid, valid
+    laid = compared.overlay
+    move_x, move_y = laid.shift_units(*laid.fine_shift(*compared.applied_px))
+    return GeoBox(grid.shape, Affine.translation(move_x, move_y) * grid.affine, grid.crs), valid
+
+
+def _count_missing(grid: GeoBox, ground: Ground) -> int:
+    height = int(grid.shape[0])
+    strips = (grid[row : min(row + STRIP_ROWS, height), :] for row in range(0, height, STRIP_ROWS))
+    return sum(int((~align.covered(strip, *ground)).sum()) for strip in strips)
+
+
+def _quality(
+    msi: xr.DataArray,
+    mask: da.Array | None,
+    plan: Plan,
+    trained: Trained,
+    compared: Comparison | None,
+    ground: Ground,
+) -> xr.DataArray:
+    """Put the quality bits of every output pixel on the product's grid, lazily."""
+    data = da.asarray(msi.data)[list(plan.spectra.msi_bands)]
+    masked = da.zeros(data.shape[1:], chunks=data.chunks[1:], dtype=bool) if mask is None else mask
+    grid, relation = plan.region.grid, None if compared is None else compared.harmonization
+    doubtful = compared is None or (compared.shift is not None and not compared.shift.reliable)
+
+    def block(values: np.ndarray, hidden: np.ndarray, block_info: Any = None) -> np.ndarray:
+        (_, _), (row, row_end), (col, col_end) = block_info[None]["array-location"]
+        harmonised = values if relation is None else relation.apply(values)
+        bits = quality_bits(
+            nodata=~np.isfinite(values).all(axis=0),
+            masked=hidden[0],
+            out_of_range=trained.model.out_of_range(harmonised),
+            outside_hsi=~align.covered(grid[row:row_end, col:col_end], *ground),
+            low_confidence=doubtful,
+        )
+        return bits[None].astype(np.float32)
+
+    flags = data.map_blocks(
+        block,
+        masked[None].rechunk((1, *data.chunks[1:])),
+        chunks=((1,), *data.chunks[1:]),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32),
+    )
+    unknown = np.array([np.nan])
+    return make_cube(flags, grid=grid, bands=Bands(("qa",), unknown, unknown, np.array([True])))
 
 
 def _opened(source: str | Path | xr.DataArray, reading: Any, tile: int | None = None) -> xr.DataArray:

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geolift import align
-from geolift.cube import bands_of, blocks_of, crop, grid_of, window_values
+from geolift import crosscheck
+from geolift.cube import bands_of, grid_of
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus
-from geolift.pipeline import compare_pair, match_bands, plan_fusion
-from geolift.plan import RegionPlan, SpectralPlan, estimate_cost, file_facts
+from geolift.pipeline import Fusion, match_bands, prepare
+from geolift.plan import estimate_cost, file_facts
+from geolift.quality import Flag
 from geolift.readers import open_cube
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
 from geolift.sidecar import dump_settings, input_facts, sidecar_path, software_versions, stac_item, write_json
-from geolift.trained import Trained, inverted, learn, load_trained
-from geolift.writer import Encoding, WriteReport, check_output, tile_edge, write_cube
+from geolift.trained import Trained, inverted, load_trained
+from geolift.writer import Encoding, WriteReport, check_output, choose_scale, tile_edge, write_cube
 
 
 @dataclass(frozen=True)
@@ -55,37 +56,79 @@ def fuse_files(
 ) -> FileResult:
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
-    check_output(output, settings.overwrite, (str(hsi), str(msi)))
-    if settings.save_model is not None:
-        check_output(settings.save_model, settings.overwrite, (str(hsi), str(msi)))
-    hsi_cube, msi_cube = open_pair(hsi, msi, settings)
-    plan = plan_fusion(hsi_cube, msi_cube, settings, output)
-    for text in plan.warnings:
-        listener.warn(text)
-    compared = compare_pair(hsi_cube, msi_cube, plan, settings, listener)
-    trained = learn(hsi_cube, plan.spectra, settings, listener, settings.threads)
+    for path in (output, settings.save_model, settings.qa, settings.uncertainty):
+        if path is not None:
+            check_output(path, settings.overwrite, (str(hsi), str(msi)))
+    fusion = prepare(*open_pair(hsi, msi, settings), settings, listener, output)
     trained_s = time.perf_counter() - started
-    msi_window = crop(msi_cube, plan.region.rows, plan.region.cols)
-    relation = None if compared is None else compared.harmonization
-    fused = inverted(msi_window, plan.spectra.msi_bands, trained, settings, relation)
-    report = _write(fused, output, trained, settings, listener)
+    if settings.qa is not None:
+        _write_quality(fusion.quality, settings.qa, settings)
+    if settings.uncertainty is not None and fusion.sigma is not None:
+        _write_sigma(fusion, settings.uncertainty, settings, listener)
+    report = _write(fusion.fused, output, fusion.trained, settings, listener)
     facts = {
-        **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, trained, report),
-        "plan": plan.to_json(),
-        **(
-            {}
-            if compared is None
-            else {"coregistration": compared.shift_json(), "harmonization": compared.harmonization_json()}
-        ),
-        "pixels_without_hsi": pixels_without_hsi(hsi_cube, plan.region, plan.spectra),
-        "warnings": [*plan.warnings, *(() if compared is None else compared.warnings)],
+        **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, fusion.trained, report),
+        **_fusion_facts(fusion),
         "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
     }
     if settings.save_model is not None:
         from geolift.model import save_model
 
-        save_model(settings.save_model, trained.model, trained.facts)
-    return _finish(fused, output, settings, report, facts)
+        save_model(settings.save_model, fusion.trained.model, fusion.trained.facts)
+    return _finish(fusion.fused, output, settings, report, facts)
+
+
+def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "plan": fusion.plan.to_json(),
+        "pixels_without_hsi": fusion.pixels_without_hsi,
+        "warnings": list(fusion.warnings),
+    }
+    if fusion.compared is not None:
+        facts["coregistration"] = fusion.compared.shift_json()
+        facts["harmonization"] = fusion.compared.harmonization_json()
+    if fusion.errors is not None:
+        facts["uncertainty"] = {
+            "median_sigma": float(np.median(fusion.errors.band_sigma)),
+            "sharpening": fusion.errors.sharpening,
+            "held_out_pixels": fusion.errors.held_out,
+        }
+    if fusion.check is not None:
+        facts["check"] = crosscheck.document(fusion.check)
+    return facts
+
+
+def _write_sigma(fusion: Fusion, path: Path, settings: FuseSettings, listener: Listener) -> None:
+    """Write the standard error as the product is written, with a scale that suits it."""
+    assert fusion.sigma is not None
+    assert fusion.errors is not None
+    largest = fusion.errors.band_sigma * fusion.errors.growth.max()
+    scale = choose_scale(settings.dtype, "standard error", largest)
+    write_cube(
+        fusion.sigma,
+        path,
+        settings,
+        encoding=Encoding.of(settings, scale),
+        threads=settings.threads or available_cpus(),
+        tile_size=settings.tile_size,
+        tags={"GEOLIFT_QUANTITY": "standard error"},
+        progress=lambda share: listener.progress("uncertainty", share),
+    )
+
+
+def _write_quality(quality: xr.DataArray, path: Path, settings: FuseSettings) -> None:
+    """Write the quality raster as uint16 GeoTIFF, beside the product."""
+    writing = WritingSettings(overwrite=settings.overwrite, dtype="uint16")
+    tags = {"GEOLIFT_BITS": ", ".join(f"{flag.value} {flag.name}" for flag in Flag)}
+    write_cube(
+        quality,
+        path,
+        writing,
+        encoding=Encoding("uint16", 1.0, 65535.0),
+        threads=settings.threads or available_cpus(),
+        tile_size=settings.tile_size,
+        tags=tags,
+    )
 
 
 def apply_files(
@@ -183,17 +226,3 @@ def _finish(
     )
     write_json(sidecar_path(output), item)
     return FileResult(output, item)
-
-
-def pixels_without_hsi(hsi: xr.DataArray, region: RegionPlan, spectra: SpectralPlan) -> int:
-    """Count the output pixels whose centre lies on no valid HSI pixel; they are fused all the same."""
-    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
-    valid = np.zeros(hsi.shape[1:], bool)
-    for rows, cols in blocks_of(hsi.data):
-        block = window_values(hsi.data, rows, cols)
-        valid[rows, cols] = np.isfinite(block[positions]).all(axis=0)
-    missing, height = 0, int(region.grid.shape[0])
-    for row in range(0, height, 512):
-        part = region.grid[row : min(row + 512, height), :]
-        missing += int((~align.covered(part, grid_of(hsi), valid)).sum())
-    return missing

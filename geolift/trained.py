@@ -55,40 +55,48 @@ def load_trained(path: str | Path) -> Trained:
     return Trained(*load_model(path))
 
 
-def collect_training_set(
+def survey(
     hsi: xr.DataArray, spectra: SpectralPlan, settings: MethodSettings, listener: Listener = SILENT
-) -> TrainingSet:
-    """Read the HSI once, block by block, and keep a bounded, seeded sample of its valid pixels."""
+) -> tuple[TrainingSet, np.ndarray]:
+    """Read the HSI once, block by block: a bounded, seeded sample of its valid pixels, and where it is valid (y, x).
+
+    Raises
+    ------
+    InputError
+        If too few pixels are valid.
+    """
     positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
     sampler = TrainingSampler(spectra.weights, limit=settings.max_train_pixels, seed=settings.seed)
     data, shape = hsi.data, hsi.shape[1:]
-    windows = list(blocks_of(hsi.data))
+    valid = np.zeros(shape, bool)
+    windows = list(blocks_of(data))
     for done, (rows, cols) in enumerate(windows, start=1):
         # One pixel of margin, because the sample keeps the mean of each pixel's 3 × 3 neighbours.
         top, left = max(0, rows.start - 1), max(0, cols.start - 1)
         values = window_values(
             data, slice(top, min(shape[0], rows.stop + 1)), slice(left, min(shape[1], cols.stop + 1))
-        )
+        )[positions]
         core = (slice(rows.start - top, rows.stop - top), slice(cols.start - left, cols.stop - left))
-        sampler.add(values[positions], top, left, core)
+        sampler.add(values, top, left, core)
+        valid[rows, cols] = np.isfinite(values).all(axis=0)[core]
         listener.progress("reading", done / len(windows))
     if sampler.count < MIN_TRAIN_PIXELS:
         raise InputError(
             f"{hsi.attrs.get('source', 'HSI')}: {sampler.count} pixels are valid in all {positions.size} good bands; "
             f"at least {MIN_TRAIN_PIXELS} are needed to learn from."
         )
-    return sampler.finish()
+    return sampler.finish(), valid
 
 
 def learn(
     hsi: xr.DataArray,
+    training: TrainingSet,
     spectra: SpectralPlan,
     settings: MethodSettings,
     listener: Listener = SILENT,
     threads: int | None = None,
 ) -> Trained:
-    """Learn the spectral inversion of one HSI for the MSI bands of a spectral plan."""
-    training = collect_training_set(hsi, spectra, settings, listener)
+    """Learn the spectral inversion from an HSI's training set, for the MSI bands of a spectral plan."""
     from geolift.training import fit
 
     model = fit(
