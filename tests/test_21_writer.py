@@ -71,9 +71,7 @@ def test_gdal_finds_wavelengths_scale_and_a_picture(tmp_path: Path, values: np.n
             assert [c.name for c in source.colorinterp][1:4] == ["blue", "green", "red"]
 
 
-def test_spy_reads_reflectance_scaled_once_with_wavelengths_and_bad_bands(
-    tmp_path: Path, values: np.ndarray
-) -> None:
+def test_spy_reads_reflectance_scaled_once_with_wavelengths_and_bad_bands(tmp_path: Path, values: np.ndarray) -> None:
     written(tmp_path / "a.img", values, of="ENVI")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SPy's own NaN and future warnings

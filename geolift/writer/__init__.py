@@ -1,0 +1,35 @@
+"""Streaming, atomic, resumable raster writing: the only code that creates rasters.
+
+Tiles are computed, encoded and compressed by many and written by one; the file grows in a hidden folder and gets its
+name only when it is complete and verified. Clipped values are counted, and no valid pixel ever equals nodata.
+"""
+
+from __future__ import annotations
+
+from geolift.writer.crew import Crew, Threads
+from geolift.writer.description import default_rgb
+from geolift.writer.draft import Draft, check_output, draft_folder, draft_of
+from geolift.writer.encoding import LIMITS, REFLECTANCE_SCALE, Encoding, choose_scale
+from geolift.writer.tiles import BLOCK, tile_edge, tile_shape
+from geolift.writer.write import SUFFIXES, Progress, WriteReport, write_cube
+
+__all__ = [
+    "BLOCK",
+    "LIMITS",
+    "REFLECTANCE_SCALE",
+    "SUFFIXES",
+    "Crew",
+    "Draft",
+    "Encoding",
+    "Progress",
+    "Threads",
+    "WriteReport",
+    "check_output",
+    "choose_scale",
+    "default_rgb",
+    "draft_folder",
+    "draft_of",
+    "tile_edge",
+    "tile_shape",
+    "write_cube",
+]

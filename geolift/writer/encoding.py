@@ -1,0 +1,132 @@
+"""From physical values to stored numbers: scale, rounding, clipping, nodata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geolift.cube import REFLECTANCE
+from geolift.settings import WritingSettings
+
+REFLECTANCE_SCALE = 1e-4
+LIMITS = {"int16": (-32768, 32767), "uint16": (0, 65535)}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was met while encoding: valid values, those among them that were clipped, pixels with any valid band."""
+
+    n_values: int = 0
+    n_clipped: int = 0
+    n_valid_pixels: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.n_values + other.n_values,
+            self.n_clipped + other.n_clipped,
+            self.n_valid_pixels + other.n_valid_pixels,
+        )
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How values become stored numbers: DN = round(value / scale); invalid = ``nodata``."""
+
+    dtype: str
+    scale: float
+    nodata: float
+
+    @classmethod
+    def of(cls, settings: WritingSettings, scale: float) -> Encoding:
+        """Combine the user's dtype and nodata with a scale; float32 stores the value itself."""
+        return cls(settings.dtype, 1.0 if settings.dtype == "float32" else scale, settings.nodata_value)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one stored number."""
+        return int(np.dtype(self.dtype).itemsize)
+
+    def apply(self, values: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Encode values of any shape; return stored numbers, the count of clipped values and of valid values.
+
+        A valid value that would equal nodata moves to its neighbour.
+        """
+        stored, counts = self.encode_block(values.reshape(1, 1, -1))
+        return stored.reshape(values.shape), counts.n_clipped, counts.n_values
+
+    def encode_block(self, values: np.ndarray) -> tuple[np.ndarray, Counts]:
+        """Encode a block (band, y, x) band by band, so that each plane stays in the cache."""
+        stored = np.empty(values.shape, self.dtype)
+        seen = np.zeros(values.shape[1:], bool)
+        plane_encoder = self._float_plane if self.dtype == "float32" else self._integer_plane
+        n_values = n_clipped = 0
+        work = np.empty(values.shape[1:], np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for plane, out in zip(values, stored, strict=True):
+                valid, clipped = plane_encoder(plane, out, work)
+                n_values += plane.size if valid is None else int(np.count_nonzero(valid))
+                n_clipped += clipped
+                if valid is None:
+                    seen[:] = True
+                else:
+                    seen |= valid
+        return stored, Counts(n_values, n_clipped, int(np.count_nonzero(seen)))
+
+    def _range(self) -> tuple[int, int]:
+        low, high = LIMITS[self.dtype]
+        return low + (self.nodata == low), high - (self.nodata == high)
+
+    def _integer_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray | None, int]:
+        """Encode one band; return its validity (None = all valid) and how many values were clipped."""
+        low, high = self._range()
+        np.multiply(plane, np.float32(1.0 / self.scale), out=work)
+        np.rint(work, out=work)
+        smallest, largest = work.min(), work.max()  # NaN if any is
+        meets_nodata = smallest <= self.nodata <= largest
+        if smallest >= low and largest <= high and not meets_nodata:
+            np.copyto(out, work, casting="unsafe")
+            return None, 0
+        valid = np.isfinite(plane)
+        if not valid.any():
+            out.fill(self.nodata)
+            return valid, 0
+        work[~valid] = 0
+        clipped = int(np.count_nonzero((work < low) | (work > high)))
+        np.clip(work, low, high, out=work)
+        hit = valid & (work == self.nodata)
+        work[hit] += np.where(plane[hit] / self.scale >= self.nodata, 1, -1)
+        work[~valid] = self.nodata
+        np.copyto(out, work, casting="unsafe")
+        return valid, clipped
+
+    def _float_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray | None, int]:
+        valid = np.isfinite(plane)
+        np.copyto(out, plane)
+        out[~valid] = self.nodata
+        hit = valid & (out == np.float32(self.nodata))
+        out[hit] = np.nextafter(out[hit], np.float32(np.inf))
+        return valid, 0
+
+
+def choose_scale(dtype: str, quantity: str, sample: np.ndarray) -> float:
+    """Choose what one step of the stored numbers is worth: 1e-4 for reflectance that fits, else what fits the sample.
+
+    Parameters
+    ----------
+    sample : float array
+        Values like those to be written (the LR-HSI's), NaN = invalid.
+    """
+    if dtype == "float32":
+        return 1.0
+    high = LIMITS[dtype][1] - 1
+    magnitudes = np.abs(sample[np.isfinite(sample)])
+    fits = magnitudes.size == 0 or np.mean(magnitudes > high * REFLECTANCE_SCALE) <= 1e-3
+    if quantity == REFLECTANCE and fits:
+        return REFLECTANCE_SCALE
+    if magnitudes.size == 0 or magnitudes.max() == 0:
+        return 1.0
+    # Twice the largest value seen, on a 1-2-5 ladder, so that the scale is a number people can read.
+    needed = 2.0 * float(magnitudes.max()) / high
+    decade = 10.0 ** np.floor(np.log10(needed))
+    return next(float(f"{step * decade:.0e}") for step in (1, 2, 5, 10) if step * decade >= needed * (1 - 1e-9))

@@ -1,0 +1,156 @@
+"""Streaming a cube to a raster file: tiles are computed and packed by a crew, written by one, journalled, verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import xarray as xr
+from rasterio.shutil import copy as copy_raster
+
+from geolift.settings import WritingSettings
+from geolift.writer.crew import Crew, Threads, TileWork
+from geolift.writer.description import create_empty, name_envi_product, profile_of
+from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
+from geolift.writer.encoding import Counts, Encoding
+from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, verify
+from geolift.writer.journal import Journal, read_journal
+from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
+
+SUFFIXES = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img"}
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What was written: where, how encoded, how many values were valid or clipped, how many tiles were resumed."""
+
+    path: Path
+    encoding: Encoding
+    n_values: int
+    n_clipped: int
+    n_valid_pixels: int
+    n_tiles: int = 0
+    n_tiles_resumed: int = 0
+
+
+def write_cube(
+    cube: xr.DataArray,
+    path: Path,
+    settings: WritingSettings,
+    *,
+    encoding: Encoding,
+    threads: int = 1,
+    tile_size: int = BLOCK,
+    tags: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    draft: Draft | None = None,
+    crew: Crew | None = None,
+) -> WriteReport:
+    """Stream a lazy cube to a raster file.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray (band, y, x)
+        Lazy or in memory, physical values, NaN = invalid.
+    path : Path
+        Final name; nothing appears under it before the file is complete.
+    threads : int
+        Tiles computed at once, where no ``crew`` is given.
+    tile_size : int
+        Edge of the processing tile in pixels; see `tile_shape`.
+    progress : callable
+        Told the share of tiles written, 0 to 1.
+    draft : Draft
+        Where the file grows, if the caller has opened one to be able to resume.
+
+    Raises
+    ------
+    OutputExistsError, ResourceError, UsageError
+    """
+    check_output(path, settings.overwrite)
+    place: AbstractContextManager[Draft] = draft_of(path) if draft is None else nullcontext(draft)
+    with place as opened, disk_errors(path):
+        shape = tile_shape(tile_size, settings, (cube.shape[1], cube.shape[2]))
+        tiles = tiles_of((cube.shape[1], cube.shape[2]), shape)
+        if not (opened.resumed and opened.data.exists() and opened.journal.exists()):
+            opened.journal.unlink(missing_ok=True)
+            create_empty(opened.data, cube, settings, encoding, tags or {})
+        growing = _growing(opened, cube, settings, encoding)
+        try:
+            work = TileWork(TileValues(cube.data, shape), encoding, growing.packer)
+            counts, resumed = _write_tiles(growing, opened, work, tiles, crew or Threads(threads), progress)
+            growing.finish()
+        finally:
+            growing.close()
+        _complete(opened, cube, settings, encoding)
+    return WriteReport(path, encoding, counts.n_values, counts.n_clipped, counts.n_valid_pixels, len(tiles), resumed)
+
+
+def _growing(
+    draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding
+) -> GrowingTiff | GrowingEnvi:
+    profile = profile_of(cube, settings, encoding)
+    return GrowingEnvi(draft.data, profile) if settings.of == "ENVI" else GrowingTiff(draft.data, profile)
+
+
+def _write_tiles(
+    growing: Growing,
+    draft: Draft,
+    work: TileWork,
+    tiles: list[Tile],
+    crew: Crew,
+    progress: Progress | None,
+) -> tuple[Counts, int]:
+    """Write what is not there yet; return all counts, and how many tiles were there."""
+    there = {
+        entry.tile: entry.counts
+        for entry, surely in read_journal(draft.journal)
+        if growing.take_back(entry, surely=surely)
+    }
+    total = Counts()
+    for tile in (wanted for wanted in tiles if wanted in there):
+        total += there[tile]
+    missing = [tile for tile in tiles if tile not in there]
+    resumed = len(tiles) - len(missing)
+    growing.begin()
+    journal = Journal(draft.journal)
+    try:
+        for done, packed in enumerate(crew.work(work, missing), start=resumed + 1):
+            journal.add(growing.put(packed), growing.stream)
+            total += packed.counts
+            if progress is not None:
+                progress(done / len(tiles))
+    finally:
+        journal.close()
+    return total, resumed
+
+
+def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> None:
+    """Verify the finished file and give it its name; the data file last, since its name is what people wait for."""
+    data, path = draft.data, draft.path
+    expected = (cube.shape[0], cube.shape[1], cube.shape[2])
+    verify(data, expected, encoding.itemsize)
+    if settings.of == "ENVI":
+        name_envi_product(data, path)
+        data.with_suffix(".hdr").replace(path.with_suffix(".hdr"))
+    if settings.of == "COG":
+        data = _to_cog(data, settings)
+        verify(data, expected, encoding.itemsize)
+    extra, final_extra = (file.with_name(file.name + ".aux.xml") for file in (data, path))
+    if extra.exists():
+        extra.replace(final_extra)
+    else:
+        final_extra.unlink(missing_ok=True)
+    data.replace(path)
+
+
+def _to_cog(plain: Path, settings: WritingSettings) -> Path:
+    """Turn the finished GeoTIFF into a COG; a second step, since the COG driver copies whole files."""
+    cog = plain.with_name("cog.tif")
+    options = {"COMPRESS": "ZSTD", "BIGTIFF": "IF_SAFER", "BLOCKSIZE": "512", "NUM_THREADS": "2"}
+    copy_raster(plain, cog, driver="COG", **(options | settings.creation_options))
+    return cog
