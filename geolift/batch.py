@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from geolift.errors import GeoliftError, InputError
 from geolift.machine import available_cpus, memory_limit_bytes
-from geolift.manifest import Job
+from geolift.manifest import SIDE_PRODUCTS, Job
 from geolift.settings import Settings, StreamingSettings
 from geolift.sidecar import dump_settings, input_facts, read_sidecar, sidecar_path, write_json
 
@@ -92,8 +92,8 @@ def state_of(job: Job) -> State:
         return State("missing")
     marked = _marker(job.output).exists()
     if not job.output.exists():
-        model = Path(job.produced_model or "")
-        return State("foreign", f"{model}:") if model.is_file() and not marked else State("missing")
+        others = [file for file in job.side_products.values() if file.exists() and not marked]
+        return State("foreign", f"{others[0]}:") if others else State("missing")
     try:
         facts = read_sidecar(sidecar_path(job.output))
     except InputError:
@@ -123,11 +123,12 @@ def _change(job: Job, facts: Mapping[str, Any]) -> str:
         if before != now[name]:
             return f"{name} was {before}, is {now[name]}"
     made = sidecar_path(job.output).stat().st_mtime
-    for name, file in _files_named_by(job.settings):
-        if name != "save_model" and file.is_file() and file.stat().st_mtime > made:
-            return f"{name} {file.name} changed since"
-        if name == "save_model" and not file.exists():
+    for file in job.side_products.values():
+        if not file.exists():
             return f"{file.name} is not there"
+    for name, file in _files_named_by(job.settings):
+        if name not in SIDE_PRODUCTS and file.is_file() and file.stat().st_mtime > made:
+            return f"{name} {file.name} changed since"
     return ""
 
 

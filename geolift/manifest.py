@@ -21,6 +21,14 @@ from geolift.settings import ApplySettings, FuseSettings
 INPUTS = ("hsi", "msi", "model", "reference")
 COLUMNS = (*INPUTS, "out", *FuseSettings.model_fields)
 ALIASES = {"output": "out"}
+# Options that name a file which is written beside the product.
+SIDE_PRODUCTS = {
+    "save_model": "model",
+    "qa": "raster",
+    "uncertainty": "raster",
+    "abundances": "raster",
+    "report": "page",
+}
 # Not paths of this machine: URLs, GDAL's virtual file systems, and GDAL's names of subdatasets.
 REMOTE = re.compile(r"^(/vsi|[a-z][a-z0-9+.-]+://|[A-Z][A-Z0-9_]+:)")
 WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
@@ -43,9 +51,15 @@ class Job:
     error: GeoliftError | None = None
 
     @property
+    def side_products(self) -> dict[str, Path]:
+        """Option → file that is written beside the product."""
+        named = {name: getattr(self.settings, name, None) for name in SIDE_PRODUCTS}
+        return {name: Path(file) for name, file in named.items() if file is not None}
+
+    @property
     def produced_model(self) -> str | None:
         """The model this job saves, if any."""
-        saved = getattr(self.settings, "save_model", None)
+        saved = self.side_products.get("save_model")
         return None if saved is None else str(saved)
 
 
@@ -232,7 +246,7 @@ def _refuse_shared_outputs(jobs: list[Job]) -> list[Job]:
     first: dict[str, int] = {}
     checked = []
     for job in jobs:
-        for written in filter(None, (str(job.output), job.produced_model)):
+        for written in map(str, (job.output, *job.side_products.values())):
             earlier = first.setdefault(written, job.row)
             if earlier != job.row and job.error is None:
                 error = UsageError(f"row {job.row}: {written} is written by row {earlier} already")

@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("geolift.cli.wald", "Measure a product against its reference."),
     "demo": ("geolift.cli.demo", "Make a small realistic pair, fuse it, evaluate it, draw it."),
     "doctor": ("geolift.cli.doctor", "Check the installation with a self-test."),
+    "qgis": ("geolift.cli.qgis", "Put geolift into QGIS's Processing toolbox."),
     "completion": ("geolift.cli.completion", "Print the shell completion script."),
 }
 

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# mypy: disable-error-code="import-not-found,import-untyped,misc,no-untyped-call"
+"""The algorithms of the toolbox: each fills a command line from its form, runs it, and hands over the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any, ClassVar
+
+from processing.core.ProcessingConfig import ProcessingConfig
+from qgis.core import (
+    QgsProcessingAlgorithm,
+    QgsProcessingException,
+    QgsProcessingOutputNumber,
+    QgsProcessingOutputString,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+)
+from qgis.PyQt.QtCore import QCoreApplication, QThread
+from qgis.PyQt.QtGui import QIcon
+
+from . import forms, runner
+from .style import prepare_layer
+
+# What share of the bar each stage takes, from and to; a stage that is not listed leaves the bar where it is.
+STAGES = {
+    "surveying": (0, 10),
+    "reading": (0, 8),
+    "comparing": (8, 15),
+    "training": (15, 50),
+    "calibrating": (50, 52),
+    "writing": (52, 97),
+    "uncertainty": (97, 99),
+    "measuring": (10, 100),
+}
+HELP_URL = "https://geolift.readthedocs.io/"
+ENVI_SUFFIXES = (".img", ".dat", ".bsq")
+HSI = ("HSI", "Hyperspectral image (HSI)", "The cube with the many bands: a raster, or the main file of a product.")
+MSI = ("MSI", "Multispectral image (MSI)", "The image with the fine pixels. The result lies on its grid.")
+
+
+class GeoliftAlgorithm(QgsProcessingAlgorithm):
+    """What all of them share."""
+
+    command = ""
+    title = ""
+    words = ""
+    rasters: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    basic: ClassVar[tuple[str, ...]] = ("sensor", "msi_bands")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts = forms.installed()
+        self.about = self.facts["commands"].get(self.command, {"help": "", "options": []})
+
+    # -- what QGIS asks of every algorithm; the names are its own
+
+    def createInstance(self) -> Any:
+        """Return a fresh one."""
+        return type(self)()
+
+    def name(self) -> str:
+        """Return the part behind the colon in geolift:fuse."""
+        return self.command
+
+    def displayName(self) -> str:
+        """Return what the toolbox shows."""
+        return self.title
+
+    def icon(self) -> Any:
+        """Return the toolbox's picture."""
+        return QIcon(str(Path(__file__).parent / "icon.svg"))
+
+    def shortHelpString(self) -> str:
+        """Return the text beside the form."""
+        return self.about["help"] or f"{self.title}. {runner.NOT_FOUND}"
+
+    def helpUrl(self) -> str:
+        """Return where to read on."""
+        return HELP_URL
+
+    def tags(self) -> list[str]:
+        """Return what people search for."""
+        return self.words.split()
+
+    def initAlgorithm(self, config: Any = None) -> None:
+        """Build the form."""
+        for name, label, text in self.rasters:
+            field = QgsProcessingParameterRasterLayer(name, label)
+            field.setHelp(text)
+            self.addParameter(field)
+        self.add_own()
+        options = self.about["options"]
+        for advanced in (False, True):
+            for option in options:
+                if (option["name"] not in self.basic) == advanced:
+                    self.addParameter(forms.parameter(option, advanced=advanced))
+        self.add_output()
+
+    def checkParameterValues(self, parameters: dict[str, Any], context: Any) -> tuple[bool, str]:
+        """Accept a file that QGIS cannot draw: geolift reads products that are no single raster to GDAL."""
+        products = {name for name, _, _ in self.rasters if _is_file(parameters.get(name))}
+        for field in self.parameterDefinitions():
+            if field.name() not in products and not field.checkValueIsAcceptable(parameters.get(field.name()), context):
+                return False, f"{field.description()}: the value cannot be used"
+        return True, ""
+
+    def processAlgorithm(self, parameters: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
+        """Run geolift."""
+        words = [self.command, *(self._source(name, parameters, context) for name, _, _ in self.rasters)]
+        words += self.own_words(parameters, context)
+        for option in self.about["options"]:
+            words += forms.flags(option, self, parameters, context)
+        words = _one_response(words)
+        words += self.output_words(parameters, context, words)
+        result = self._run(words, feedback)
+        return self.outcome(result, parameters, context)
+
+    # -- what the five fill in
+
+    def add_own(self) -> None:
+        """Add fields that are no options of the command."""
+
+    def add_output(self) -> None:
+        """Add the output's field."""
+        label, kinds = "Result as JSON", "JSON files (*.json)"
+        self.addParameter(QgsProcessingParameterFileDestination("OUTPUT", label, kinds, None, True, False))
+
+    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+        """Return the words of the fields that are no options."""
+        return []
+
+    def output_words(self, parameters: dict[str, Any], context: Any, words: list[str]) -> list[str]:
+        """Return the words that name the output."""
+        return []
+
+    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Write the result where the form says; return what QGIS shows and hands on."""
+        target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        if not target:
+            return {}
+        Path(target).write_text(json.dumps(result.document, indent=2), encoding="utf-8")
+        return {"OUTPUT": target}
+
+    # -- the work
+
+    def _source(self, name: str, parameters: dict[str, Any], context: Any) -> str:
+        """Return the file behind a field: a path as it was typed, or a layer's."""
+        if _is_file(parameters.get(name)):
+            return str(parameters[name])
+        layer = self.parameterAsRasterLayer(parameters, name, context)
+        if layer is None:
+            raise QgsProcessingException(self.invalidRasterError(parameters, name))
+        if layer.providerType() != "gdal":
+            raise QgsProcessingException(
+                f"{layer.name()} comes from {layer.providerType()}; geolift needs a raster in a file."
+            )
+        return str(layer.source())
+
+    def _run(self, words: list[str], feedback: Any) -> Any:
+        environment = runner.child_environment(os.environ)
+        setting = ProcessingConfig.getSetting(forms.EXECUTABLE_SETTING) or ""
+        try:
+            start = runner.find(str(setting), self.facts["command"], environment)
+            feedback.pushCommandInfo(shlex.join(["geolift", *words]))
+            # Under `qgis run` the command ends when QGIS does, or when its stdin is closed to cancel it.
+            command = [*start, "qgis", "run", *words, "--progress", "json"]
+            result = runner.run(command, environment, _Listener(feedback), lambda: _cancelled(feedback))
+        except runner.RunError as failure:
+            raise QgsProcessingException(str(failure)) from failure
+        except runner.Cancelled:
+            raise QgsProcessingException("Cancelled; nothing was written.") from None
+        if result.text:
+            feedback.pushInfo(result.text)
+        feedback.setProgress(100)
+        return result
+
+
+class _Listener:
+    """Turns geolift's events into QGIS's bar and log."""
+
+    def __init__(self, feedback: Any) -> None:
+        self.feedback = feedback
+        self.stage = ""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "warning":
+            self.feedback.pushWarning(str(event.get("message", "")))
+        elif event["event"] == "progress":
+            stage = str(event.get("stage", ""))
+            if stage != self.stage:
+                self.stage = stage
+                self.feedback.setProgressText(stage.capitalize())
+            if stage in STAGES:
+                low, high = STAGES[stage]
+                self.feedback.setProgress(low + (high - low) * float(event.get("pct", 0)) / 100)
+
+
+def _cancelled(feedback: Any) -> bool:
+    application = QCoreApplication.instance()
+    # Called from the main thread (a script), the button's click is seen only if events are let in.
+    if application is not None and QThread.currentThread() == application.thread():
+        application.processEvents()
+    return bool(feedback.isCanceled())
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).exists()
+
+
+def _one_response(words: list[str]) -> list[str]:
+    """Leave out the drop-down's sensor where an own response is given."""
+    own = any(word.startswith("--srf=") for word in words)
+    return [word for word in words if not (own and word.startswith("--sensor="))]
+
+
+class _Producer(GeoliftAlgorithm):
+    """An algorithm whose result is a raster."""
+
+    def add_output(self) -> None:
+        """Add the output's field."""
+        self.addParameter(QgsProcessingParameterRasterDestination("OUTPUT", "Fused"))
+
+    def output_words(self, parameters: dict[str, Any], context: Any, words: list[str]) -> list[str]:
+        """Name the output; its suffix tells the format unless the form does."""
+        self.target = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
+        told = any(word.startswith("--of=") for word in words)
+        envi = Path(self.target).suffix.lower() in ENVI_SUFFIXES and not told
+        # QGIS has asked before it names a file that exists.
+        return [f"--output={self.target}", "--overwrite", *(["--of=ENVI"] if envi else [])]
+
+    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Hand the raster over, named and coloured."""
+        if not Path(self.target).exists():
+            raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
+        stem = Path(self._source(self.rasters[0][0] if self.command == "fuse" else "MSI", parameters, context)).stem
+        prepare_layer(context, self.target, f"{stem} fused")
+        return {"OUTPUT": self.target}
+
+
+class Fuse(_Producer):
+    """`geolift fuse`."""
+
+    command = "fuse"
+    title = "Fuse"
+    words = "hyperspectral multispectral fusion pansharpening sharpen enmap prisma emit sentinel"
+    rasters = (HSI, MSI)
+
+
+class Apply(_Producer):
+    """`geolift apply`."""
+
+    command = "apply"
+    title = "Apply a saved model"
+    words = "hyperspectral model inference tiles"
+    rasters = (MSI,)
+
+    def add_own(self) -> None:
+        """Add the model's field."""
+        field = QgsProcessingParameterFile("MODEL", "Model", fileFilter="Models (*.safetensors)")
+        field.setHelp("What Fuse saved, or `geolift train`.")
+        self.addParameter(field)
+
+    def processAlgorithm(self, parameters: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
+        """Run geolift; the model stands before the MSI on its command line."""
+        self.model = self.parameterAsFile(parameters, "MODEL", context)
+        return super().processAlgorithm(parameters, context, feedback)
+
+    def _run(self, words: list[str], feedback: Any) -> Any:
+        return super()._run([words[0], self.model, *words[1:]], feedback)
+
+
+class Check(GeoliftAlgorithm):
+    """`geolift check`."""
+
+    command = "check"
+    title = "Check a pair"
+    words = "scale offset band order shift overlap sanity"
+    rasters = (HSI, MSI)
+
+    def add_output(self) -> None:
+        """Add the verdict."""
+        super().add_output()
+        self.addOutput(QgsProcessingOutputString("VERDICT", "Verdict"))
+
+    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Return the codes of the verdict as well, for models."""
+        codes = [str(finding.get("code")) for finding in result.document.get("verdict", [])]
+        return {**super().outcome(result, parameters, context), "VERDICT": ",".join(codes)}
+
+
+class Evaluate(GeoliftAlgorithm):
+    """`geolift evaluate`."""
+
+    command = "evaluate"
+    title = "Evaluate a product"
+    words = "rmse psnr ssim uiqi ergas sam quality"
+    rasters = (
+        ("PRODUCT", "Product", "What is to be measured."),
+        ("REFERENCE", "Reference", "What it is measured against."),
+    )
+    basic = ("ratio",)
+    measures: ClassVar[tuple[str, ...]] = ("rmse", "psnr_db", "ssim", "uiqi", "ergas", "sam_deg")
+
+    def add_own(self) -> None:
+        """Add the rules."""
+        field = QgsProcessingParameterString("REQUIRE", "Rules that must hold", optional=True)
+        field.setHelp("For example sam<3; psnr>35. The algorithm fails unless they hold.")
+        self.addParameter(field)
+
+    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+        """Return the rules."""
+        rules = self.parameterAsString(parameters, "REQUIRE", context) or ""
+        return [f"--require={rule.strip()}" for rule in rules.split(";") if rule.strip()]
+
+    def add_output(self) -> None:
+        """Add the measures."""
+        super().add_output()
+        for measure in self.measures:
+            self.addOutput(QgsProcessingOutputNumber(measure.upper(), measure))
+
+    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Return the measures as well, for models."""
+        numbers = {m.upper(): result.document[m] for m in self.measures if m in result.document}
+        return {**super().outcome(result, parameters, context), **numbers}
+
+
+class Info(GeoliftAlgorithm):
+    """`geolift info`."""
+
+    command = "info"
+    title = "Info"
+    words = "wavelength scale nodata metadata"
+    rasters = (("INPUT", "File", "A raster, or the main file of a product."),)
+    basic = ()
+
+
+ALGORITHMS = (Fuse, Check, Apply, Evaluate, Info)

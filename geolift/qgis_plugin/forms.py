@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# mypy: disable-error-code="import-not-found,import-untyped,misc,no-untyped-call"
+"""From geolift's options to a form in QGIS, and from the filled form to a command line.
+
+`geolift qgis install` writes commands.json beside this file: every option with its kind, default, choices and help, so
+that the forms say what the installed geolift says.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qgis.core import (
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterCrs,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterString,
+)
+
+EXECUTABLE_SETTING = "GEOLIFT_EXECUTABLE"
+COMMANDS = Path(__file__).parent / "commands.json"
+NOT_INSTALLED = {"version": "", "command": [], "commands": {}}
+LABELS = {
+    "sensor": "Sensor of the MSI",
+    "msi_bands": "Bands of the MSI file, in order",
+    "srf": "Own spectral response (CSV) instead of a sensor",
+    "of": "Format",
+    "co": "Creation options (NAME=VALUE, between semicolons)",
+    "dtype": "Data type",
+    "qa": "Quality raster",
+}
+CAPITALS = {"hsi": "HSI", "msi": "MSI", "crs": "CRS", "srf": "SRF", "snr": "SNR", "gpu": "GPU", "qa": "QA"}
+
+
+def installed() -> dict[str, Any]:
+    """Return what `geolift qgis install` wrote."""
+    try:
+        return dict(json.loads(COMMANDS.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return dict(NOT_INSTALLED)
+
+
+def label_of(name: str) -> str:
+    """Return an option's name as people write it."""
+    words = [CAPITALS.get(word, word) for word in name.split("_")]
+    text = LABELS.get(name, " ".join(words))
+    return text[0].upper() + text[1:]
+
+
+def parameter(option: dict[str, Any], *, advanced: bool) -> Any:
+    """Return the form's field for an option."""
+    made = _made(option["name"].upper(), label_of(option["name"]), option)
+    made.setHelp(option["help"])
+    if advanced:
+        made.setFlags(made.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
+    return made
+
+
+def _made(name: str, label: str, option: dict[str, Any]) -> Any:
+    kind, default = option["kind"], option["default"]
+    if kind == "choice":
+        made = QgsProcessingParameterEnum(
+            name, label, options=option["choices"], defaultValue=default, optional=default is None
+        )
+        made.setUsesStaticStrings(True)
+        return made
+    if kind == "boolean":
+        return QgsProcessingParameterBoolean(name, label, defaultValue=default)
+    if kind in ("integer", "number"):
+        whole = kind == "integer"
+        numbers = QgsProcessingParameterNumber.Integer if whole else QgsProcessingParameterNumber.Double
+        return QgsProcessingParameterNumber(name, label, type=numbers, defaultValue=default, optional=default is None)
+    if kind == "file":
+        return QgsProcessingParameterFile(name, label, optional=True)
+    if kind == "new raster":
+        return QgsProcessingParameterRasterDestination(name, label, None, True, False)
+    if kind == "new file":
+        return QgsProcessingParameterFileDestination(name, label, option["filter"], None, True, False)
+    if kind == "extent":
+        return QgsProcessingParameterExtent(name, label, optional=True)
+    if kind == "crs":
+        return QgsProcessingParameterCrs(name, label, optional=True)
+    return QgsProcessingParameterString(name, label, defaultValue=default, optional=True)
+
+
+def flags(option: dict[str, Any], algorithm: Any, parameters: dict[str, Any], context: Any) -> list[str]:
+    """Return an option as the command line takes it; nothing where the form leaves the default."""
+    name, flag = option["name"].upper(), "--" + option["name"].replace("_", "-")
+    value = _value(option, algorithm, parameters, context, name)
+    if value is None or value == "" or value == option["default"]:
+        return []
+    if option["kind"] == "boolean":
+        return [flag if value else "--no-" + flag[2:]]
+    if option["name"] == "co":
+        return [f"{flag}={part.strip()}" for part in str(value).split(";") if part.strip()]
+    return [f"{flag}={value}"]
+
+
+def _value(option: dict[str, Any], algorithm: Any, parameters: dict[str, Any], context: Any, name: str) -> Any:
+    kind = option["kind"]
+    if kind in ("new raster", "new file"):
+        ask = algorithm.parameterAsOutputLayer if kind == "new raster" else algorithm.parameterAsFileOutput
+        return ask(parameters, name, context)
+    if _is_null(parameters.get(name)):
+        return None
+    if kind == "choice":
+        return algorithm.parameterAsEnumString(parameters, name, context)
+    if kind == "boolean":
+        return algorithm.parameterAsBoolean(parameters, name, context)
+    if kind == "integer":
+        return algorithm.parameterAsInt(parameters, name, context)
+    if kind == "number":
+        return algorithm.parameterAsDouble(parameters, name, context)
+    if kind == "extent":
+        return _bounds(algorithm, parameters, name, context)
+    if kind == "crs":
+        crs = algorithm.parameterAsCrs(parameters, name, context)
+        return (crs.authid() or crs.toWkt()) if crs.isValid() else None
+    return algorithm.parameterAsString(parameters, name, context)
+
+
+def _bounds(algorithm: Any, parameters: dict[str, Any], name: str, context: Any) -> str | None:
+    layer = algorithm.parameterAsRasterLayer(parameters, "MSI", context)
+    if layer is not None and layer.isValid():
+        box = algorithm.parameterAsExtent(parameters, name, context, layer.crs())
+    else:
+        box = algorithm.parameterAsExtent(parameters, name, context)
+    if box.isNull() or box.isEmpty():
+        return None
+    return ",".join(repr(v) for v in (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()))
+
+
+def _is_null(value: Any) -> bool:
+    """Tell whether a field was left empty; QGIS 3 has a null of its own."""
+    return value is None or (hasattr(value, "isNull") and not hasattr(value, "xMinimum") and bool(value.isNull()))
