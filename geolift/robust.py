@@ -13,7 +13,7 @@ MAD_TO_SIGMA = 1.4826
 
 _INNER, _INNER_NORMAL = 0.45, 0.59776
 _SAMPLE, _PAIRS = 500, 400
-_ENOUGH = 20_000
+_ENOUGH = 6_000
 
 _TUKEY = 4.685
 """Residuals beyond this many sigma do not count (95 % efficiency for normal errors)."""

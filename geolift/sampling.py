@@ -32,7 +32,10 @@ _LAGRANGE: NDArray[np.float64] = np.asarray(
 LOST_WEIGHT = 0.02
 """An LR pixel counts while no more than this part of its kernel falls on invalid fine pixels."""
 
-_BLOCK = 12
+_ONE_THREAD = 250_000
+"""Multiplications in one matrix product up to which OpenBLAS stays on one thread (its limit is 262 144)."""
+
+_BLOCK = 8
 """LR pixels per matrix product: long enough for BLAS, short enough not to multiply zeros."""
 
 
@@ -108,9 +111,7 @@ def _discrete_gaussian(variance: float) -> tuple[NDArray[np.float64], NDArray[np
     return gauss / total, slope - slope.mean()
 
 
-def sample_rows(
-    image: FloatArray, first_px: int, ratio: int, count: int, taps: NDArray[np.float64]
-) -> FloatArray:
+def sample_rows(image: FloatArray, first_px: int, ratio: int, count: int, taps: NDArray[np.float64]) -> FloatArray:
     """Read ``count`` LR rows of a fine image (..., y, x) through ``taps`` (k, n); returns (k, ..., count, x).
 
     Row i uses the fine rows from ``first_px + i * ratio`` on, all of which must lie in the image.
@@ -124,15 +125,25 @@ def sample_rows(
     flat = matrix.reshape(kernels * size, -1)
     for begin in [*range(0, count - size, size), count - size]:
         top = first_px + begin * ratio
-        part = flat @ image[..., top : top + flat.shape[1], :]
+        part = _product(flat, image[..., top : top + flat.shape[1], :])
         part = part.reshape(*image.shape[:-2], kernels, size, image.shape[-1])
         out[..., begin : begin + size, :] = np.moveaxis(part, -3, 0)
     return out
 
 
-def sample_columns(
-    image: FloatArray, first_px: int, ratio: int, count: int, taps: NDArray[np.float64]
-) -> FloatArray:
+def _product(matrix: FloatArray, stack: FloatArray) -> FloatArray:
+    """Product of a matrix with each image of a stack, in pieces that BLAS does not share among threads.
+
+    So the sum does not depend on the number of threads, and a busy machine does not slow it tenfold.
+    """
+    piece = max(8, _ONE_THREAD // matrix.size // 8 * 8)
+    out = np.empty((*stack.shape[:-2], matrix.shape[0], stack.shape[-1]), np.float32)
+    for left in range(0, stack.shape[-1], piece):
+        np.matmul(matrix, stack[..., left : left + piece], out=out[..., left : left + piece])
+    return out
+
+
+def sample_columns(image: FloatArray, first_px: int, ratio: int, count: int, taps: NDArray[np.float64]) -> FloatArray:
     """Read ``count`` LR columns of a fine image; as :func:`sample_rows`, returns (k, ..., y, count)."""
     turned = sample_rows(image.swapaxes(-1, -2), first_px, ratio, count, taps)
     return turned.swapaxes(-1, -2)

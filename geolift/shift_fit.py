@@ -19,6 +19,9 @@ from geolift.matching import (
 )
 from geolift.sampling import FloatArray
 
+_PIECE = 2048
+"""Pixels per float32 sum."""
+
 _SCALE_SAMPLE = 4096
 """Pixels from which the scale of the residuals is taken."""
 
@@ -149,13 +152,26 @@ def _linearise(scene: _Scene, place: DoubleArray, weights: FloatArray | None) ->
     total = (w * seen**2).sum(axis=1, dtype=np.float64) / w.sum(dtype=np.float64)
     precision = 1.0 / np.maximum(power, 1e-6 * spread.astype(np.float64) ** 2)
     energy = np.maximum((w * model * model).sum(axis=1, dtype=np.float64), 1e-20)
-    overlap = (slopes @ (w * model)[..., None])[..., 0] / energy[:, None]
+    overlap = _sums(slopes, (w * model)[:, None])[..., 0] / energy[:, None]
     slopes = gain[:, None, None] * (slopes - overlap.astype(np.float32)[..., None] * model[:, None])
     weighted = slopes * w
-    normal = (weighted @ slopes.swapaxes(1, 2)).astype(np.float64) * precision[:, None, None]
-    gradient = (weighted @ residual[..., None])[..., 0].astype(np.float64) * precision[:, None]
+    normal = _sums(weighted, slopes) * precision[:, None, None]
+    gradient = _sums(weighted, residual[:, None])[..., 0] * precision[:, None]
     rho = np.sqrt(np.clip(1.0 - power / np.maximum(total, 1e-20), 0.0, 1.0)) * np.sign(gain)
     return _Linear(residual, w, slopes, precision, normal, gradient, rho)
+
+
+def _sums(left: FloatArray, right: FloatArray) -> DoubleArray:
+    """Sum over the pixels of left (band, k, n) x right (band, m, n): (band, k, m), in float64.
+
+    Short pieces keep the float32 products exact enough, and BLAS on one thread.
+    """
+    total = np.zeros((left.shape[0], left.shape[1], right.shape[1]))
+    whole = left.shape[2] // _PIECE * _PIECE
+    if whole:
+        parts = [a[..., :whole].reshape(*a.shape[:2], -1, _PIECE).swapaxes(1, 2) for a in (left, right)]
+        total += (parts[0] @ parts[1].swapaxes(2, 3)).sum(axis=1, dtype=np.float64)
+    return np.asarray(total + left[..., whole:] @ right[..., whole:].swapaxes(1, 2), np.float64)
 
 
 def _robust_weights(residual: FloatArray, spread: FloatArray) -> FloatArray:
@@ -189,9 +205,7 @@ def fit_place(
         moved = _step(place, line.normal.sum(axis=0), line.gradient.sum(axis=0), ratio)
         change, place, weights = np.abs(moved - place), moved, line.weights
         if np.abs(moved[:2] - start_px).max() > MAX_WANDER_LR * ratio:
-            place[:2] = (
-                np.clip(place[:2] - start_px, -MAX_WANDER_LR * ratio, MAX_WANDER_LR * ratio) + start_px
-            )
+            place[:2] = np.clip(place[:2] - start_px, -MAX_WANDER_LR * ratio, MAX_WANDER_LR * ratio) + start_px
             break
         converged = bool(change[:2].max() < 2e-3 and change[2:].max() < 0.02 * ratio**2)
         if converged and iteration > 1:
