@@ -265,7 +265,7 @@ def hyperion(folder: Path) -> Path:
         numbers = np.zeros((ROWS, COLS), np.int16) if band in (7, 225) else stored(layer, scale, 0, 0, "int16")
         raster(folder / f"{HYPERION_ID}_B{band:03d}_L1T.TIF", numbers)
     (folder / f"{HYPERION_ID}_MTL_L1T.TXT").write_text(
-        "GROUP = L1_METADATA_FILE\n  GROUP = PRODUCT_METADATA\n    PRODUCT_TYPE = \"L1T\"\n    SENSOR_ID = \"HYPERION\"\n"
+        'GROUP = L1_METADATA_FILE\n  GROUP = PRODUCT_METADATA\n    SENSOR_ID = "HYPERION"\n'
         '    ACQUISITION_DATE = 2016-07-02\n    START_TIME = "2016 184 10:03:11"\n  END_GROUP = PRODUCT_METADATA\n'
         "  GROUP = RADIANCE_SCALING\n    SCALING_FACTOR_VNIR = 40.000000\n    SCALING_FACTOR_SWIR = 80.000000\n"
         "  END_GROUP = RADIANCE_SCALING\nEND_GROUP = L1_METADATA_FILE\nEND\n"

@@ -68,7 +68,7 @@ def _quoted(error: KeyError) -> str:
 
 def text_of(value: Any) -> str:
     """Return an attribute or scalar dataset as text, whatever way it is stored."""
-    if hasattr(value, "shape") and hasattr(value, "__getitem__"):
+    if not isinstance(value, bytes | str) and hasattr(value, "shape"):
         value = value[()] if value.shape == () else value[0]
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace").strip("\x00 ")

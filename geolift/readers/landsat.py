@@ -147,7 +147,7 @@ def _masks(contents: dict[str, str], folder: Path, grid: GeoBox, notes: list[str
     name = contents.get("FILE_NAME_QUALITY_L1_PIXEL")
     if name is None:
         return ()
-    found = layers_from_files([(folder / name, QA_MEANING, "bits", QA_UNUSABLE_BITS)], notes)
+    found = layers_from_files([(folder / name, "QA_PIXEL", QA_MEANING, "bits", QA_UNUSABLE_BITS)], notes)
     return tuple(
         layer if layer.grid.crs is not None or layer.grid.shape != grid.shape else replace(layer, grid=grid)
         for layer in found

@@ -116,15 +116,15 @@ def raster_layer(
 
 
 def layers_from_files(
-    files: Iterable[tuple[Path, str, Rule, tuple[int, ...]]], notes: list[str]
+    files: Iterable[tuple[Path, str, str, Rule, tuple[int, ...]]], notes: list[str]
 ) -> tuple[QualityLayer, ...]:
-    """Describe those of the files that are there; an unreadable one is told and left out."""
+    """Describe those of the files (path, name, meaning, rule, numbers) that are there; unreadable ones are told."""
     found = []
-    for path, meaning, rule, values in files:
+    for path, name, meaning, rule, values in files:
         if not path.is_file():
             continue
         try:
-            found.append(raster_layer(str(path), path.stem, meaning, rule, values))
+            found.append(raster_layer(str(path), name, meaning, rule, values))
         except RasterioError as error:
             notes.append(f"{path}: this quality layer cannot be read and is left out: {first_line(error)}")
     return tuple(found)
@@ -139,7 +139,7 @@ def _combined(layers: tuple[QualityLayer, ...]) -> xr.DataArray:
         "meaning": "; ".join(f"{layer.name}: {layer.meaning}" for layer in layers),
     }
     mask = make_cube(flags[None], grid=first.grid, bands=bands, attrs=attrs)
-    return mask.isel(band=0, drop=True).drop_vars(["wavelength", "fwhm", "good", "name"])
+    return mask.isel(band=0, drop=True)
 
 
 def _lazy_flags(layer: QualityLayer) -> da.Array:

@@ -165,4 +165,4 @@ def _masks(files: list[BandFile], folder: Path, notes: list[str]) -> tuple[Quali
     """Find the scene classification of the same granule."""
     granule = Path(files[0].path).parent.parent
     found = sorted(granule.glob("R20m/*_SCL_20m.jp2")) or sorted(granule.glob("R60m/*_SCL_60m.jp2"))
-    return layers_from_files(((file, SCL_MEANING, "classes", SCL_UNUSABLE) for file in found[:1]), notes)
+    return layers_from_files(((file, "SCL", SCL_MEANING, "classes", SCL_UNUSABLE) for file in found[:1]), notes)

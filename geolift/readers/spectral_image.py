@@ -134,7 +134,7 @@ class SpectralImageReader:
         prefix = re.sub(r"METADATA$", "", metadata.stem, flags=re.IGNORECASE).upper()
         return layers_from_files(
             (
-                (files[f"{prefix}{suffix}"], meaning, rule, values)
+                (files[f"{prefix}{suffix}"], suffix, meaning, rule, values)
                 for suffix, meaning, rule, values in self._family.masks
                 if f"{prefix}{suffix}" in files
             ),
