@@ -261,6 +261,9 @@ class FuseSettings(
         description="Also write a quality raster: bits nodata 1, masked 2, out of range 4, low confidence 8, "
         "outside the HSI 16.",
     )
+    uncertainty: Path | None = Field(
+        None, description="Also write the standard error of every band and pixel, calibrated on held-out LR pixels."
+    )
 
     @model_validator(mode="after")
     def _one_response(self) -> FuseSettings:
