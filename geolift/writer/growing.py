@@ -170,7 +170,7 @@ class RowPacker:
         """Pack one tile (band, y, x)."""
         order = {"BSQ": (0, 1, 2), "BIL": (1, 0, 2), "BIP": (1, 2, 0)}[self.interleave]
         rows = np.ascontiguousarray(stored.transpose(order)).astype(stored.dtype.newbyteorder("<"), copy=False)
-        content = memoryview(rows).cast("B")
+        content = rows.view(np.uint8).data.cast("B")
         return Packed(tile, counts, content, (len(content),), checksum_of(content))
 
 
