@@ -28,7 +28,10 @@ MIN_GAIN = 0.05
 """The MSI is left alone unless a relation lowers the held-out error by this part of it."""
 
 NEXT_GAIN = 0.003
-"""The same between two relations: once one is needed, the offset or the cross terms cost nothing."""
+"""The same for an offset beside a gain: once a relation is needed, an offset costs nothing."""
+
+CROSS_GAIN = 0.05
+"""The same for cross terms, which lower the error of a clean pair a little by averaging its noise."""
 
 MIN_Z = 2.0
 """... and by so many standard errors over the held-out pixels."""
@@ -207,7 +210,7 @@ def _choose(errors: dict[Model, DoubleArray], mode: Mode) -> tuple[Model, str]:
         return best, "asked for" if best == "affine" else "asked for; too few pixels for a map across bands"
     chosen: Model = "identity"
     for model in list(errors)[1:]:
-        least = MIN_GAIN if chosen == "identity" else NEXT_GAIN
+        least = MIN_GAIN if chosen == "identity" else CROSS_GAIN if model == "affine" else NEXT_GAIN
         if _pays(errors[chosen], errors[model], least):
             chosen = model
     before, after = (float(np.sqrt(errors[m].mean())) for m in ("identity", chosen))

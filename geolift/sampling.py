@@ -209,7 +209,8 @@ def degrade_msi(
 
     if not invalid.any():
         return read(padded, taps_y, taps_x)
-    level = np.nanmean(padded, axis=(-2, -1), keepdims=True, dtype=np.float64).astype(np.float32)
+    count = np.maximum((~invalid).sum(axis=(-2, -1), keepdims=True), 1)
+    level = (np.nansum(padded, axis=(-2, -1), keepdims=True, dtype=np.float64) / count).astype(np.float32)
     lost = read(invalid.astype(np.float32), np.abs(taps_y), np.abs(taps_x))
     seen = read(np.where(invalid, 0.0, padded - level).astype(np.float32), taps_y, taps_x)
     return np.asarray(np.where(lost > LOST_WEIGHT, np.nan, seen + level), np.float32)

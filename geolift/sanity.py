@@ -143,7 +143,7 @@ def _clouds(pair: PairedPixels) -> list[Finding]:
     return [
         Finding(
             "cloud-or-change",
-            f"{pair.foreign_fraction:.0%} of the compared pixels do not follow the others: clouds, shadow, or "
+            f"{pair.foreign_core:.0%} of the compared pixels do not follow the others: clouds, shadow, or "
             "change between the two dates",
             "--mask FILE",
         )

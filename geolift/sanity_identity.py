@@ -17,11 +17,17 @@ from geolift.sanity_pair import MIN_PIXELS, Candidate, DoubleArray, Finding, Pai
 ORDER_GAIN = 0.25
 """Nats per moved band by which another order must explain the MSI better."""
 
-SENSOR_GAIN = 0.3
+SENSOR_GAIN = 0.25
 """Nats per band by which another sensor must; clean pairs reach 0.2, through the noise of narrow bands."""
 
+SENSOR_DOUBT = -0.05
+"""From this gain on another sensor explains the MSI as well as the named one."""
+
+MUCH_FOREIGN = 0.18
+"""With this part of the pixels under clouds, the evidence on the sensor must be twice as strong."""
+
 BAND_ALIKE_R = 0.98
-SENSOR_ALIKE_R = 0.9995
+"""Bands whose simulated images correlate so well can stand for each other."""
 
 _Fit = tuple[float, list[str], DoubleArray]
 
@@ -83,7 +89,7 @@ def find_sensor(
         return None
     best = min(fits, key=lambda key: fits[key][0])
     loss, names, r = fits[best]
-    if named - loss < SENSOR_GAIN:
+    if named - loss < SENSOR_GAIN * (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
         return None
     alike = [key for key, fit in fits.items() if key != best and fit[0] - loss < 0.1]
     others = f" (or {', '.join(alike[:3])})" if alike else ""
@@ -151,11 +157,10 @@ def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candid
 
 
 def _alike_sensor(pair: PairedPixels, candidate: Candidate) -> bool:
-    """Whether a sensor of as many bands would have seen nearly the same."""
-    if len(candidate.names) != len(pair.names):
-        return False
-    values = candidate.simulated[:, pair.own].astype(np.float64)
-    return bool(np.diag(correlate(pair.simulated, values)).min() > SENSOR_ALIKE_R)
+    """Whether a sensor of as many bands explains the MSI as well as the named one."""
+    fit = _candidate_fit(pair, candidate) if len(candidate.names) == len(pair.names) else None
+    named = float(_band_loss(np.diag(pair.correlation)).mean())
+    return fit is not None and named - fit[0] > SENSOR_DOUBT
 
 
 def _alike_bands(pair: PairedPixels, whole: Candidate | None) -> list[str]:

@@ -114,13 +114,18 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class PairedPixels:
-    """Pixels that belong to the scene, (c, n) each, and what was left out."""
+    """Pixels that belong to the scene, (c, n) each, and what was left out.
+
+    ``foreign_fraction`` counts the pixels left out, ``foreign_core`` those of them that are foreign
+    themselves and not only beside foreign ones.
+    """
 
     names: tuple[str, ...]
     own: BoolArray
     simulated: DoubleArray
     seen: DoubleArray
     foreign_fraction: float
+    foreign_core: float
     correlation: DoubleArray
 
 
@@ -133,7 +138,17 @@ def pair_pixels(simulated: FloatArray, degraded: FloatArray, names: tuple[str, .
     fraction = float(foreign.sum() / valid.sum())
     own = valid & ~foreign if fraction < 0.6 else valid
     x, y = simulated[:, own].astype(np.float64), degraded[:, own].astype(np.float64)
-    return PairedPixels(names, own, x, y, fraction, correlate(y, x))
+    core = _far_from_line(x, y, simulated[:, foreign], degraded[:, foreign]) if foreign.any() else 0
+    return PairedPixels(names, own, x, y, fraction, core / float(valid.sum()), correlate(y, x))
+
+
+def _far_from_line(x: DoubleArray, y: DoubleArray, other_x: FloatArray, other_y: FloatArray) -> int:
+    """Count the other pixels that lie far from the lines through the own ones, in the median over bands."""
+    distance = []
+    for band in range(len(x)):
+        slope, intercept, sigma = robust_line(x[band], y[band])
+        distance.append(np.abs(other_y[band] - slope * other_x[band] - intercept) / sigma)
+    return int((np.median(distance, axis=0) > FOREIGN_SIGMA).sum())
 
 
 def correlate(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:

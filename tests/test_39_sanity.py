@@ -1,0 +1,241 @@
+"""The cross-sensor check: every planted mistake is named, clean pairs raise no alarm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from geolift.coregistration import estimate_shift
+from geolift.sampling import degrade_msi
+from geolift.sanity import Candidate, CheckResult, Reading, check_pair
+
+FloatArray = NDArray[np.float32]
+RATIO, MARGIN = 3, 2
+CENTRES_NM = np.linspace(420, 2400, 60)
+SENSORS = {
+    "four": ((490, 65), (560, 35), (665, 30), (833, 106)),
+    "twin": ((492, 65), (559, 35), (665, 30), (833, 104)),
+    "cousin": ((470, 40), (610, 40), (720, 30), (1600, 90)),
+    "six": ((490, 65), (560, 35), (665, 30), (705, 15), (783, 20), (865, 20)),
+}
+NAMES = {"four": "BGRN", "twin": "BGRN", "cousin": "KLMN", "six": "BGRE78"}
+
+
+def weights(sensor: str) -> NDArray[np.float64]:
+    centre, fwhm = np.array(SENSORS[sensor], float).T
+    curve = np.exp(-4 * np.log(2) * ((CENTRES_NM - centre[:, None]) / np.maximum(fwhm[:, None], 30)) ** 2)
+    return np.asarray(curve / curve.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """HSI cube on the LR grid, MSI on the fine grid, of one scene with an atmosphere between them."""
+
+    hsi: FloatArray
+    msi: FloatArray
+    sensor: str
+
+    def check(self, msi: FloatArray | None = None, **options: object) -> CheckResult:
+        named = str(options.pop("sensor", self.sensor))
+        simulated = np.einsum("bk,kyx->byx", weights(named), self.hsi).astype(np.float32)
+        fine = self.msi if msi is None else msi
+        fine = np.pad(fine, ((0, 0), (6, 6), (6, 6)), constant_values=np.nan).astype(np.float32)
+        shift = estimate_shift(simulated, fine, RATIO, MARGIN)
+        applied = (shift.dy, shift.dx) if shift.reliable else (0.0, 0.0)
+        blur = shift.blur_sigma_y if np.isfinite(shift.blur_sigma_y) else 1.3
+        degraded = degrade_msi(fine, RATIO, MARGIN, applied, (blur, blur))
+        candidates = {
+            name: Candidate(tuple(NAMES[name]), np.einsum("bk,kyx->byx", weights(name), self.hsi).astype(np.float32))
+            for name in SENSORS
+        }
+        return check_pair(
+            simulated,
+            degraded,
+            tuple(NAMES[named]),
+            shift,
+            RATIO,
+            sensor=named,
+            candidates=candidates,
+            **options,  # type: ignore[arg-type]
+        )
+
+
+def cube(seed: int, side: int = 96) -> FloatArray:
+    """Fields of vegetation, soil, water and roofs, mixed a little: (60, side, side)."""
+    rng = np.random.default_rng(seed)
+    nm = CENTRES_NM
+    step = 1 / (1 + np.exp(-(nm - 715) / 12))
+    dry = np.exp(-(((nm - 1450) / 120) ** 2)) + np.exp(-(((nm - 1940) / 130) ** 2))
+    leaf = 0.04 + 0.05 * np.exp(-(((nm - 550) / 40) ** 2)) + 0.4 * step * np.exp(-nm / 4000) * (1 - 0.5 * dry)
+    soil = 0.08 + 0.25 * (1 - np.exp(-(nm - 350) / 700))
+    water = 0.06 * np.exp(-(nm - 420) / 150)
+    roof = 0.25 + 0.05 * np.sin(nm / 300)
+    rust = 0.05 + 0.3 / (1 + np.exp(-(nm - 590) / 25)) - 0.1 * np.exp(-(((nm - 870) / 90) ** 2))
+    library = np.stack([leaf, soil, water, roof, rust])
+    fields = rng.integers(0, 5, (side // 6 + 1, side // 6 + 1))
+    share = np.stack([np.kron(fields == m, np.ones((6, 6)))[:side, :side] for m in range(5)])
+    share = ndimage.gaussian_filter(share, (0, 1.0, 1.0)) * rng.uniform(0.7, 1.3, (1, side, side))
+    share = ndimage.gaussian_filter(share, (0, 0.6, 0.6))
+    return np.einsum("mk,myx->kyx", library, share).astype(np.float32)
+
+
+def pair(seed: int, sensor: str = "four", seen_by: str | None = None) -> Pair:
+    rng = np.random.default_rng(seed)
+    fine = cube(seed)
+    hsi = ndimage.gaussian_filter(fine, (0, 1.27, 1.27)).reshape(60, 32, 3, 32, 3).mean(axis=(2, 4))
+    hsi = hsi + rng.normal(size=hsi.shape) * 0.004
+    msi = np.einsum("bk,kyx->byx", weights(seen_by or sensor), fine)
+    msi = msi * rng.normal(1.0, 0.08, (msi.shape[0], 1, 1)) + rng.normal(0.0, 0.01)
+    msi = msi + rng.normal(size=msi.shape) * 0.003
+    return Pair(hsi.astype(np.float32), msi.astype(np.float32), sensor)
+
+
+def codes(result: CheckResult) -> set[str]:
+    return {finding.code for finding in result.verdict}
+
+
+SEEDS = range(3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sensor", ["four", "six"])
+def test_clean_pairs_raise_no_alarm(seed: int, sensor: str) -> None:
+    result = pair(seed, sensor).check()
+    assert not result.alarms, result.verdict
+    assert [band.name for band in result.bands] == list(NAMES[sensor])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("offset", "option"), [(0.1, "--msi-offset -0.1"), (-0.1, "--msi-offset 0.1")])
+def test_an_offset_of_a_tenth_is_named_with_the_option(seed: int, offset: float, option: str) -> None:
+    given = pair(seed)
+    (finding,) = given.check(given.msi + offset).verdict
+    assert (finding.code, finding.option) == ("offset", option)
+    assert ("brighter" if offset > 0 else "darker") in finding.message
+
+
+def test_the_option_for_an_offset_counts_what_the_reader_applied() -> None:
+    given = pair(0)
+    (finding,) = given.check(given.msi + 0.1, reading=Reading(msi_scale=1e-4, msi_offset=-0.02)).verdict
+    assert finding.option == "--msi-offset -0.12"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("factor", "option"), [(1e4, "--msi-scale 0.0001"), (1e-4, "--msi-scale 10000")])
+def test_a_factor_of_ten_thousand_is_named_with_the_option(seed: int, factor: float, option: str) -> None:
+    given = pair(seed)
+    (finding,) = given.check(given.msi * factor).verdict
+    assert (finding.code, finding.option) == ("scale", option)
+
+
+def test_the_image_with_impossible_values_is_the_one_to_rescale() -> None:
+    given = pair(1)
+    dark = Pair(given.hsi * np.float32(1e4), given.msi, given.sensor)
+    (finding,) = dark.check().verdict
+    assert (finding.code, finding.option) == ("scale", "--hsi-scale 0.0001")
+
+
+def test_landsat_numbers_read_as_reflectance_are_recognised() -> None:
+    given = pair(2)
+    (finding,) = given.check((given.msi + 0.2) / 0.275).verdict
+    assert finding.code == "scale"
+    assert "--msi-scale 2.75e-05 --msi-offset -0.2" in finding.option
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bands_in_reverse_order_are_named_with_the_right_list(seed: int) -> None:
+    given = pair(seed, "six")
+    (finding,) = given.check(given.msi[::-1]).verdict
+    assert finding.code == "band-order"
+    assert "reverse" in finding.message
+    assert finding.option == "--msi-bands 8,7,E,R,G,B"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_swapped_bands_are_named(seed: int) -> None:
+    given = pair(seed, "six")
+    (finding,) = given.check(given.msi[[0, 1, 5, 3, 4, 2]]).verdict
+    assert finding.code == "band-order"
+    assert finding.option == "--msi-bands B,G,8,E,7,R"
+
+
+def test_a_mistake_of_order_does_not_hide_one_of_offset() -> None:
+    given = pair(0, "six")
+    assert codes(given.check(given.msi[::-1] + 0.1)) == {"band-order", "offset"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_sensor_of_another_family_is_named(seed: int) -> None:
+    (finding,) = pair(seed, "four", seen_by="cousin").check().verdict
+    assert finding.code == "sensor"
+    assert finding.option.startswith("--sensor cousin")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_cannot_be_told_apart_is_undetermined_and_not_ok(seed: int) -> None:
+    result = pair(seed, "four", seen_by="twin").check()
+    assert codes(result) == {"undetermined"}
+    assert any("twin" in finding.message for finding in result.verdict)
+    known = pair(seed, "four").check(reading=Reading(sensor_known=True, bands_known=True))
+    assert codes(known) == {"ok"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_three_msi_pixels_of_misregistration_are_named_with_their_amount(seed: int) -> None:
+    given = pair(seed)
+    moved = ndimage.shift(given.msi, (0, 3, 0), order=1, cval=np.nan)
+    (finding,) = given.check(moved).verdict
+    assert finding.code == "shift"
+    dy, dx = (float(v) for v in finding.option.removeprefix("--coregister ").split(","))
+    assert (dy, dx) == pytest.approx((3.0, 0.0), abs=0.1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_clouds_over_a_third_of_the_scene_are_named_with_their_share(seed: int) -> None:
+    given = pair(seed)
+    cloudy = given.msi.copy()
+    rows, columns = np.mgrid[:96, :96]
+    cloudy[:, np.hypot(rows - 35, columns - 50) < 30] = 0.7
+    (finding,) = given.check(cloudy).verdict
+    assert finding.code == "cloud-or-change"
+    share = int(finding.message.split("%")[0])
+    assert 30 <= share <= 45  # 31 % are cloud; every HSI pixel that sees some of it counts
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_hsi_of_another_place_is_named(seed: int) -> None:
+    given, elsewhere = pair(seed), pair(seed + 40)
+    assert codes(given.check(elsewhere.msi)) == {"other-place"}
+
+
+def test_no_common_pixel_is_named() -> None:
+    given = pair(0)
+    assert codes(given.check(np.full_like(given.msi, np.nan))) == {"no-overlap"}
+
+
+def test_hyperion_and_ali_over_paris_raise_no_alarm_and_show_their_mistakes(shared_data: Path) -> None:
+    from scipy.io import loadmat
+
+    images = loadmat(shared_data / "paris_eo1" / "paris_data_hs_ms.mat")
+    srf = loadmat(shared_data / "paris_eo1" / "fuvar_R_HysureParis.mat")["R"]
+    hsi = ndimage.gaussian_filter(images["HSim"].transpose(2, 0, 1), (0, 1.27, 1.27))
+    hsi = hsi.reshape(128, 24, 3, 24, 3).mean(axis=(2, 4))
+    simulated = np.einsum("bk,kyx->byx", srf / srf.sum(axis=1, keepdims=True), hsi).astype(np.float32)
+    ali = images["MSim"].transpose(2, 0, 1)
+    names = ("MS-1p", "MS-1", "MS-2", "MS-3", "MS-4", "MS-4p", "MS-5p", "MS-5", "MS-7")
+
+    def verdict(msi: FloatArray) -> set[str]:
+        fine = np.pad(msi, ((0, 0), (6, 6), (6, 6)), constant_values=np.nan).astype(np.float32)
+        shift = estimate_shift(simulated, fine, 3, 2)
+        applied = (shift.dy, shift.dx) if shift.reliable else (0.0, 0.0)
+        degraded = degrade_msi(fine, 3, 2, applied, (shift.blur_sigma_y, shift.blur_sigma_x))
+        return codes(check_pair(simulated, degraded, names, shift, 3)) - {"ok", "undetermined"}
+
+    assert verdict(ali) == set()
+    assert verdict(ali[::-1]) == {"band-order"}
+    assert verdict(ali * 1e4) == {"scale"}
