@@ -36,13 +36,20 @@ FORMS: dict[str, type[Settings] | None] = {
 # What QGIS decides itself, or what concerns a terminal.
 NOT_IN_FORMS = {"overwrite", "resume", "scheduler", "report"}
 HELP = {
-    "fuse": "Fuses a hyperspectral image with a multispectral one: all the bands of the first, at the pixels of the "
-    "second.",
-    "check": "Checks whether the two images fit: overlap, scale, offset, band order, sensor, shift, clouds. The "
-    "finding appears in the log.",
-    "apply": "Applies a saved model to a multispectral image of its sensor: another date, the next tile.",
-    "evaluate": "Measures a product against its reference: RMSE, PSNR, SSIM, UIQI, ERGAS, SAM.",
-    "info": "Tells in the log what geolift understands of a file: grid, scale, nodata, wavelengths, bad bands, sensor.",
+    "fuse": "<p>Fuses a hyperspectral image (HSI) with a multispectral one (MSI): all the bands of the first, at the "
+    "pixels of the second, on its grid.</p>"
+    "<p>Name the sensor that took the MSI. Where the file does not tell which of its bands is which, say so: "
+    "B02,B03,B04,B08.</p>"
+    "<p>The log tells what was assumed and what looks wrong; <b>Check a pair</b> looks for that alone. A file .json "
+    "beside the result tells everything about the run.</p>",
+    "check": "<p>Looks for the mistakes that make a plausible, wrong result: scale, offset, band order, sensor, shift, "
+    "clouds, change. The finding appears in the log, with the option that mends it.</p>",
+    "apply": "<p>Applies a trained model to an MSI of its sensor: another date, the next tile. Bands that do not match "
+    "are refused.</p>",
+    "evaluate": "<p>Measures a product against its reference: RMSE, PSNR, SSIM, UIQI, ERGAS, SAM, over the pixels "
+    "valid in both.</p>",
+    "info": "<p>Tells in the log what geolift understands of a file: grid, scale, nodata, wavelengths, bad bands, "
+    "sensor.</p>",
 }
 FILTERS = {"save_model": "Models (*.safetensors)", "report": "HTML files (*.html)"}
 

@@ -31,8 +31,8 @@ from .style import prepare_layer
 # What share of the bar each stage takes, from and to; a stage that is not listed leaves the bar where it is.
 STAGES = {
     "surveying": (0, 10),
-    "reading": (0, 8),
-    "comparing": (8, 15),
+    "comparing": (0, 10),
+    "reading": (10, 15),
     "training": (15, 50),
     "calibrating": (50, 52),
     "writing": (52, 97),
@@ -97,11 +97,14 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
             self.addParameter(field)
         self.add_own()
         options = self.about["options"]
-        for advanced in (False, True):
-            for option in options:
-                if (option["name"] not in self.basic) == advanced:
-                    self.addParameter(forms.parameter(option, advanced=advanced))
+        for option in options:
+            if option["name"] in self.basic:
+                self.addParameter(forms.parameter(option, advanced=False))
+        # Outputs stand below all else in the form: the main one first.
         self.add_output()
+        for option in options:
+            if option["name"] not in self.basic:
+                self.addParameter(forms.parameter(option, advanced=True))
 
     def checkParameterValues(self, parameters: dict[str, Any], context: Any) -> tuple[bool, str]:
         """Accept a file that QGIS cannot draw: geolift reads products that are no single raster to GDAL."""
@@ -188,6 +191,7 @@ class _Listener:
     def __init__(self, feedback: Any) -> None:
         self.feedback = feedback
         self.stage = ""
+        self.reached = 0.0
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["event"] == "warning":
@@ -199,7 +203,8 @@ class _Listener:
                 self.feedback.setProgressText(stage.capitalize())
             if stage in STAGES:
                 low, high = STAGES[stage]
-                self.feedback.setProgress(low + (high - low) * float(event.get("pct", 0)) / 100)
+                self.reached = max(self.reached, low + (high - low) * float(event.get("pct", 0)) / 100)
+                self.feedback.setProgress(self.reached)
 
 
 def _cancelled(feedback: Any) -> bool:

@@ -29,8 +29,9 @@ EXECUTABLE_SETTING = "GEOLIFT_EXECUTABLE"
 COMMANDS = Path(__file__).parent / "commands.json"
 NOT_INSTALLED = {"version": "", "command": [], "commands": {}}
 LABELS = {
-    "sensor": "Sensor of the MSI",
-    "msi_bands": "Bands of the MSI file, in order",
+    "sensor": "Sensor of the MSI (empty: told by the file)",
+    "msi_bands": "Bands of the MSI file, in order (empty: told by the file)",
+    "save_model": "Trained model, for Apply",
     "srf": "Own spectral response (CSV) instead of a sensor",
     "of": "Format",
     "co": "Creation options (NAME=VALUE, between semicolons)",
