@@ -50,6 +50,7 @@ def raster(
     driver: str = "GTiff",
     corner: tuple[float, float] = (LEFT, TOP),
     tags: dict[str, str] | None = None,
+    **creation: Any,
 ) -> Path:
     """Write DN (band, y, x) as a raster."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def raster(
         profile |= {"crs": CRS.from_string(crs), "transform": Affine(pixel, 0, corner[0], 0, -pixel, corner[1])}
     if driver == "JP2OpenJPEG":
         profile |= {"QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO"}
-    with rasterio.open(path, "w", **profile) as target:
+    with rasterio.open(path, "w", **(profile | creation)) as target:
         target.write(numbers)
         if names:
             target.descriptions = names

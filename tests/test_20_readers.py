@@ -53,9 +53,7 @@ def test_an_envi_header_may_be_named_instead_of_its_data(tmp_path: Path, values:
     assert np.array_equal(open_cube(data.with_suffix(".hdr")).values, values)
 
 
-def test_micrometres_by_unit_and_by_magnitude_become_the_same_nanometres(
-    tmp_path: Path, values: np.ndarray
-) -> None:
+def test_micrometres_by_unit_and_by_magnitude_become_the_same_nanometres(tmp_path: Path, values: np.ndarray) -> None:
     listed = "wavelength = {0.5001234, 0.6005678, 0.70025}\n"
     declared = open_cube(envi(tmp_path / "a.img", values, "wavelength units = Micrometers\n" + listed))
     guessed = open_cube(envi(tmp_path / "b.img", values, listed))
@@ -205,3 +203,29 @@ def test_the_rotated_aviris_subset_and_the_envi_cube_without_extension_open(shar
     bare = open_cube(shared_data / "envi_odd" / "cubus_gamsberg_subset")
     assert grid_of(bare).crs is None
     assert bands_of(bare).wavelength_nm[0] == pytest.approx(426.820007, abs=1e-9)
+
+
+def test_an_aviris_ng_flight_line_without_extension_is_read_with_its_time(tmp_path: Path) -> None:
+    stored = np.full((3, 4, 5), 0.25, np.float32)
+    stored[:, 1, 2] = -9999
+    data = tmp_path / "ang20180814t224053_corr_v2r2_img"
+    header = "data ignore value = -9999\nwavelength units = Nanometers\nwavelength = {377.2, 1000.5, 2500.5}\n"
+    envi(data, stored, header + "fwhm = {5.6, 5.7, 6.1}\n", "bil")
+    for path in (data, data.with_suffix(".hdr")):
+        cube = open_cube(path)
+        assert np.isnan(cube.values).sum() == 3 and np.nanmax(cube.values) == 0.25
+        assert bands_of(cube).wavelength_nm.tolist() == [377.2, 1000.5, 2500.5]
+        assert cube.attrs["acquired"] == "2018-08-14T22:40:53Z"
+
+
+def test_a_folder_without_a_product_and_a_subdataset_by_gdals_name(tmp_path: Path, shared_data: Path) -> None:
+    with pytest.raises(InputError, match="holds no product geolift knows"):
+        open_cube(tmp_path)
+    file = next((shared_data / "products" / "emit").glob("*.nc"))
+    with pytest.raises(InputError, match="name one of its subdatasets"):
+        open_cube(file)
+    assert open_cube(f"HDF5:{file}://location/elev").shape == (1, 200, 200)
+
+
+def test_bands_flagged_bad_throughout_are_no_lack_of_data(tmp_path: Path, values: np.ndarray) -> None:
+    assert not bands_of(open_cube(envi(tmp_path / "a.img", values, "bbl = {0, 0, 0}\n"))).good.any()

@@ -97,7 +97,7 @@ def test_enmap_without_its_image_or_with_other_bands_is_refused(tmp_path: Path) 
     folder = made.enmap(tmp_path)
     image = next(folder.glob("*SPECTRAL_IMAGE.TIF"))
     made.raster(image, np.ones((4, 5, 5), np.int16))
-    with pytest.raises(InputError, match="4 bands, but .* describes 6"):
+    with pytest.raises(InputError, match=r"4 bands, but .* describes 6"):
         open_cube(folder)
     image.unlink()
     with pytest.raises(InputError, match="does not lie beside it"):

@@ -11,8 +11,9 @@ from rasterio.errors import RasterioError
 
 from geolift.cube import REFLECTANCE
 from geolift.errors import InputError
+from geolift.readers import stac
 from geolift.readers.band_files import BAND_NAME, BandFile, BandStack, band_key, choose, examine
-from geolift.readers.product import Product, files_in, overridden, unknown_spectra
+from geolift.readers.product import Product, files_in, iso_time, overridden, unknown_spectra
 from geolift.readers.raster import Declared, acquired, settle
 from geolift.readers.shared_raster import is_virtual, open_raster
 from geolift.readers.source import Decoding
@@ -27,6 +28,7 @@ NO_BAND = re.compile(
 )
 LANDSAT_2 = re.compile(r"L[COTEM]\d\d_L2S[PR]_.*_SR_B\d", re.IGNORECASE)
 LANDSAT_2_SCALE, LANDSAT_2_OFFSET, LANDSAT_2_FILL = 2.75e-5, -0.2, 0.0
+SENTINEL_2_SCALE = 1e-4
 SENTINEL_2 = re.compile(r"(?:^|[_.\-])(S2[ABC]|T?\d\d[A-Z]{3}_20\d{6}T\d{6})(?=$|[_.\-])", re.IGNORECASE)
 
 
@@ -72,8 +74,12 @@ def open_files(
     files = [examine(path) for path in paths]
     stack = BandStack(files)
     notes: list[str] = []
-    decoding, quantity = _decoding(files, stack, reading, notes)
-    evidence = " ".join(Path(path).name for path in paths[:2])
+    item = None if is_virtual(paths[0]) else stac.item_of(paths)
+    if item is None:
+        decoding, quantity = _decoding(files, stack, reading, notes)
+    else:
+        decoding, quantity = settle(stack, _declared_by(item, files, notes), reading, notes)
+    evidence = " ".join([*(Path(path).name for path in paths[:2]), item.platform if item else ""])
     return Product(
         source=source or ", ".join(paths),
         stored=stack,
@@ -84,7 +90,7 @@ def open_files(
         name=f"set of {len(files)} band files",
         sensor=None,
         driver=files[0].driver,
-        acquired=acquired(files[0].tags, files[0].path),
+        acquired=iso_time(item.acquired if item else None) or acquired(files[0].tags, files[0].path),
         evidence=evidence,
         notes=notes,
     ).cube(reading, tile)
@@ -165,6 +171,27 @@ def _decoding(
             "is still in the pixels; none is applied. If it is, pass --msi-offset -0.1."
         )
     return settled
+
+
+def _declared_by(item: stac.Item, files: list[BandFile], notes: list[str]) -> Declared:
+    """Let a STAC item speak where the files' own tags are silent; what it says of the offset is told."""
+    scales, offsets, nodata = [], [], []
+    usual = SENTINEL_2_SCALE if item.platform.lower().startswith("sentinel-2") else 1.0
+    for i, file in enumerate(files):
+        own = file.declared
+        tagged = own.scales[0] != 1 or own.offsets[0] != 0
+        scales.append(own.scales[0] if tagged else _first(item.scales[i], usual))
+        offsets.append(own.offsets[0] if tagged else _first(item.offsets[i], 0.0))
+        nodata.append(item.nodata[i] if own.nodata[0] is None else own.nodata[0])
+    notes.append(
+        f"{item.path}: scale {scales[0]:g} and offset {offsets[0]:g} are taken from this STAC item. Catalogues are "
+        "often wrong about the offset of Sentinel-2; `geolift check` measures it."
+    )
+    return Declared(tuple(scales), tuple(offsets), tuple(nodata), ())
+
+
+def _first(value: float | None, neutral: float) -> float:
+    return neutral if value is None else value
 
 
 def require_files(paths: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from geolift.readers.source import BandIndices, Layout
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Reads of neighbouring windows touch the same compressed chunks; h5py's own default is 1 MB.
 CHUNK_CACHE_BYTES = 32_000_000
+CHUNK_CACHE_SLOTS = 10_007
 
 
 def is_hdf5(path: str) -> bool:
@@ -109,7 +110,7 @@ class SharedHdf5:
         try:
             with self._lock:
                 if self._file is None:
-                    self._file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
+                    self._file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES, rdcc_nslots=CHUNK_CACHE_SLOTS)
                 return np.asarray(self._file[dataset][selection])
         except (OSError, KeyError) as error:
             raise InputError(f"{self.path}: {dataset} cannot be read: {error}. Is the file truncated?") from error

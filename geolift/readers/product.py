@@ -22,7 +22,7 @@ from geolift.readers.shared_raster import first_line
 from geolift.readers.source import Decoded, Decoding, Stored, bands_with_data
 from geolift.settings import Reading
 
-ISO_TIME = re.compile(r"(20\d\d)-?(\d\d)-?(\d\d)[T ](\d\d):?(\d\d):?(\d\d)")
+ISO_TIME = re.compile(r"(20\d\d)-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)")
 
 
 @dataclass(frozen=True)

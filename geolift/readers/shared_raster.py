@@ -6,6 +6,8 @@ import contextlib
 import os
 import re
 import threading
+import urllib.error
+import urllib.request
 import warnings
 from http import HTTPStatus
 from typing import Any
@@ -20,12 +22,14 @@ from geolift.errors import GeoliftError, InputError, RemoteError
 from geolift.readers.source import BandIndices, Layout
 
 NETWORK = re.compile(r"(https?|s3|gs|az|abfss?)://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)", re.IGNORECASE)
+SUBDATASET = re.compile(r"[A-Za-z][A-Za-z0-9_]+:.+")  # NETCDF:"a.nc":b; a single letter is a Windows drive
 # Transient failures of servers are common; listing a server's folder for sidecars is slow and often forbidden.
 REMOTE_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": "5",
     "GDAL_HTTP_RETRY_DELAY": "1",
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
 }
+PROBE_TIMEOUT_S = 10.0
 HTTP_CODE = re.compile(r"(?:HTTP response code|HTTP error code|error code)\s*:?\s*(\d{3})")
 HINTS = {401: "Is a login needed?", 403: "Is a signature or login needed?", 404: "Is the address right?"}
 
@@ -40,8 +44,12 @@ def is_remote(path: str) -> bool:
 
 
 def is_virtual(path: str) -> bool:
-    """Tell whether a path is GDAL's to resolve: remote or one of its virtual file systems."""
-    return path.startswith("/vsi") or is_remote(path)
+    """Tell whether a path is GDAL's to resolve: remote, one of its virtual file systems, or a subdataset's name.
+
+    >>> is_virtual("/vsizip/a.zip/b.tif"), is_virtual("NETCDF:a.nc:mask"), is_virtual("C:/a.tif")
+    (True, True, False)
+    """
+    return path.startswith("/vsi") or is_remote(path) or SUBDATASET.match(path) is not None
 
 
 def environment(path: str) -> contextlib.AbstractContextManager[Any]:
@@ -67,16 +75,32 @@ def open_raster(path: str) -> Any:
 
 def _remote_failure(path: str, error: Exception) -> RemoteError:
     text = " ".join(str(e) for e in (error, error.__cause__) if e is not None)
-    code = HTTP_CODE.search(text)
+    found = HTTP_CODE.search(text)
+    code = int(found[1]) if found else _answer_of(path)
     if code is None:
         return RemoteError(f"{path}: cannot be read over the network: {first_line(error)}")
-    number = int(code[1])
     try:
-        phrase = f" {HTTPStatus(number).phrase}"
+        phrase = f" {HTTPStatus(code).phrase}"
     except ValueError:
         phrase = ""
-    hint = HINTS.get(number, "The server did not answer after the retries; try again later." if number >= 500 else "")
-    return RemoteError(f"{path}: the server answers HTTP {number}{phrase}. {hint}".rstrip())
+    hint = HINTS.get(code, "The server did not answer after the retries; try again later." if code >= 500 else "")
+    return RemoteError(f"{path}: the server answers HTTP {code}{phrase}. {hint}".rstrip())
+
+
+def _answer_of(path: str) -> int | None:
+    """Ask the server once more for its refusal, which GDAL does not pass on when it fails in the middle of a file."""
+    address = path.removeprefix("/vsicurl/")
+    if not address.lower().startswith(("http://", "https://")):
+        return None
+    request = urllib.request.Request(address, headers={"Range": "bytes=0-0"})
+    try:
+        with urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S):
+            return None
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return refusal.code
+    except OSError:
+        return None
 
 
 class SharedRaster:
