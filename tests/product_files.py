@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,21 +84,29 @@ ENMAP_FWHM = np.array([6.93, 7.1, 7.5, 9.8, 10.2, 9.9])
 ENMAP_STEM = "ENMAP01-____L2A-DT0000001_20220724T104526Z_001_V010400_20221106T092001Z-"
 
 
-def enmap(folder: Path, driver: str = "GTiff", suffix: str = ".TIF", empty_band: int = 5) -> Path:
+def enmap(
+    folder: Path,
+    driver: str = "GTiff",
+    suffix: str = ".TIF",
+    empty_band: int = 5,
+    values: np.ndarray | None = None,
+    nm: np.ndarray = ENMAP_NM,
+    fwhm: np.ndarray = ENMAP_FWHM,
+) -> Path:
     """EnMAP L2A: METADATA.XML, SPECTRAL_IMAGE, quality layers; band 5 holds nothing. Nodata is in the XML only."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = truth(6)
+    values = truth(len(nm)) if values is None else values.copy()
     values[empty_band - 1] = np.nan
     raster(folder / f"{ENMAP_STEM}SPECTRAL_IMAGE{suffix}", stored(values, 1e-4, 0, -32768, "int16"), driver=driver)
     bands = "".join(
         f'<bandID number="{i}"><wavelengthCenterOfBand>{w}</wavelengthCenterOfBand><FWHMOfBand>{f}</FWHMOfBand>'
         "<GainOfBand>0.0001</GainOfBand><OffsetOfBand>0</OffsetOfBand></bandID>"
-        for i, (w, f) in enumerate(zip(ENMAP_NM, ENMAP_FWHM, strict=True), start=1)
+        for i, (w, f) in enumerate(zip(nm, fwhm, strict=True), start=1)
     )
     statistics = "".join(
         f'<bandID number="{i}"><mean>{-1000000 if i == empty_band else 0.2}</mean>'
         f"<stdDeviation>{0 if i == empty_band else 0.1}</stdDeviation></bandID>"
-        for i in range(1, 7)
+        for i in range(1, len(nm) + 1)
     )
     (folder / f"{ENMAP_STEM}METADATA.XML").write_text(
         f"<level_X><metadata><name>{ENMAP_STEM}METADATA.XML</name></metadata><base><temporalCoverage>"
@@ -107,11 +116,11 @@ def enmap(folder: Path, driver: str = "GTiff", suffix: str = ".TIF", empty_band:
         f"<bandStatistics>{statistics}</bandStatistics></product></level_X>"
     )
     for name, flags in {"CLOUD": {(1, 1): 1}, "CIRRUS": {(2, 2): 2}, "CLOUDSHADOW": {(3, 3): 1}}.items():
-        layer = np.zeros((ROWS, COLS), np.uint8)
+        layer = np.zeros(values.shape[1:], np.uint8)
         for place, flag in flags.items():
             layer[place] = flag
         raster(folder / f"{ENMAP_STEM}QL_QUALITY_{name}.TIF", layer)
-    classes = np.ones((ROWS, COLS), np.uint8)
+    classes = np.ones(values.shape[1:], np.uint8)
     classes[0, 0], classes[0, 1] = 3, 2
     raster(folder / f"{ENMAP_STEM}QL_QUALITY_CLASSES.TIF", classes)
     return folder
@@ -120,14 +129,17 @@ def enmap(folder: Path, driver: str = "GTiff", suffix: str = ".TIF", empty_band:
 DESIS_STEM = "DESIS-HSI-L2A-DT0483531728_001-20200807T192443-V0210-"
 
 
-def desis(folder: Path) -> Path:
+def desis(
+    folder: Path, values: np.ndarray | None = None, nm: Sequence[float] = (401.9, 700.2, 999.5), fwhm: float = 3.5
+) -> Path:
     """DESIS L2A; the XML also lists `band` elsewhere, gains differ between bands."""
-    gains, nm = (1e-4, 2e-4, 1e-4), (401.9, 700.2, 999.5)
-    numbers = np.stack([stored(v, g, 0, -32768, "int16") for v, g in zip(truth(3), gains, strict=True)])
+    values = truth(len(nm)) if values is None else values
+    gains = [2e-4 if i % 2 else 1e-4 for i in range(len(nm))]
+    numbers = np.stack([stored(v, g, 0, -32768, "int16") for v, g in zip(values, gains, strict=True)])
     raster(folder / f"{DESIS_STEM}SPECTRAL_IMAGE.tif", numbers)
     bands = "".join(
         f"<band><bandNumber>{i}</bandNumber><wavelengthCenterOfBand>{w}</wavelengthCenterOfBand>"
-        f"<wavelengthWidthOfBand>3.5</wavelengthWidthOfBand><response>0.5,1,0.5</response>"
+        f"<wavelengthWidthOfBand>{fwhm}</wavelengthWidthOfBand><response>0.5,1,0.5</response>"
         f"<wavelengths>{w - 2},{w},{w + 2}</wavelengths><gainOfBand>{g}</gainOfBand>"
         "<offsetOfBand>0</offsetOfBand></band>"
         for i, (w, g) in enumerate(zip(nm, gains, strict=True), start=1)
@@ -141,40 +153,52 @@ def desis(folder: Path) -> Path:
     return folder
 
 
-PRISMA_VNIR = ((0.0, 0), (977.4, 1), (700.1, 1), (406.9, 1))  # descending; 0 = empty slot
-PRISMA_SWIR = ((2497.1, 1), (1650.3, 1), (943.4, 1), (0.0, 0))
+PRISMA_VNIR = (0.0, 977.4, 700.1, 406.9)  # descending; 0 = empty slot
+PRISMA_SWIR = (2497.1, 1650.3, 943.4, 0.0)
 PRISMA_LIMITS = {"Vnir": (0.01, 0.91), "Swir": (-0.02, 0.88)}
 PRISMA_NM = np.array([406.9, 700.1, 943.4, 977.4, 1650.3, 2497.1])
 
 
-def prisma(path: Path, corners: str = "centres", errors: dict[tuple[int, int, int], int] | None = None) -> Path:
-    """PRISMA L2D: axes row, band, column; counts between a minimum and a maximum; all 0 = no data."""
-    values = truth(len(PRISMA_NM))
+def prisma(
+    path: Path,
+    corners: str = "centres",
+    errors: dict[tuple[int, int, int], int] | None = None,
+    values: np.ndarray | None = None,
+    vnir: Sequence[float] = PRISMA_VNIR,
+    swir: Sequence[float] = PRISMA_SWIR,
+    fwhm: float = 10.0,
+) -> Path:
+    """PRISMA L2D: axes row, band, column; counts between a minimum and a maximum; all 0 = no data.
+
+    ``values`` are in ascending wavelength of the slots that are not empty.
+    """
+    ascending = np.array(sorted(centre for centre in (*vnir, *swir) if centre))
+    values = truth(len(ascending)) if values is None else values
+    rows, cols = values.shape[1:]
     inset = 15.0 if corners == "centres" else 0.0
     with h5py.File(path, "w") as file:
         fields = file.create_group("HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields")
-        for name, slots in (("Vnir", PRISMA_VNIR), ("Swir", PRISMA_SWIR)):
+        for name, slots in (("Vnir", vnir), ("Swir", swir)):
             low, high = PRISMA_LIMITS[name]
-            cube = np.zeros((ROWS, len(slots), COLS), np.uint16)
-            for slot, (centre, flag) in enumerate(slots):
-                if flag:
-                    band = int(np.argmin(np.abs(PRISMA_NM - centre)))
-                    cube[:, slot] = stored(values[band], (high - low) / 65535, low, 0, "uint16")
-                    cube[-1, slot, -1] = 0
+            cube = np.zeros((rows, len(slots), cols), np.uint16)
+            for slot, centre in enumerate(slots):
+                if centre:
+                    band = values[int(np.argmin(np.abs(ascending - centre)))]
+                    cube[:, slot] = stored(band, (high - low) / 65535, low, 0, "uint16")
             fields[f"{name.upper()}_Cube"] = cube
             matrix = np.zeros(cube.shape, np.uint8)
             for place, flag in (errors or {}).items() if name == "Vnir" else ():
                 matrix[place] = flag
             fields[f"{name.upper()}_PIXEL_L2_ERR_MATRIX"] = matrix
-            file.attrs[f"List_Cw_{name}"] = np.array([c for c, _ in slots], np.float32)
-            file.attrs[f"List_Fwhm_{name}"] = np.array([10.0 * f for _, f in slots], np.float32)
-            file.attrs[f"List_Cw_{name}_Flags"] = np.array([f for _, f in slots], np.int32)
+            file.attrs[f"List_Cw_{name}"] = np.array(slots, np.float32)
+            file.attrs[f"List_Fwhm_{name}"] = np.array([fwhm * bool(centre) for centre in slots], np.float32)
+            file.attrs[f"List_Cw_{name}_Flags"] = np.array([int(bool(centre)) for centre in slots], np.int32)
             file.attrs[f"L2Scale{name}Min"], file.attrs[f"L2Scale{name}Max"] = np.float32(low), np.float32(high)
         file.attrs["Epsg_Code"] = np.uint32(32633)
         file.attrs["Product_ULcorner_easting"] = LEFT + inset
         file.attrs["Product_ULcorner_northing"] = TOP - inset
-        file.attrs["Product_LRcorner_easting"] = LEFT + 30 * COLS - inset
-        file.attrs["Product_LRcorner_northing"] = TOP - 30 * ROWS + inset
+        file.attrs["Product_LRcorner_easting"] = LEFT + 30 * cols - inset
+        file.attrs["Product_LRcorner_northing"] = TOP - 30 * rows + inset
         file.attrs["Product_StartTime"] = np.bytes_("2024-04-02T10:28:37.932000")
     return path
 
@@ -183,15 +207,23 @@ EMIT_NM = np.array([381.0, 700.0, 1380.0, 2493.0])
 
 
 def emit(
-    path: Path, glt_x: np.ndarray, glt_y: np.ndarray, swath: np.ndarray, transform: list[float], crs: str
+    path: Path,
+    glt_x: np.ndarray,
+    glt_y: np.ndarray,
+    swath: np.ndarray,
+    transform: list[float],
+    crs: str,
+    nm: np.ndarray = EMIT_NM,
+    fwhm: float = 8.4,
 ) -> Path:
     """EMIT L2A reflectance: swath (line, sample, band) with a 1-based geolocation table; the third band is bad."""
     with h5py.File(path, "w") as file:
         file["reflectance"] = swath.astype(np.float32)
         file["reflectance"].attrs["_FillValue"] = np.array([-9999.0], np.float32)
         bands = file.create_group("sensor_band_parameters")
-        bands["wavelengths"], bands["fwhm"] = EMIT_NM[: swath.shape[2]], np.full(swath.shape[2], 8.4)
-        bands["good_wavelengths"] = np.array([1.0, 1.0, 0.0, 1.0])[: swath.shape[2]]
+        count = swath.shape[2]
+        bands["wavelengths"], bands["fwhm"] = nm[:count], np.full(count, fwhm)
+        bands["good_wavelengths"] = (np.arange(count) != 2).astype(float)
         file["location/glt_x"], file["location/glt_y"] = glt_x.astype(np.int32), glt_y.astype(np.int32)
         file.attrs["geotransform"], file.attrs["spatial_ref"] = np.array(transform), crs
         file.attrs["time_coverage_start"] = "2022-08-27T06:07:53+0000"
@@ -199,57 +231,81 @@ def emit(
     return path
 
 
-def tanager(path: Path, *, zone: int = 33, dtype: str = "float32") -> Path:
-    """Tanager ortho surface reflectance: axes band, y, x; corners in the HDF-EOS structure."""
+def tanager(
+    path: Path,
+    *,
+    zone: int = 33,
+    dtype: str = "float32",
+    values: np.ndarray | None = None,
+    nm: Sequence[float] = (400.5, 1000.25, 2490.0),
+    fwhm: Sequence[float] = (5.5, 5.6, 6.0),
+) -> Path:
+    """Tanager ortho surface reflectance: axes band, y, x; corners in the HDF-EOS structure; the second band is bad."""
+    values = truth(len(nm)) if values is None else values
+    rows, cols = values.shape[1:]
     scale = 1.0 if dtype == "float32" else 1e-4
     with h5py.File(path, "w") as file:
         fields = file.create_group("HDFEOS/GRIDS/HYP/Data Fields")
-        cube = fields.create_dataset("surface_reflectance", data=stored(truth(3), scale, 0, -9999, dtype))
-        cube.attrs["wavelengths"], cube.attrs["fwhm"] = [400.5, 1000.25, 2490.0], [5.5, 5.6, 6.0]
-        cube.attrs["good_wavelengths"] = [1, 0, 1]
+        cube = fields.create_dataset("surface_reflectance", data=stored(values, scale, 0, -9999, dtype))
+        cube.attrs["wavelengths"], cube.attrs["fwhm"] = list(nm), list(fwhm)
+        cube.attrs["good_wavelengths"] = [int(i != 1) for i in range(len(nm))]
         cube.attrs["_FillValue"] = np.array(-9999, dtype)
         for name, place in (("beta_cloud_mask", (1, 1)), ("beta_cirrus_mask", (2, 2)), ("nodata_pixels", (-1, -1))):
-            fields[name] = np.zeros((ROWS, COLS), np.uint8)
-            fields[name][place[0] % ROWS, place[1] % COLS] = 1
+            fields[name] = np.zeros((rows, cols), np.uint8)
+            fields[name][place[0] % rows, place[1] % cols] = 1
         file["HDFEOS INFORMATION/StructMetadata.0"] = np.bytes_(
-            f'GROUP=GridStructure\n\tGROUP=GRID_1\n\t\tGridName="HYP"\n\t\tXDim={COLS}\n\t\tYDim={ROWS}\n'
+            f'GROUP=GridStructure\n\tGROUP=GRID_1\n\t\tGridName="HYP"\n\t\tXDim={cols}\n\t\tYDim={rows}\n'
             f"\t\tUpperLeftPointMtrs=({LEFT:.6f},{TOP:.6f})\n"
-            f"\t\tLowerRightMtrs=({LEFT + 30 * COLS:.6f},{TOP - 30 * ROWS:.6f})\n"
+            f"\t\tLowerRightMtrs=({LEFT + 30 * cols:.6f},{TOP - 30 * rows:.6f})\n"
             f"\t\tProjection=HE5_GCTP_UTM\n\t\tZoneCode={zone}\n\tEND_GROUP=GRID_1\nEND_GROUP=GridStructure\n"
         )
     return path
 
 
-def aviris(path: Path) -> Path:
+def aviris(
+    path: Path,
+    values: np.ndarray | None = None,
+    nm: Sequence[float] = (390.5, 700.25, 1200.0, 2495.75),
+    fwhm: float = 7.4,
+    pixel: float = 4.2,
+) -> Path:
     """AVIRIS-3 ortho NetCDF: pixel centres in easting and northing, the cube in a group."""
+    values = truth(len(nm)) if values is None else values
     with h5py.File(path, "w") as file:
-        file["easting"] = LEFT + 4.2 * (np.arange(COLS) + 0.5)
-        file["northing"] = TOP - 4.2 * (np.arange(ROWS) + 0.5)
+        file["easting"] = LEFT + pixel * (np.arange(values.shape[2]) + 0.5)
+        file["northing"] = TOP - pixel * (np.arange(values.shape[1]) + 0.5)
         file["transverse_mercator"] = np.int32(0)
         file["transverse_mercator"].attrs["crs_wkt"] = CRS.from_string(UTM33).to_wkt()
-        cube = file.create_dataset("reflectance/reflectance", data=stored(truth(4), 1, 0, -9999, "float32"))
+        cube = file.create_dataset("reflectance/reflectance", data=stored(values, 1, 0, -9999, "float32"))
         cube.attrs["_FillValue"], cube.attrs["grid_mapping"] = np.array([-9999.0], np.float32), "transverse_mercator"
-        file["reflectance/wavelength"] = np.array([390.5, 700.25, 1200.0, 2495.75])
-        file["reflectance/fwhm"] = np.full(4, 7.4)
+        file["reflectance/wavelength"] = np.asarray(nm)
+        file["reflectance/fwhm"] = np.full(len(nm), fwhm)
         file.attrs["time_coverage_start"], file.attrs["instrument"] = "2024-08-01T18:04:05Z", "AVIRIS-3"
     return path
 
 
-def neon(path: Path) -> Path:
+def neon(
+    path: Path,
+    values: np.ndarray | None = None,
+    nm: Sequence[float] = (384.0, 1400.0, 1700.5, 1800.0),
+    fwhm: float = 5.8,
+    pixel: float = 1.0,
+) -> Path:
     """NEON: axes y, x, band; scale and no-data number as attributes; two water-vapour windows named."""
+    values = truth(len(nm)) if values is None else values
     with h5py.File(path, "w") as file:
         root = file.create_group("SJER/Reflectance")
-        numbers = stored(truth(4), 1e-4, 0, -9999, "int16").transpose(1, 2, 0)
+        numbers = stored(values, 1e-4, 0, -9999, "int16").transpose(1, 2, 0)
         data = root.create_dataset("Reflectance_Data", data=numbers, chunks=(3, 3, 4))
         data.attrs["Scale_Factor"], data.attrs["Data_Ignore_Value"] = 10000.0, -9999.0
         root.attrs["Band_Window_1_Nanometers"] = np.array([1340, 1445])
         root.attrs["Band_Window_2_Nanometers"] = np.array([1790, 1955])
         spectral = root.create_group("Metadata/Spectral_Data")
-        spectral["Wavelength"], spectral["FWHM"] = [384.0, 1400.0, 1700.5, 1800.0], [5.8, 5.9, 6.0, 6.1]
+        spectral["Wavelength"], spectral["FWHM"] = np.asarray(nm), np.full(len(nm), fwhm)
         system = root.create_group("Metadata/Coordinate_System")
         system["EPSG Code"] = np.bytes_("32633")
         system["Map_Info"] = np.bytes_(
-            f"UTM,  1.000,  1.000,  {LEFT:.2f},  {TOP:.2f},  1.0,  1.0,  33,  North,  WGS-84,  units=Meters, 0"
+            f"UTM,  1.000,  1.000,  {LEFT:.2f},  {TOP:.2f},  {pixel},  {pixel},  33,  North,  WGS-84,  units=Meters, 0"
         )
     return path
 
@@ -258,12 +314,14 @@ HYPERION_ID = "EO1H0440342016184110K3"
 HYPERION_BANDS = (7, 8, 57, 77, 224, 225)
 
 
-def hyperion(folder: Path) -> Path:
+def hyperion(
+    folder: Path, values: np.ndarray | None = None, bands: Sequence[int] = HYPERION_BANDS
+) -> Path:
     """Hyperion L1T: one GeoTIFF per band, radiance = DN / 40 (VNIR) and DN / 80 (SWIR); 7 and 225 uncalibrated."""
-    values = 100 * truth(len(HYPERION_BANDS))
-    for band, layer in zip(HYPERION_BANDS, values, strict=True):
+    values = 100 * truth(len(bands)) if values is None else values
+    for band, layer in zip(bands, values, strict=True):
         scale = 1 / 40 if band <= 70 else 1 / 80
-        numbers = np.zeros((ROWS, COLS), np.int16) if band in (7, 225) else stored(layer, scale, 0, 0, "int16")
+        numbers = np.zeros(layer.shape, np.int16) if band in (7, 225) else stored(layer, scale, 0, 0, "int16")
         raster(folder / f"{HYPERION_ID}_B{band:03d}_L1T.TIF", numbers)
     (folder / f"{HYPERION_ID}_MTL_L1T.TXT").write_text(
         'GROUP = L1_METADATA_FILE\n  GROUP = PRODUCT_METADATA\n    SENSOR_ID = "HYPERION"\n'
@@ -298,16 +356,20 @@ def s2_numbers(offset: float, rows: int = S2_ROWS, cols: int = S2_COLS, seed: in
     return numbers
 
 
-def sentinel2(folder: Path, baseline: str = "05.09", offsets: bool = True) -> Path:
-    """Sentinel-2 L2A SAFE with 10 m and 20 m bands and the scene classification."""
+def sentinel2(
+    folder: Path, baseline: str = "05.09", offsets: bool = True, values: dict[str, np.ndarray] | None = None
+) -> Path:
+    """Sentinel-2 L2A SAFE with 10 m and 20 m bands and the scene classification; ``values`` are those at 10 m."""
     offset = -1000 if offsets else 0
-    entries = [
-        s2_image(folder, band, 10, s2_numbers(offset, seed=i)) for i, band in enumerate(S2_TEN)
-    ]
-    entries += [
-        s2_image(folder, band, 20, s2_numbers(offset, S2_ROWS // 2, S2_COLS // 2, 10 + i))
-        for i, band in enumerate(S2_TWENTY)
-    ]
+    if values is not None:
+        numbers = {name: np.rint(layer * 10000 - offset).astype(np.uint16) for name, layer in values.items()}
+        entries = [s2_image(folder, name, 10, layer) for name, layer in numbers.items()]
+    else:
+        entries = [s2_image(folder, band, 10, s2_numbers(offset, seed=i)) for i, band in enumerate(S2_TEN)]
+        entries += [
+            s2_image(folder, band, 20, s2_numbers(offset, S2_ROWS // 2, S2_COLS // 2, 10 + i))
+            for i, band in enumerate(S2_TWENTY)
+        ]
     classes = np.full((S2_ROWS // 2, S2_COLS // 2), 4, np.uint8)
     classes[0] = (0, 1, 2, 3, 5)
     classes[1] = (6, 7, 8, 9, 10)
@@ -339,13 +401,21 @@ LANDSAT_ID = "LC09_L2SP_193023_20220724_20220726_02_T1"
 LANDSAT_SCALE, LANDSAT_OFFSET = 2.75e-5, -0.2
 
 
-def landsat(folder: Path, *, crs: str | None = UTM33, bands: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)) -> Path:
+def landsat(
+    folder: Path,
+    *,
+    crs: str | None = UTM33,
+    bands: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7),
+    values: np.ndarray | None = None,
+) -> Path:
     """Landsat 9 Collection 2 L2SP; the MTL repeats the names of the scales with Level-1 numbers, as real ones do."""
-    for band, layer in zip(bands, truth(len(bands)), strict=True):
+    values = truth(len(bands)) if values is None else values
+    rows, cols = values.shape[1:]
+    for band, layer in zip(bands, values, strict=True):
         numbers = stored(layer, LANDSAT_SCALE, LANDSAT_OFFSET, 0, "uint16")
         raster(folder / f"{LANDSAT_ID}_SR_B{band}.TIF", numbers, crs=crs)
-    raster(folder / f"{LANDSAT_ID}_ST_B10.TIF", np.full((ROWS, COLS), 40000, np.uint16), crs=crs)
-    quality = np.full((ROWS, COLS), 1 << 6, np.uint16)
+    raster(folder / f"{LANDSAT_ID}_ST_B10.TIF", np.full((rows, cols), 40000, np.uint16), crs=crs)
+    quality = np.full((rows, cols), 1 << 6, np.uint16)
     quality[1, :6] = (1, 2, 4, 8, 16, 32)
     raster(folder / f"{LANDSAT_ID}_QA_PIXEL.TIF", quality, crs=crs)
     names = "".join(f'    FILE_NAME_BAND_{b} = "{LANDSAT_ID}_SR_B{b}.TIF"\n' for b in range(1, 8))
@@ -362,10 +432,10 @@ def landsat(folder: Path, *, crs: str | None = UTM33, bands: tuple[int, ...] = (
         '  GROUP = IMAGE_ATTRIBUTES\n    SPACECRAFT_ID = "LANDSAT_9"\n    SENSOR_ID = "OLI_TIRS"\n'
         '    DATE_ACQUIRED = 2022-07-24\n    SCENE_CENTER_TIME = "10:05:01.1234560Z"\n  END_GROUP = IMAGE_ATTRIBUTES\n'
         '  GROUP = PROJECTION_ATTRIBUTES\n    MAP_PROJECTION = "UTM"\n    UTM_ZONE = 33\n'
-        f"    GRID_CELL_SIZE_REFLECTIVE = 30.00\n    REFLECTIVE_LINES = {ROWS}\n    REFLECTIVE_SAMPLES = {COLS}\n"
+        f"    GRID_CELL_SIZE_REFLECTIVE = 30.00\n    REFLECTIVE_LINES = {rows}\n    REFLECTIVE_SAMPLES = {cols}\n"
         f"    CORNER_UL_PROJECTION_X_PRODUCT = {LEFT + 15}\n    CORNER_UL_PROJECTION_Y_PRODUCT = {TOP - 15}\n"
-        f"    CORNER_LR_PROJECTION_X_PRODUCT = {LEFT + 30 * COLS - 15}\n"
-        f"    CORNER_LR_PROJECTION_Y_PRODUCT = {TOP - 30 * ROWS + 15}\n  END_GROUP = PROJECTION_ATTRIBUTES\n"
+        f"    CORNER_LR_PROJECTION_X_PRODUCT = {LEFT + 30 * cols - 15}\n"
+        f"    CORNER_LR_PROJECTION_Y_PRODUCT = {TOP - 30 * rows + 15}\n  END_GROUP = PROJECTION_ATTRIBUTES\n"
         f"  GROUP = LEVEL2_SURFACE_REFLECTANCE_PARAMETERS\n{scales('2.75e-05', '-0.2')}"
         "  END_GROUP = LEVEL2_SURFACE_REFLECTANCE_PARAMETERS\n"
         f"  GROUP = LEVEL1_RADIOMETRIC_RESCALING\n{scales('2.0000E-05', '-0.100000')}"
@@ -379,13 +449,20 @@ PLANET_8 = ("coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededg
 PLANET_ID = "20220724_101031_12_2489"
 
 
-def planetscope(folder: Path, names: tuple[str, ...] = PLANET_8, kind: str = "AnalyticMS_SR_8b") -> Path:
+def planetscope(
+    folder: Path,
+    names: tuple[str, ...] = PLANET_8,
+    kind: str = "AnalyticMS_SR_8b",
+    values: np.ndarray | None = None,
+    pixel: float = 3.0,
+) -> Path:
     """PlanetScope analytic: DN × 1e-4, 0 = no data, and the udm2 of the scene beside it."""
+    values = truth(len(names)) if values is None else values
     image = folder / f"{PLANET_ID}_3B_{kind}.tif"
-    raster(image, stored(truth(len(names)), 1e-4, 0, 0, "uint16"), 3.0, names=names, nodata=0)
-    udm2 = np.zeros((8, ROWS, COLS), np.uint8)
+    raster(image, stored(values, 1e-4, 0, 0, "uint16"), pixel, names=names, nodata=0)
+    udm2 = np.zeros((8, *values.shape[1:]), np.uint8)
     udm2[0] = 1
     udm2[0, 1, 1], udm2[5, 1, 1] = 0, 1
     layers = ("clear", "snow", "shadow", "light_haze", "heavy_haze", "cloud", "confidence", "udm1")
-    raster(folder / f"{PLANET_ID}_3B_udm2.tif", udm2, 3.0, names=layers)
+    raster(folder / f"{PLANET_ID}_3B_udm2.tif", udm2, pixel, names=layers)
     return image
