@@ -24,7 +24,7 @@ def available_cpus() -> int:
 def memory_limit_bytes() -> int:
     """Return the memory this process may use: the machine's, or its control group's if that is less."""
     limit = int(psutil.virtual_memory().total)
-    for file in CGROUP_FILES:
+    for file in (*CGROUP_FILES, *_own_cgroup_files()):
         try:
             text = file.read_text().strip()
         except OSError:
@@ -32,6 +32,22 @@ def memory_limit_bytes() -> int:
         if text.isdigit():
             limit = min(limit, int(text))
     return limit
+
+
+def _own_cgroup_files(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """List the limits of this process's control group (version 2) and of those around it, as Slurm sets them."""
+    try:
+        lines = table.read_text().splitlines()
+    except OSError:
+        return []
+    own = next((line[3:] for line in lines if line.startswith("0::/")), "/")
+    group = Path("/sys/fs/cgroup") / own.lstrip("/")
+    return [folder / "memory.max" for folder in (group, *group.parents) if folder != Path("/")]
+
+
+def spare_memory_bytes() -> int:
+    """Return what a run takes unless told otherwise: half of what is allowed, and no more than most of what is free."""
+    return min(memory_limit_bytes() // 2, int(0.8 * psutil.virtual_memory().available))
 
 
 def free_disk_bytes(folder: Path) -> int:

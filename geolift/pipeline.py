@@ -13,7 +13,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geolift import align, crosscheck
-from geolift.comparison import Comparison, compare, contrast_ratio
+from geolift.budget import estimate_cost, fitted
+from geolift.comparison import Comparison, compare, contrast_ratio, fine_windows
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.harmonization import Harmonization
@@ -23,7 +24,6 @@ from geolift.masking import mask_of, without
 from geolift.plan import (
     Plan,
     cut_to_bounds,
-    estimate_cost,
     file_facts,
     find_response,
     name_msi_bands,
@@ -49,8 +49,7 @@ def plan_fusion(hsi: xr.DataArray, msi: xr.DataArray, settings: FuseSettings, ou
     spectra = plan_spectra(hsi, settings, settings, msi)
     region = plan_region(hsi, msi, settings)
     shape = (int(region.grid.shape[0]), int(region.grid.shape[1]))
-    threads = settings.threads or available_cpus()
-    cost = estimate_cost(shape, len(spectra.hsi_bands), len(spectra.msi_bands), settings, settings.tile_size, threads)
+    cost = estimate_cost(shape, len(spectra.hsi_bands), len(spectra.msi_bands), settings)
     notes = [*hsi.attrs.get("warnings", []), *msi.attrs.get("warnings", []), *spectra.warnings]
     if region.ratio <= 1.0:
         notes.append(
@@ -162,7 +161,7 @@ def prepare(
     trained = learn(hsi, training, plan.spectra, settings, listener, settings.threads)
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
-    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, settings, relation)
+    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, fitted(settings, plan.cost), relation)
     ground = _ground(hsi, hsi_valid, compared)
     quality = _quality(
         crop(msi, rows, cols), None if mask is None else mask[rows, cols], plan, trained, compared, ground
@@ -182,14 +181,18 @@ def _calibrated(
 ) -> ErrorModel | None:
     """Calibrate the product's standard error on held-out blocks of the HSI."""
     from geolift.training import fit
-    from geolift.uncertainty import fit_errors
+    from geolift.uncertainty import fit_errors, quiet_noise
 
     def refit(part: TrainingSet) -> SpectralModel:
         return fit(settings.method, part, seed=settings.seed, threads=settings.threads or available_cpus())
 
     listener.progress("calibrating", 0.0)
-    spread = None if compared is None else contrast_ratio(compared) * training.simulated.std(axis=0)
-    errors = fit_errors(training, refit, spread, settings.seed)
+    spread = noise = None
+    if compared is not None:
+        windows = fine_windows(compared)
+        spread = contrast_ratio(windows) * training.simulated.std(axis=0)
+        noise = np.median([quiet_noise(fine) for _, fine in windows], axis=0)
+    errors = fit_errors(training, refit, spread, noise, settings.seed)
     listener.progress("calibrating", 1.0)
     if errors is None:
         warnings.append("too few HSI pixels to hold some out: no uncertainty can be given")

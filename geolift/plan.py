@@ -12,15 +12,13 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geolift.align import bounds_in, gsd_m, gsd_ratio, require_north_up, window_of
+from geolift.budget import Cost
 from geolift.cube import Bands, bands_of, grid_of
 from geolift.errors import InputError, NoOverlapError, UsageError
-from geolift.settings import BandSettings, RegionSettings, SensorSettings, WritingSettings
+from geolift.settings import BandSettings, RegionSettings, SensorSettings
 from geolift.srf import SpectralResponse, resolve_sensor
-from geolift.writer import LIMITS, tile_edge
 
 MIN_TRAIN_PIXELS = 16
-IMPORTS_BYTES = 400_000_000
-GDAL_CACHE_BYTES = 128_000_000
 
 
 @dataclass(frozen=True)
@@ -265,30 +263,6 @@ def _box_text(bounds: tuple[float, float, float, float]) -> str:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a run takes, in bytes; the disk figure is the uncompressed size, an upper bound."""
-
-    memory_bytes: int
-    disk_bytes: int
-    tile_px: int
-    threads: int
-
-
-def estimate_cost(
-    shape: tuple[int, int], hsi_bands: int, msi_bands: int, settings: WritingSettings, tile: int, threads: int
-) -> Cost:
-    """Estimate the peak memory of streaming and the disk the output needs at most."""
-    item = 2 if settings.dtype in LIMITS else 4
-    edge = tile_edge(tile, settings.creation_options)
-    pixels = min(edge, shape[0]) * min(edge, shape[1])
-    # A block is held as float32, as scaled float32 and stored; the writer holds one more stored block.
-    per_tile = pixels * (4 * msi_bands * 2 + hsi_bands * (4 + 4 + item))
-    memory = IMPORTS_BYTES + GDAL_CACHE_BYTES + per_tile * (threads + 1)
-    disk = shape[0] * shape[1] * hsi_bands * item * (2 if settings.of == "COG" else 1)
-    return Cost(memory, disk, edge, threads)
-
-
-@dataclass(frozen=True)
 class Plan:
     """Everything settled before the first number is computed."""
 
@@ -325,8 +299,7 @@ class Plan:
         out += [
             f"bands   {len(spectra.hsi_bands)} in the output, {len(spectra.good)} of them good",
             f"output  {rows} × {cols} px of the MSI grid (ratio {self.region.ratio:.4g}) to {self.output or '–'}",
-            f"cost    memory about {self.cost.memory_bytes / 1e9:.1f} GB, disk at most "
-            f"{self.cost.disk_bytes / 1e9:.2f} GB, tiles of {self.cost.tile_px} px, {self.cost.threads} threads",
+            f"cost    {self.cost.line()}",
         ]
         return out
 

@@ -11,11 +11,12 @@ import numpy as np
 import xarray as xr
 
 from geolift import crosscheck
+from geolift.budget import estimate_cost, fitted
 from geolift.cube import bands_of, grid_of
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus
 from geolift.pipeline import Fusion, match_bands, prepare
-from geolift.plan import estimate_cost, file_facts
+from geolift.plan import file_facts
 from geolift.quality import Flag
 from geolift.readers import open_cube
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
@@ -61,11 +62,12 @@ def fuse_files(
             check_output(path, settings.overwrite, (str(hsi), str(msi)))
     fusion = prepare(*open_pair(hsi, msi, settings), settings, listener, output)
     trained_s = time.perf_counter() - started
+    streaming = fitted(settings, fusion.plan.cost)
     if settings.qa is not None:
-        _write_quality(fusion.quality, settings.qa, settings)
+        _write_quality(fusion.quality, settings.qa, streaming)
     if settings.uncertainty is not None and fusion.sigma is not None:
-        _write_sigma(fusion, settings.uncertainty, settings, listener)
-    report = _write(fusion.fused, output, fusion.trained, settings, listener)
+        _write_sigma(fusion, settings.uncertainty, streaming, listener)
+    report = _write(fusion.fused, output, fusion.trained, streaming, listener)
     facts = {
         **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, fusion.trained, report),
         **_fusion_facts(fusion),
@@ -142,10 +144,12 @@ def apply_files(
     window, bands, notes = match_bands(trained, cube, settings)
     for text in notes:
         listener.warn(text)
-    fused = inverted(window, bands, trained, settings)
+    cost = estimate_cost((window.shape[1], window.shape[2]), len(trained.bands), len(bands), settings)
+    streaming = fitted(settings, cost)
+    fused = inverted(window, bands, trained, streaming)
     if settings.drop_bad_bands:
         fused = fused.isel(band=trained.good)
-    report = _write(fused, output, trained, settings, listener)
+    report = _write(fused, output, trained, streaming, listener)
     facts = {
         **_run_facts(settings, {"model": str(model), "msi": str(msi)}, output, trained, report),
         "warnings": notes,
@@ -160,8 +164,7 @@ def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings
     cube = open_cube(msi, settings.msi_reading)
     window, bands, notes = match_bands(trained, cube, settings)
     rows, cols = window.shape[1:]
-    threads = settings.threads or available_cpus()
-    cost = estimate_cost((rows, cols), len(trained.bands), len(bands), settings, settings.tile_size, threads)
+    cost = estimate_cost((rows, cols), len(trained.bands), len(bands), settings)
     return {
         "model": str(model),
         "msi": file_facts(cube),

@@ -39,6 +39,21 @@ def _band_numbers(value: object) -> object:
     return tuple(numbers)
 
 
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _bytes(value: object) -> object:
+    """Accept ``"2GB"`` (1 GB = 10⁹ bytes), ``"512MiB"`` or a number of bytes."""
+    if not isinstance(value, str):
+        return value
+    number = value.strip().rstrip("BbKkMmGgTtIi ")
+    unit = value.strip()[len(number) :].strip().upper()
+    try:
+        return int(float(number) * UNITS[unit])
+    except (ValueError, KeyError) as error:
+        raise ValueError("a size such as 2GB or 800MB is expected") from error
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
 BandNumbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_band_numbers)]
 Bounds = Annotated[tuple[float, float, float, float], BeforeValidator(_split_numbers)]
@@ -239,6 +254,16 @@ class StreamingSettings(Settings):
         256, ge=16, description="Edge of the processing tile in MSI pixels, rounded up to whole file blocks."
     )
     threads: int | None = Field(None, ge=1, description="Worker threads (N or ALL_CPUS). Default: all allowed.")
+    memory: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] | None = Field(
+        None,
+        description="Memory the run may take, such as 2GB (10^9 bytes each). Default: half of what is allowed here.",
+    )
+    scheduler: str | None = Field(
+        None, description="Dask cluster that computes the tiles: tcp://HOST:PORT or a scheduler FILE.json."
+    )
+    resume: bool = Field(
+        False, description="Go on with what an interrupted run left, and leave it if this one is interrupted."
+    )
 
 
 class FuseSettings(

@@ -16,10 +16,10 @@ from geolift.harmonization import Harmonization
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus
 from geolift.plan import MIN_TRAIN_PIXELS, SpectralPlan
-from geolift.settings import MethodSettings, StreamingSettings
+from geolift.settings import ApplySettings, FuseSettings, MethodSettings
 from geolift.sidecar import software_versions
 from geolift.training_set import TrainingSampler, TrainingSet
-from geolift.writer import choose_scale
+from geolift.writer import choose_scale, tile_shape
 
 if TYPE_CHECKING:
     from geolift.model import SpectralModel
@@ -133,7 +133,7 @@ def inverted(
     msi: xr.DataArray,
     msi_bands: tuple[int, ...],
     trained: Trained,
-    settings: StreamingSettings,
+    settings: FuseSettings | ApplySettings,
     relation: Harmonization | None = None,
 ) -> xr.DataArray:
     """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN."""
@@ -142,8 +142,7 @@ def inverted(
     bands, good, model = trained.bands, trained.good, trained.model
     data = dask.array.asarray(msi.data)[list(msi_bands)]
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
-    edge = settings.tile_size
-    data = data.rechunk((len(msi_bands), edge, edge))
+    data = data.rechunk((len(msi_bands), *tile_shape(settings.tile_size, settings, (msi.shape[1], msi.shape[2]))))
 
     def fused_block(block: np.ndarray) -> np.ndarray:
         learned = predict_block(model, block if relation is None else relation.apply(block))

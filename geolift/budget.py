@@ -1,0 +1,85 @@
+"""What a run takes, and how it is cut to fit: tile size and tiles under way by the memory allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from geolift.errors import ResourceError
+from geolift.machine import available_cpus, spare_memory_bytes
+from geolift.settings import ApplySettings, FuseSettings
+from geolift.writer import Encoding, tile_shape
+
+Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
+
+IMPORTS_BYTES = 560_000_000
+"""Resident memory before the first tile: Python, libraries, the trained model, what the allocator keeps."""
+
+GDAL_CACHE_BYTES = 128_000_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes and how it is cut.
+
+    ``memory_bytes``: peak of resident memory; ``budget_bytes``: what it may take; ``disk_bytes``: uncompressed size,
+    an upper bound, the draft of a COG included; ``threads``: tiles computed at once, one more waits for the writer.
+    """
+
+    memory_bytes: int
+    budget_bytes: int
+    disk_bytes: int
+    tile_px: int
+    threads: int
+
+    def line(self) -> str:
+        """Tell it to a person."""
+        return (
+            f"memory about {self.memory_bytes / 1e9:.1f} GB of {self.budget_bytes / 1e9:.1f} GB allowed, disk at most "
+            f"{self.disk_bytes / 1e9:.2f} GB, tiles of {self.tile_px} px, {self.threads} threads"
+        )
+
+
+def fitted(settings: Streamed, cost: Cost) -> Streamed:
+    """Return the settings with the tile size and threads that fit; the product is the same."""
+    return settings.model_copy(update={"tile_size": cost.tile_px, "threads": cost.threads})
+
+
+def estimate_cost(
+    shape: tuple[int, int], hsi_bands: int, msi_bands: int, settings: FuseSettings | ApplySettings
+) -> Cost:
+    """Choose tile size and threads for the memory allowed, and tell what the run takes.
+
+    The tile the user asked for is kept where one thread can have it; else it shrinks down to one block of the file.
+
+    Raises
+    ------
+    ResourceError
+        If ``--memory`` was given and not even one thread with the smallest tile fits.
+    """
+    budget = settings.memory or spare_memory_bytes()
+    wanted = settings.threads or available_cpus()
+    encoding = Encoding.of(settings, 1.0)
+
+    def peak(tile: int, threads: int) -> int:
+        rows, cols = tile_shape(tile, settings, shape)
+        pixels = min(rows, shape[0]) * min(cols, shape[1])
+        # Computing: the product and its encoding; packing: encoding, compressed file, its blocks. The MSI on the way
+        # is decoded in float64. One packed tile waits for the writer.
+        encoded = hsi_bands * encoding.itemsize
+        working = pixels * (max(4 * hsi_bands + encoded, 3 * encoded) + 24 * msi_bands)
+        return IMPORTS_BYTES + GDAL_CACHE_BYTES + threads * working + pixels * encoded
+
+    tile, threads = settings.tile_size, wanted
+    while threads > 1 and peak(tile, threads) > budget:
+        threads -= 1
+    while peak(tile, threads) > budget and tile > 16:
+        tile = max(16, tile // 2)
+    memory = peak(tile, threads)
+    if settings.memory is not None and memory > budget:
+        raise ResourceError(
+            f"--memory {budget / 1e9:.2f}GB: {hsi_bands} bands need at least {memory / 1e9:.2f} GB. "
+            "Give more, or keep fewer bands (--bands), or choose smaller file blocks (--co BLOCKXSIZE, BLOCKYSIZE)."
+        )
+    disk = shape[0] * shape[1] * hsi_bands * encoding.itemsize * (2 if settings.of == "COG" else 1)
+    return Cost(memory, budget, disk, tile, threads)
