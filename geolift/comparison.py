@@ -16,8 +16,10 @@ from geolift.cube import blocks_of, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.harmonization import Harmonization, fit_harmonization
+from geolift.noise import quiet_noise
 from geolift.overlay import Overlay, overlay
 from geolift.plan import RegionPlan, SpectralPlan
+from geolift.robust import mad_sigma
 from geolift.sampling import degrade_msi
 from geolift.settings import ComparisonSettings
 
@@ -28,6 +30,9 @@ STRIP_PX = 4_000_000
 """Fine pixels degraded at once."""
 
 MIN_COMPARED_PX = 12
+
+TYPICAL_BLUR_LR = 0.425
+"""Sigma of a Gaussian whose FWHM is one LR pixel, in LR pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,8 @@ class Comparison:
         (dy, dx) in MSI pixels by which the HSI counts as moved; zero if not applied.
     simulated, degraded
         (c, h, w) float32 on the overlay's grid, NaN = invalid.
+    blur_sigma_px
+        Blur (y, x) of the HSI beside its pixel's average, in fine pixels, with which the MSI was degraded.
     harmonization
         The relation applied to the MSI before inference.
     warnings
@@ -55,6 +62,7 @@ class Comparison:
     applied_px: tuple[float, float]
     simulated: np.ndarray
     degraded: np.ndarray
+    blur_sigma_px: tuple[float, float]
     harmonization: Harmonization
     warnings: tuple[str, ...]
 
@@ -113,27 +121,28 @@ def compare(
         return None
     simulated = simulate_msi(hsi, laid, spectra)
     notes: list[str] = []
-    shift, fine = _coregister(laid, simulated, settings, notes)
-    blur = (0.0, 0.0) if shift is None else _blur(shift, laid.ratio)
+    # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
+    found = estimate(laid, simulated)
+    shift, fine = _coregister(laid, found, settings, notes)
+    blur = _blur(found, laid.ratio)
     degraded = degraded_msi(laid, fine, blur)
     relation = fit_harmonization(simulated, degraded, settings.harmonize)
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
     applied = laid.shift_msi_px(*fine)
     return Comparison(
-        laid, shift, applied if fine != (0.0, 0.0) else (0.0, 0.0), simulated, degraded, relation, tuple(notes)
+        laid, shift, applied if fine != (0.0, 0.0) else (0.0, 0.0), simulated, degraded, blur, relation, tuple(notes)
     )
 
 
 def _coregister(
-    laid: Overlay, simulated: np.ndarray, settings: ComparisonSettings, notes: list[str]
+    laid: Overlay, shift: ShiftEstimate, settings: ComparisonSettings, notes: list[str]
 ) -> tuple[ShiftEstimate | None, tuple[float, float]]:
     """Return the estimate, and the shift in fine pixels that is applied."""
     if settings.coregister == "off":
         return None, (0.0, 0.0)
     if isinstance(settings.coregister, tuple):
         return None, laid.fine_shift(*settings.coregister)
-    shift = estimate(laid, simulated)
     if not shift.reliable:
         text = f"co-registration is not trustworthy: {shift.reason}; no shift is applied"
         if settings.strict:
@@ -158,9 +167,10 @@ def estimate(laid: Overlay, simulated: np.ndarray) -> ShiftEstimate:
 
 
 def _blur(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:
-    """Return the blur found, or that of a Gaussian of one LR pixel's FWHM if none was."""
+    """Return the blur found, or that of a Gaussian of one LR pixel's FWHM if the evidence is weak."""
     found = (shift.blur_sigma_y, shift.blur_sigma_x)
-    return found if np.isfinite(found).all() else (0.35 * ratio, 0.35 * ratio)
+    usual = TYPICAL_BLUR_LR * ratio
+    return found if shift.reliable and np.isfinite(found).all() else (usual, usual)
 
 
 def simulate_msi(hsi: xr.DataArray, laid: Overlay, spectra: SpectralPlan) -> np.ndarray:
@@ -187,14 +197,38 @@ def degraded_msi(laid: Overlay, fine_shift: tuple[float, float], blur_sigma_px: 
     return out
 
 
-def contrast_ratio(comparison: Comparison) -> np.ndarray:
-    """Return how much more contrasted the fine MSI is than the simulated one: (c,) ratio of standard deviations."""
+def fine_windows(comparison: Comparison) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the scene's most telling windows as pairs: simulated (c, h, w), harmonised fine MSI (c, h r, w r)."""
     laid, simulated = comparison.overlay, comparison.simulated
-    fine, coarse = [], []
-    for w in choose_windows(simulated):
-        values = comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0))
-        part = simulated[:, w.y : w.y + w.height, w.x : w.x + w.width]
-        fine.append(values.reshape(len(values), -1))
-        coarse.append(part.reshape(len(part), -1))
-    spread = [np.nanstd(np.concatenate(parts, axis=1), axis=1) for parts in (fine, coarse)]
-    return np.asarray(spread[0] / np.maximum(spread[1], 1e-12))
+    return [
+        (
+            simulated[:, w.y : w.y + w.height, w.x : w.x + w.width],
+            comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)),
+        )
+        for w in choose_windows(simulated)
+    ]
+
+
+def contrast_ratio(windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return how much more contrasted the fine MSI is than the simulated one: (c,) ratio of standard deviations."""
+    coarse, fine = (
+        np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
+        for parts in zip(*windows, strict=True)
+    )
+    return np.asarray(fine / np.maximum(coarse, 1e-12))
+
+
+def msi_noise(comparison: Comparison, windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Estimate the noise (c,) of the harmonised fine MSI.
+
+    The quietest blocks of the image bound it from above, and so does what the degraded MSI leaves of the simulated
+    one, times the root of the number of pixels that were averaged (4 π times the variance of the whole kernel).
+    """
+    quiet = np.median([quiet_noise(fine) for _, fine in windows], axis=0)
+    left = comparison.simulated - comparison.harmonization.apply(comparison.degraded)
+    valid = np.isfinite(left).all(axis=0)
+    if not valid.any():
+        return np.asarray(quiet)
+    variance = np.square(comparison.blur_sigma_px) + (comparison.overlay.ratio**2 - 1) / 12.0
+    averaged = max(1.0, 4.0 * np.pi * float(np.sqrt(variance.prod())))
+    return np.asarray(np.minimum(quiet, mad_sigma(left[:, valid].astype(np.float64), axis=1) * np.sqrt(averaged)))

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from geolift import align, crosscheck
 from geolift.budget import estimate_cost, fitted
-from geolift.comparison import Comparison, compare, contrast_ratio, fine_windows
+from geolift.comparison import Comparison, compare, contrast_ratio, fine_windows, msi_noise
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.harmonization import Harmonization
@@ -34,7 +34,7 @@ from geolift.quality import quality_bits
 from geolift.readers import open_cube
 from geolift.sanity import CheckResult, Finding
 from geolift.settings import ApplySettings, FuseSettings, SensorSettings, TrainSettings
-from geolift.trained import Trained, inverted, learn, load_trained, survey
+from geolift.trained import Trained, inverted, kept_or, learn, load_trained, survey
 from geolift.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -147,8 +147,12 @@ def prepare(
     settings: FuseSettings,
     listener: Listener = SILENT,
     output: Path | None = None,
+    kept_model: Path | None = None,
 ) -> Fusion:
-    """Do everything up to the pixels: plan, mask, compare, check, learn; see `fuse`."""
+    """Do everything up to the pixels: plan, mask, compare, check, learn; see `fuse`.
+
+    ``kept_model``: where the model is kept for a run that may have to be resumed, and taken from if it is there.
+    """
     plan = plan_fusion(hsi, msi, settings, output)
     warnings = list(plan.warnings)
     for text in warnings:
@@ -158,7 +162,7 @@ def prepare(
     usable = without(msi, mask)
     compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
     training, hsi_valid = survey(hsi, plan.spectra, settings, listener)
-    trained = learn(hsi, training, plan.spectra, settings, listener, settings.threads)
+    trained = kept_or(kept_model, lambda: learn(hsi, training, plan.spectra, settings, listener, settings.threads))
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
     fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, fitted(settings, plan.cost), relation)
@@ -181,7 +185,7 @@ def _calibrated(
 ) -> ErrorModel | None:
     """Calibrate the product's standard error on held-out blocks of the HSI."""
     from geolift.training import fit
-    from geolift.uncertainty import fit_errors, quiet_noise
+    from geolift.uncertainty import fit_errors
 
     def refit(part: TrainingSet) -> SpectralModel:
         return fit(settings.method, part, seed=settings.seed, threads=settings.threads or available_cpus())
@@ -191,7 +195,7 @@ def _calibrated(
     if compared is not None:
         windows = fine_windows(compared)
         spread = contrast_ratio(windows) * training.simulated.std(axis=0)
-        noise = np.median([quiet_noise(fine) for _, fine in windows], axis=0)
+        noise = msi_noise(compared, windows)
     errors = fit_errors(training, refit, spread, noise, settings.seed)
     listener.progress("calibrating", 1.0)
     if errors is None:

@@ -44,10 +44,10 @@ def quality_bits(
     [4, 17]
     """
     bits = np.zeros(nodata.shape, np.uint16)
-    bits[nodata] |= Flag.NODATA
-    bits[masked] |= Flag.MASKED
-    bits[out_of_range & ~nodata & ~masked] |= Flag.OUT_OF_RANGE
-    bits[outside_hsi] |= Flag.OUTSIDE_HSI
+    bits[nodata] |= np.uint16(Flag.NODATA)
+    bits[masked] |= np.uint16(Flag.MASKED)
+    bits[out_of_range & ~nodata & ~masked] |= np.uint16(Flag.OUT_OF_RANGE)
+    bits[outside_hsi] |= np.uint16(Flag.OUTSIDE_HSI)
     if low_confidence:
         bits |= np.uint16(Flag.LOW_CONFIDENCE)
     return bits

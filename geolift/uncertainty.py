@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.model import SpectralModel
+from geolift.noise import noise_sigma
 from geolift.training_set import TrainingSet, position_hash
 
 FloatArray = NDArray[np.float32]
@@ -90,6 +91,7 @@ def fit_errors(
     training: TrainingSet,
     refit: Callable[[TrainingSet], SpectralModel],
     msi_spread: DoubleArray | None,
+    msi_noise: DoubleArray | None = None,
     seed: int = 0,
 ) -> ErrorModel | None:
     """Calibrate the error model; None if there are too few pixels to hold any out.
@@ -100,6 +102,8 @@ def fit_errors(
         Trains the same method on another training set.
     msi_spread
         (c,) standard deviation of the harmonised MSI where it overlaps the HSI; None = no sharpening.
+    msi_noise
+        (c,) standard deviation of the harmonised MSI's noise, which the inversion amplifies; None = none.
     """
     out = held_out_blocks(training, seed)
     if out.sum() < MIN_HELD_OUT_PX or (~out).sum() < MIN_HELD_OUT_PX:
@@ -109,11 +113,12 @@ def fit_errors(
     distances, residuals = [], []
     centre, whitening = _whitening(training.simulated)
     probe = ErrorModel(centre, whitening, np.zeros(1), np.ones(1), np.ones(1), sharpening, int(out.sum()))
-    noise = noise_sigma(training.spectra)
+    noise, rng = noise_sigma(training.spectra), np.random.default_rng(seed)
     for amount in sorted({0.0, sharpening / 2, sharpening}):
         spectra = held.spectra + np.float32(amount) * (held.spectra - held.neighbour_means)
         simulated = training.simulate(spectra)
-        residual = model.predict(simulated).astype(np.float64) - spectra
+        seen = simulated if msi_noise is None else simulated + (msi_noise * rng.standard_normal(simulated.shape))
+        residual = model.predict(seen.astype(np.float32)).astype(np.float64) - spectra
         # Sharpening amplifies the HSI's noise, which no fine pixel has: shrink the residuals to what is left without.
         power = np.square(residual).mean(axis=0)
         extra = (noise_gain(amount) - 1.0) * np.square(noise)
@@ -148,27 +153,6 @@ def noise_gain(amount: float) -> float:
     1.0
     """
     return (1.0 + amount * 8.0 / 9.0) ** 2 + 8.0 * (amount / 9.0) ** 2
-
-
-def noise_sigma(spectra: FloatArray) -> DoubleArray:
-    """Estimate each band's noise (C,) from what its spectral neighbours do not explain.
-
-    References
-    ----------
-    R. E. Roger, J. F. Arnold, Reliably estimating the noise in AVIRIS hyperspectral images, Int. J. Remote Sens.
-    17(10), 1996, doi:10.1080/01431169608948750.
-    """
-    values = spectra.astype(np.float64) - spectra.mean(axis=0, dtype=np.float64)
-    count = values.shape[1]
-    sigma = np.zeros(count)
-    for band in range(count):
-        neighbours = [b for b in range(band - 2, band + 3) if 0 <= b < count and b != band]
-        if len(neighbours) < 2 or len(values) <= 2 * len(neighbours):
-            continue
-        weights, *_ = np.linalg.lstsq(values[:, neighbours], values[:, band], rcond=None)
-        left = np.square(values[:, band] - values[:, neighbours] @ weights).mean()
-        sigma[band] = np.sqrt(left / (1.0 + np.square(weights).sum()))
-    return sigma
 
 
 def _whitening(simulated: FloatArray) -> tuple[DoubleArray, DoubleArray]:
