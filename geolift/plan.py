@@ -16,7 +16,7 @@ from geolift.budget import Cost
 from geolift.cube import Bands, bands_of, grid_of
 from geolift.errors import InputError, NoOverlapError, UsageError
 from geolift.settings import BandSettings, RegionSettings, SensorSettings
-from geolift.srf import SpectralResponse, resolve_sensor
+from geolift.srf import SpectralResponse, guess_sensor, resolve_sensor
 
 MIN_TRAIN_PIXELS = 16
 
@@ -135,12 +135,26 @@ def find_response(settings: SensorSettings, msi: xr.DataArray | None) -> tuple[S
     """Load the spectral response the user named, choosing the spacecraft by the MSI's evidence."""
     if settings.srf is not None:
         return SpectralResponse.from_csv(settings.srf), []
-    if settings.sensor is None:
-        raise UsageError("no sensor given. Pass --sensor NAME (see `geolift sensors`) or --srf FILE.")
     count = len(settings.msi_bands) if settings.msi_bands else (None if msi is None else msi.sizes["band"])
     evidence = "" if msi is None else str(msi.attrs.get("evidence", ""))
-    resolved = resolve_sensor(settings.sensor, band_count=count, evidence=evidence)
-    return SpectralResponse.from_library(resolved.sensor_id), [resolved.message] if resolved.assumed else []
+    named = settings.sensor or _sensor_of(msi, evidence)
+    if named is None:
+        raise UsageError(
+            "no sensor given, and the MSI tells none. Pass --sensor NAME (`geolift sensors`) or --srf FILE."
+        )
+    resolved = resolve_sensor(named, band_count=count, evidence=evidence)
+    notes = [resolved.message] if resolved.assumed else []
+    if settings.sensor is None:
+        notes.append(f"sensor: {resolved.sensor_id}, from the MSI's name or metadata")
+    return SpectralResponse.from_library(resolved.sensor_id), notes
+
+
+def _sensor_of(msi: xr.DataArray | None, evidence: str) -> str | None:
+    """Return the sensor that the MSI's product names, or that its evidence gives away."""
+    if msi is None:
+        return None
+    told = msi.attrs.get("sensor")
+    return str(told) if told else guess_sensor(evidence, bands_of(msi).names, msi.sizes["band"])
 
 
 def name_msi_bands(
