@@ -96,8 +96,12 @@ class Harmonization:
         offset = self.offset.astype(np.float32).reshape(shape)
         if self.model != "affine":
             return np.asarray(msi * np.diag(self.matrix).astype(np.float32).reshape(shape) + offset)
-        mapped = self.matrix.astype(np.float32) @ msi.reshape(msi.shape[0], -1)
-        return np.asarray(mapped.reshape(msi.shape) + offset)
+        # Summed band by band: a matrix product may round a pixel differently in a tile of another shape (law 1).
+        mapped = np.zeros_like(msi, dtype=np.float32)
+        for band, weights in enumerate(self.matrix.astype(np.float32)):
+            for weight, values in zip(weights, msi, strict=True):
+                mapped[band] += weight * values
+        return np.asarray(mapped + offset)
 
 
 def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mode = "auto") -> Harmonization:
