@@ -338,3 +338,20 @@ def test_a_truncated_hdf5_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"a\.h5"):
         open_cube(path)
+
+
+def test_a_folder_around_one_product_is_the_product_and_around_two_is_a_question(tmp_path: Path) -> None:
+    path = made.prisma(tmp_path / "a.he5")
+    (tmp_path / "readme.txt").write_text("from the portal")
+    assert open_cube(tmp_path).attrs["source"] == str(path)
+    made.neon(tmp_path / "b.h5")
+    with pytest.raises(InputError, match=r"several products; name one of a\.he5, b\.h5"):
+        open_cube(tmp_path)
+    made.enmap(tmp_path / "outer" / "inner")
+    assert open_cube(tmp_path / "outer").attrs["product"] == "EnMAP L2A"
+
+
+def test_an_archive_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "S2B.SAFE.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="unpack it first"):
+        open_cube(tmp_path / "S2B.SAFE.zip")

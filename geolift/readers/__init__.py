@@ -94,10 +94,32 @@ def open_cube(
     name = str(path)
     if not is_virtual(name) and not Path(name).exists():
         raise InputError(f"{name}: no such file")
-    for reader in READERS:
-        if reader.matches(name):
-            return reader.open(name, reading or Reading(), tile, bands)
-    raise InputError(f"{name}: no reader knows this format")
+    reader, found = _reader_of(name)
+    return reader.open(found, reading or Reading(), tile, bands)
+
+
+def _reader_of(path: str) -> tuple[Reader, str]:
+    """Find who opens a path; a folder that is no product itself may hold exactly one.
+
+    Raises
+    ------
+    InputError
+        If a folder holds several products.
+    """
+    *families, anything = READERS
+    for reader in families:
+        if reader.matches(path):
+            return reader, path
+    inside = [
+        (reader, str(entry))
+        for entry in (sorted(Path(path).iterdir()) if Path(path).is_dir() else ())
+        for reader in families
+        if reader.matches(str(entry))
+    ]
+    if len({entry for _, entry in inside}) > 1:
+        names = ", ".join(dict.fromkeys(Path(entry).name for _, entry in inside))
+        raise InputError(f"{path}: holds several products; name one of {names}")
+    return inside[0] if inside else (anything, path)
 
 
 def open_cubes(

@@ -109,7 +109,8 @@ def _placed(file: BandFile, groups: odl.Groups, notes: list[str]) -> BandFile:
     except (KeyError, ValueError) as error:
         raise InputError(f"{file.path}: carries no CRS, and its MTL does not tell one ({error})") from error
     grid = grid_from_corners(corners[0], corners[1], file.layout.shape, pixel_m, crs, file.path)  # type: ignore[arg-type]
-    note = "the band files carry no georeferencing; grid and CRS are taken from the MTL"
+    folder = Path(file.path).parent
+    note = f"{folder}: the band files carry no georeferencing; grid and CRS are taken from the MTL"
     if note not in notes:
         notes.append(note)
     return replace(file, grid=grid)

@@ -183,6 +183,8 @@ def _explain_unopened(path: str, error: Exception) -> str:
         )
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         return f"{path}: the file is empty"
+    if Path(path).suffix.lower() in (".zip", ".tar", ".gz", ".tgz"):
+        return f"{path}: an archive; unpack it first"
     hint = "" if Path(path).suffix else " If it is ENVI data, its .hdr file is missing."
     if Path(path).suffix.lower() in ENVI_DATA_SUFFIXES[1:]:
         hint = " If it is ENVI data, its .hdr file is missing."
