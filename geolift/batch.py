@@ -27,9 +27,9 @@ from geolift.sidecar import dump_settings, input_facts, read_sidecar, sidecar_pa
 
 Status = Literal["done", "skipped", "failed", "stopped"]
 # Options that never change the product, and so never make a finished one stale.
-WITHOUT_EFFECT = {"overwrite", "resume", "scheduler", "device", *StreamingSettings.model_fields}
+WITHOUT_EFFECT = {"overwrite", "report", *StreamingSettings.model_fields}
 STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.5), "writing": (0.5, 1.0)}
-SAFE_SHARE_OF_MEMORY = 0.8
+SAFE_SHARE_OF_MEMORY = 0.5
 PATIENCE_S = 20.0
 
 
@@ -123,6 +123,10 @@ def _change(job: Job, facts: Mapping[str, Any]) -> str:
         if before != now[name]:
             return f"{name} was {before}, is {now[name]}"
     made = sidecar_path(job.output).stat().st_mtime
+    for name, path in job.inputs.items():
+        # The sidecar knows of a product's folder only its name.
+        if Path(path).is_dir() and any(file.stat().st_mtime > made for file in Path(path).rglob("*")):
+            return f"{name} is changed since"
     for file in job.side_products.values():
         if not file.exists():
             return f"{file.name} is not there"
@@ -316,10 +320,10 @@ def command_of(job: Job, options: Options, memory_bytes: int) -> list[str]:
     """Return the `geolift` command line of a job, without ``geolift`` itself."""
     assert job.settings is not None
     flags = [flag for name in sorted(job.settings.model_fields_set) for flag in _flags(name, job.settings)]
-    given, known = job.settings.model_fields_set, type(job.settings).model_fields
+    given = job.settings.model_fields_set
     if options.jobs > 1 and "threads" not in given:
         flags.append(f"--threads={max(1, available_cpus() // options.jobs)}")
-    if "memory" in known and "memory" not in given:
+    if "memory" not in given and (options.jobs > 1 or options.memory_bytes is not None):
         flags.append(f"--memory={memory_bytes // options.jobs // 1_000_000}MB")
     # What may be replaced has been decided here.
     flags = [flag for flag in flags if flag not in ("--overwrite", "--no-overwrite")]

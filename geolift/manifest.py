@@ -191,6 +191,9 @@ def _job(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], base:
         missing = [name for name in needed if name not in inputs]
         if missing:
             raise UsageError(f"row {number}: no {missing[0]} given")
+        several = [name for name in inputs if not isinstance(inputs[name], str)]
+        if several:
+            raise UsageError(f"row {number}: {several[0]} is one file, or one folder that holds a file per band")
         if verb == "apply" and "hsi" in row:
             raise UsageError(f"row {number}: hsi and model exclude each other: a saved model needs no HSI")
         settings = _settings(number, verb, options, defaults)

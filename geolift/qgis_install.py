@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BeforeValidator
 from pydantic_core import PydanticUndefined
 
 from geolift.errors import InputError, ResourceError
@@ -229,7 +230,9 @@ def _parts(annotation: Any) -> typing.Iterator[Any]:
     """Yield the members of a union, Annotated taken off."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        yield from _parts(typing.get_args(annotation)[0])
+        # What a validator reads first ("2GB", "1-60,70") is text to a form.
+        bare, *rules = typing.get_args(annotation)
+        yield from (str,) if any(isinstance(rule, BeforeValidator) for rule in rules) else _parts(bare)
     elif origin in (typing.Union, types.UnionType):
         for part in typing.get_args(annotation):
             yield from _parts(part)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,6 +140,13 @@ def test_the_plugin_is_written_for_every_qgis(path: Path) -> None:
         strict = isinstance(node, ast.Call) and ast.unparse(node.func) == "zip" and node.keywords
         assert not strict, "zip(strict=) came with Python 3.10"
     assert "from __future__ import annotations" in text
+
+
+def test_the_plugin_has_the_version_of_geolift_and_its_own_licence() -> None:
+    metadata = (PLUGIN / "metadata.txt").read_text(encoding="utf-8")
+    assert f"version={version('geolift')}\n" in metadata
+    assert "hasProcessingProvider=yes" in metadata
+    assert "GNU GENERAL PUBLIC LICENSE" in (PLUGIN / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_the_environment_of_qgis_does_not_reach_geolift() -> None:

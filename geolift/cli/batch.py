@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ByteSize, Field
+from pydantic import Field
 
 from geolift.cli import version_option
 from geolift.cli.console import Console
@@ -25,9 +25,6 @@ class BatchSettings(FuseSettings):
     """Everything `geolift batch` can be told: the options of every row that does not set them, and its own."""
 
     jobs: int = Field(1, ge=1, description="Pairs worked on at the same time, each a process of its own.")
-    memory: ByteSize | None = Field(
-        None, description="Memory of all jobs together, such as 8GB. Default: four fifths of what is allowed."
-    )
     summary: Path | None = Field(None, description="Write the summary as JSON here, anew after every pair.")
 
 
@@ -59,7 +56,7 @@ def batch_command(
     Paths are relative to the manifest. Finished and unchanged pairs are skipped, a failure does not stop the others,
     and the same command goes on where a killed one ended. A row with a model instead of an hsi applies that saved
     model; a reference is what the product is measured against. Options given here hold for the rows that leave them
-    open. Leaves with 0, or with the code of the first pair that failed.
+    open; --memory is what all jobs together may take. Leaves with 0, or with the code of the first pair that failed.
 
     \b
     Examples:

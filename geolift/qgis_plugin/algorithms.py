@@ -39,7 +39,6 @@ STAGES = {
     "uncertainty": (97, 99),
     "measuring": (10, 100),
 }
-HELP_URL = "https://geolift.readthedocs.io/"
 ENVI_SUFFIXES = (".img", ".dat", ".bsq")
 HSI = ("HSI", "Hyperspectral image (HSI)", "The cube with the many bands: a raster, or the main file of a product.")
 MSI = ("MSI", "Multispectral image (MSI)", "The image with the fine pixels. The result lies on its grid.")
@@ -80,10 +79,6 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
     def shortHelpString(self) -> str:
         """Return the text beside the form."""
         return self.about["help"] or f"{self.title}. {runner.NOT_FOUND}"
-
-    def helpUrl(self) -> str:
-        """Return where to read on."""
-        return HELP_URL
 
     def tags(self) -> list[str]:
         """Return what people search for."""
