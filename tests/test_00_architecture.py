@@ -48,7 +48,7 @@ ROOMS: dict[str, list[str]] = {
         "demo_scene",
         "pictures",
     ],
-    "showcase": ["demo", "doctor < demo", "report"],
+    "showcase": ["demo", "doctor < demo", "report", "qgis_install"],
     "doors": ["cli __main__", "qgis_plugin"],
 }
 
