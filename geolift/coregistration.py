@@ -10,7 +10,7 @@ refines it (:mod:`geolift.matching`, :mod:`geolift.shift_fit`). The HSI is never
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,14 +23,12 @@ from geolift.shift_fit import FitResult, fit_place
 MAX_SEARCH_BANDS = 3
 MAX_FIT_BANDS = 6
 
-WHOLE_PX = 24_000
-"""A scene of at most this many LR pixels is used whole."""
-
-WINDOW_PX = 64
-"""Side of the windows that stand for a large scene, in LR pixels."""
+WINDOW_PX, WIDE_WINDOW_PX = 48, 96
+"""Side of the windows that stand for a large scene, in LR pixels; the wide ones where the others do not tell."""
 
 MAX_WINDOWS = 4
-"""Windows that stand for a large scene: they bound time and memory, and are enough for 0.01 MSI pixel."""
+"""Windows that stand for a large scene: they bound time and memory, and are enough for 0.01 MSI pixel.
+A scene of at most as many LR pixels as they hold, and a tenth more, is used whole."""
 
 NEAR_PX, NEAR_LR = 0.5, 0.1
 """Confidence is the probability that the error is below half an MSI pixel or a tenth of an HSI pixel,
@@ -38,6 +36,9 @@ whichever is larger."""
 
 CLEAR_DISTINCTNESS = 2.5
 """The best place is taken without a second look when its score is so many times the next one's."""
+
+CERTAIN_CONFIDENCE = 0.98
+"""Below this confidence a large scene is looked at again through wide windows."""
 
 RELIABLE_CONFIDENCE = 0.7
 """A shift is called reliable, and may be applied, from this confidence on."""
@@ -154,20 +155,51 @@ def estimate_shift(
     ValueError
         If the shapes do not fit each other.
     """
-    windows = [cut_window(simulated, msi_fine, ratio, margin, w) for w in choose_windows(simulated)]
-    return estimate_shift_from_windows(windows, ratio, margin, max_shift_px=max_shift_px)
+    _check_shapes(simulated, msi_fine, ratio, margin)
+
+    def read(window: Window) -> FloatArray:
+        return cut_window(simulated, msi_fine, ratio, margin, window)[1]
+
+    return estimate_shift_by_windows(simulated, read, ratio, margin, max_shift_px=max_shift_px)
+
+
+def estimate_shift_by_windows(
+    simulated: FloatArray,
+    read: Callable[[Window], FloatArray],
+    ratio: int,
+    margin: int,
+    *,
+    max_shift_px: float | None = None,
+) -> ShiftEstimate:
+    """Estimate the shift of a scene whose fine MSI is read window by window.
+
+    A large scene is judged by four small windows, and by four wide ones where those leave doubt.
+
+    Parameters
+    ----------
+    read
+        Returns the fine MSI under a window and ``margin`` LR pixels around it, NaN where there is none.
+    simulated, ratio, margin, max_shift_px
+        As in :func:`estimate_shift`.
+    """
+    found = _no_estimate("there are no pixels that are valid in both images")
+    seen: tuple[Window, ...] = ()
+    for side in (WINDOW_PX, WIDE_WINDOW_PX):
+        windows = choose_windows(simulated, side)
+        if windows == seen:
+            break
+        pairs = [(simulated[:, w.y : w.y + w.height, w.x : w.x + w.width], read(w)) for w in windows]
+        found = estimate_shift_from_windows(pairs, ratio, margin, max_shift_px=max_shift_px)
+        if found.confidence >= CERTAIN_CONFIDENCE:
+            break
+        seen = windows
+    return found
 
 
 def cut_window(
     simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, window: Window
 ) -> tuple[FloatArray, FloatArray]:
     """Cut one window out of a pair, with the same margin of fine pixels around it."""
-    height, width = (n + 2 * margin for n in simulated.shape[-2:])
-    if msi_fine.shape != (simulated.shape[0], height * ratio, width * ratio):
-        raise ValueError(
-            f"msi_fine has shape {msi_fine.shape}; simulated {simulated.shape} with ratio {ratio} and "
-            f"margin {margin} needs {(simulated.shape[0], height * ratio, width * ratio)}"
-        )
     rows = slice(window.y, window.y + window.height)
     columns = slice(window.x, window.x + window.width)
     fine_rows = slice(window.y * ratio, (window.y + window.height + 2 * margin) * ratio)
@@ -175,14 +207,23 @@ def cut_window(
     return simulated[:, rows, columns], msi_fine[:, fine_rows, fine_columns]
 
 
+def _check_shapes(simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int) -> None:
+    height, width = (n + 2 * margin for n in simulated.shape[-2:])
+    if msi_fine.shape != (simulated.shape[0], height * ratio, width * ratio):
+        raise ValueError(
+            f"msi_fine has shape {msi_fine.shape}; simulated {simulated.shape} with ratio {ratio} and "
+            f"margin {margin} needs {(simulated.shape[0], height * ratio, width * ratio)}"
+        )
+
+
 def choose_windows(simulated: FloatArray, side: int = WINDOW_PX, count: int = MAX_WINDOWS) -> tuple[Window, ...]:
     """Choose the windows that stand for a large scene: valid, textured, spread over it.
 
-    A scene of at most :data:`WHOLE_PX` pixels is one window. A larger one is divided into ``count``
+    A scene hardly larger than that is one window. A larger one is divided into ``count``
     regions, and each gives the window with the most texture, outliers counting little.
     """
     height, width = simulated.shape[-2:]
-    if height * width <= WHOLE_PX:
+    if height * width <= 1.1 * count * side * side:
         return (Window(0, 0, height, width),)
     side_y, side_x = min(side, height), min(side, width)
     texture = _texture(simulated)

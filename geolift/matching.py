@@ -30,8 +30,8 @@ DoubleArray = NDArray[np.float64]
 LOCAL_MEAN_PX = 11
 """Width of the local mean that is taken off, in LR pixels."""
 
-MAX_BLUR_SIGMA_LR = 0.8
-"""Widest Gaussian beside the block mean, in LR pixels (a FWHM of 1.9)."""
+MAX_BLUR_SIGMA_LR = 1.2
+"""Widest Gaussian beside the block mean, in LR pixels (a FWHM of 2.8)."""
 
 
 MAX_WANDER_LR = 1.5

@@ -12,8 +12,8 @@ MAD_TO_SIGMA = 1.4826
 """Median absolute deviation to standard deviation, for a normal distribution."""
 
 _INNER, _INNER_NORMAL = 0.45, 0.59776
-_SAMPLE, _PAIRS = 500, 400
-_ENOUGH = 6_000
+_SAMPLE, _PAIRS = 300, 250
+_ENOUGH = 4_000
 
 _TUKEY = 4.685
 """Residuals beyond this many sigma do not count (95 % efficiency for normal errors)."""
@@ -58,7 +58,7 @@ def robust_line(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float
     x, y = (np.asarray(v, np.float64).ravel()[::step] for v in (x, y))
     slope, intercept = _least_quantile_line(x, y)
     floor = 1e-9 * max(float(np.abs(y).max(initial=0.0)), 1e-12)
-    for _ in range(12):
+    for _ in range(8):
         residual = y - slope * x - intercept
         scale = max(_inner_sigma(residual), floor)
         weight = np.clip(1.0 - (residual / (_TUKEY * scale)) ** 2, 0.0, None) ** 2

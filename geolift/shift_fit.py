@@ -225,7 +225,7 @@ def _step(place: DoubleArray, normal: DoubleArray, gradient: DoubleArray, ratio:
     matrix = normal[active] + 1e-3 * np.diag(np.diag(normal[active])) + 1e-12 * np.eye(int(free.sum()))
     step = np.zeros(4)
     step[free] = np.linalg.solve(matrix, gradient[free])
-    limit = np.array([0.5 * ratio, 0.5 * ratio, 0.2 * ratio**2, 0.2 * ratio**2])
+    limit = np.array([0.5 * ratio, 0.5 * ratio, 0.4 * ratio**2, 0.4 * ratio**2])
     moved = place + np.clip(step, -limit, limit)
     moved[2:] = np.clip(moved[2:], 0.0, upper)
     return moved

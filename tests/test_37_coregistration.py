@@ -7,7 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geolift.coregistration import ShiftEstimate, choose_windows, estimate_shift, estimate_shift_from_windows
+from geolift.coregistration import (
+    ShiftEstimate,
+    Window,
+    choose_windows,
+    estimate_shift,
+    estimate_shift_by_windows,
+)
 from geolift.local_shift import estimate_local_shifts
 from geolift.sampling import axis_kernel, degrade_msi
 
@@ -165,17 +171,24 @@ def test_a_large_scene_is_judged_by_textured_windows_in_bounded_time() -> None:
     big = scene(900, 7)
     hsi, msi = planted(big, 3, 2.3, -1.2)
     windows = choose_windows(hsi)
-    assert sum(w.height * w.width for w in windows) <= 24_000 < hsi[0].size
-    pairs = [
-        (
-            hsi[:, w.y : w.y + w.height, w.x : w.x + w.width],
-            msi[:, 3 * w.y : 3 * (w.y + w.height + 4), 3 * w.x : 3 * (w.x + w.width + 4)],
-        )
-        for w in windows
-    ]
-    found = estimate_shift_from_windows(pairs, 3, 2)
+    assert sum(w.height * w.width for w in windows) < 10_000 < hsi[0].size
+    read: list[int] = []
+
+    def reader(w: Window) -> FloatArray:
+        read.append(w.height * w.width)
+        return msi[:, 3 * w.y : 3 * (w.y + w.height + 4), 3 * w.x : 3 * (w.x + w.width + 4)]
+
+    found = estimate_shift_by_windows(hsi, reader, 3, 2)
     assert error_px(found, 2.3, -1.2) < 0.02
     assert found == estimate_shift(hsi, msi, 3, 2)
+    assert sum(read) < 10_000
+
+
+def test_a_large_scene_that_hides_under_clouds_is_looked_at_through_wide_windows() -> None:
+    hsi, msi = planted(scene(900, 7), 3, 2.3, -1.2)
+    for w in choose_windows(hsi):
+        msi[:, 3 * w.y : 3 * (w.y + w.height + 4), 3 * w.x : 3 * (w.x + w.width + 4)] = np.nan
+    assert error_px(estimate_shift(hsi, msi, 3, 2), 2.3, -1.2) < 0.02
 
 
 def test_windows_are_put_where_the_texture_is() -> None:
