@@ -13,6 +13,7 @@ import xarray as xr
 from geolift import crosscheck
 from geolift.budget import estimate_cost, fitted
 from geolift.cube import bands_of, grid_of
+from geolift.identity import run_identity
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus
 from geolift.pipeline import Fusion, match_bands, prepare
@@ -22,7 +23,17 @@ from geolift.readers import open_cube
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
 from geolift.sidecar import dump_settings, input_facts, sidecar_path, software_versions, stac_item, write_json
 from geolift.trained import Trained, inverted, load_trained
-from geolift.writer import Encoding, WriteReport, check_output, choose_scale, tile_edge, write_cube
+from geolift.writer import (
+    Draft,
+    Encoding,
+    WriteReport,
+    check_output,
+    choose_scale,
+    draft_folder,
+    draft_of,
+    tile_edge,
+    write_cube,
+)
 
 
 @dataclass(frozen=True)
@@ -57,26 +68,32 @@ def fuse_files(
 ) -> FileResult:
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
-    for path in (output, settings.save_model, settings.qa, settings.uncertainty):
+    check_output(output, settings.overwrite, (str(hsi), str(msi)))
+    # What an interrupted run has written beside its output may be written again.
+    replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
+    for path in (settings.save_model, settings.qa, settings.uncertainty):
         if path is not None:
-            check_output(path, settings.overwrite, (str(hsi), str(msi)))
-    fusion = prepare(*open_pair(hsi, msi, settings), settings, listener, output)
-    trained_s = time.perf_counter() - started
-    streaming = fitted(settings, fusion.plan.cost)
-    if settings.qa is not None:
-        _write_quality(fusion.quality, settings.qa, streaming)
-    if settings.uncertainty is not None and fusion.sigma is not None:
-        _write_sigma(fusion, settings.uncertainty, streaming, listener)
-    report = _write(fusion.fused, output, fusion.trained, streaming, listener)
-    facts = {
-        **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, fusion.trained, report),
-        **_fusion_facts(fusion),
-        "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
-    }
-    if settings.save_model is not None:
-        from geolift.model import save_model
+            check_output(path, replace, (str(hsi), str(msi)))
+    identity = run_identity(settings, {"hsi": str(hsi), "msi": str(msi)})
+    with draft_of(output, identity, resume=settings.resume) as draft:
+        fusion = prepare(*open_pair(hsi, msi, settings), settings, listener, output, draft.model)
+        trained_s = time.perf_counter() - started
+        streaming = fitted(settings, fusion.plan.cost)
+        beside = streaming.model_copy(update={"overwrite": replace})
+        if settings.qa is not None:
+            _write_quality(fusion.quality, settings.qa, beside)
+        if settings.uncertainty is not None and fusion.sigma is not None:
+            _write_sigma(fusion, settings.uncertainty, beside, listener)
+        report = _write(fusion.fused, output, fusion.trained, streaming, listener, draft)
+        facts = {
+            **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, fusion.trained, report),
+            **_fusion_facts(fusion),
+            "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
+        }
+        if settings.save_model is not None:
+            from geolift.model import save_model
 
-        save_model(settings.save_model, fusion.trained.model, fusion.trained.facts)
+            save_model(settings.save_model, fusion.trained.model, fusion.trained.facts)
     return _finish(fusion.fused, output, settings, report, facts)
 
 
@@ -149,7 +166,9 @@ def apply_files(
     fused = inverted(window, bands, trained, streaming)
     if settings.drop_bad_bands:
         fused = fused.isel(band=trained.good)
-    report = _write(fused, output, trained, streaming, listener)
+    identity = run_identity(settings, {"model": str(model), "msi": str(msi)})
+    with draft_of(output, identity, resume=settings.resume) as draft:
+        report = _write(fused, output, trained, streaming, listener, draft)
     facts = {
         **_run_facts(settings, {"model": str(model), "msi": str(msi)}, output, trained, report),
         "warnings": notes,
@@ -176,7 +195,9 @@ def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings
     }
 
 
-def _write(fused: xr.DataArray, output: Path, trained: Trained, settings: Any, listener: Listener) -> WriteReport:
+def _write(
+    fused: xr.DataArray, output: Path, trained: Trained, settings: Any, listener: Listener, draft: Draft
+) -> WriteReport:
     scale = trained.facts["scales"].get(settings.dtype, 1.0)
     tags = {
         "TIFFTAG_SOFTWARE": f"geolift {software_versions().get('geolift', '')}",
@@ -193,6 +214,7 @@ def _write(fused: xr.DataArray, output: Path, trained: Trained, settings: Any, l
         tile_size=settings.tile_size,
         tags=tags,
         progress=lambda share: listener.progress("writing", share),
+        draft=draft,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,19 @@ def load_trained(path: str | Path) -> Trained:
     from geolift.model import load_model
 
     return Trained(*load_model(path))
+
+
+def kept_or(file: Path | None, learned: Callable[[], Trained]) -> Trained:
+    """Return the model kept in a file, or learn it and keep it there; with no file, learn it."""
+    if file is None:
+        return learned()
+    from geolift.model import save_model
+
+    if not file.exists():
+        trained = learned()
+        save_model(file, trained.model, trained.facts)
+    # Read back in any case: a run in two halves is to tell the same of its model as a run in one.
+    return load_trained(file)
 
 
 def survey(

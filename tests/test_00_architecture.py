@@ -42,7 +42,7 @@ ROOMS: dict[str, list[str]] = {
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline runs budget trained plan comparison pair_check wald describe quality_gate",
+        "pipeline runs identity budget trained plan comparison pair_check wald describe quality_gate",
         "manifest batch",
         "benchmark",
         "demo_scene",

@@ -97,9 +97,8 @@ class GrowingTiff:
         self.packer = TiffPacker(options | {"BIGTIFF": "NO", "transform": Affine.scale(2.0)})
         self._offsets, self._sizes = (np.zeros(self._directory.block_grid, np.int64) for _ in range(2))
         self.stream: BinaryIO = file.open("r+b", buffering=0)
-        # Behind the metadata; blocks begin on a page, as some readers like it.
-        self._end = -(-file.stat().st_size // 4096) * 4096
         self._known_bytes = file.stat().st_size
+        self._end = 0
 
     def take_back(self, entry: Entry, *, surely: bool) -> bool:
         """Accept a tile that an earlier run wrote, if its bytes are there."""
@@ -114,6 +113,10 @@ class GrowingTiff:
 
     def begin(self) -> None:
         """Cut off what no finished tile owns."""
+        had_directory = bool(self._directory.blocks()[1].any())
+        if had_directory or not self._end:
+            # Behind the metadata, or behind the directory of a run that ended just before its file got its name.
+            self._end = -(-self._known_bytes // 16) * 16
         self.stream.truncate(self._end)
 
     def put(self, packed: Packed) -> Entry:

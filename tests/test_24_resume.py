@@ -1,0 +1,211 @@
+"""Resuming: what a broken run has finished is kept and never computed again, and only the same run may go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from scenes import make_pair
+
+from geolift.cube import Bands, make_cube
+from geolift.errors import InputError, ResourceError, UsageError
+from geolift.settings import WritingSettings
+from geolift.writer import Encoding, Threads, draft_folder, draft_of, write_cube
+from geolift.writer.crew import TileWork
+from geolift.writer.journal import Packed
+from geolift.writer.tiles import Tile
+
+ROWS, COLS, COUNT = 100, 130, 3
+BANDS = Bands(tuple("abc"), np.array([490.0, 560.0, 660.0]), np.full(3, 20.0), np.ones(3, bool))
+GRID = GeoBox((ROWS, COLS), Affine(10, 0, 4e5, 0, -10, 5e6), "EPSG:32633")
+VALUES = np.random.default_rng(0).integers(0, 9000, (COUNT, ROWS, COLS)).astype(np.float32) * np.float32(1e-4)
+FORMATS = {
+    "GTiff": ("a.tif", ("BLOCKXSIZE=32", "BLOCKYSIZE=32")),
+    "striped": ("a.tif", ("TILED=NO", "BLOCKYSIZE=8")),
+    "pixel": ("a.tif", ("INTERLEAVE=PIXEL", "BLOCKXSIZE=32", "BLOCKYSIZE=32", "COMPRESS=DEFLATE", "PREDICTOR=2")),
+    "ENVI": ("a.img", ()),
+}
+
+
+class Broken(Exception):
+    """The run ends here."""
+
+
+class BreakingCrew:
+    """Gives some tiles, then breaks off; remembers what it computed."""
+
+    def __init__(self, give: int | None = None) -> None:
+        self.give = give
+        self.computed: list[Tile] = []
+
+    def work(self, work: TileWork, tiles: Sequence[Tile]) -> Iterator[Packed]:
+        for done, packed in enumerate(Threads(1).work(work, tiles)):
+            if done == self.give:
+                raise Broken
+            self.computed.append(packed.tile)
+            yield packed
+
+
+def written(path: Path, co: tuple[str, ...], crew: BreakingCrew, identity: object = 0, **options: object) -> object:
+    settings = WritingSettings(of="ENVI" if path.suffix == ".img" else "GTiff", co=co, **options)  # type: ignore[arg-type]
+    lazy = da.from_array(VALUES, chunks=(3, 40, 40))
+    with draft_of(path, {"options": {"identity": identity}}, resume=True) as draft:
+        return write_cube(
+            make_cube(lazy, grid=GRID, bands=BANDS),
+            path,
+            settings,
+            encoding=Encoding.of(settings, 1e-4),
+            tile_size=32,
+            draft=draft,
+            crew=crew,
+        )
+
+
+def content(path: Path) -> tuple[np.ndarray, str]:
+    with rasterio.open(path) as source:
+        tags = [source.tags(), [source.tags(b) for b in source.indexes], source.descriptions, source.crs.to_wkt()]
+        return source.read(), json.dumps([tags, source.transform[:6], source.scales, source.nodata])
+
+
+@pytest.mark.parametrize("kind", list(FORMATS))
+def test_a_resumed_file_is_the_file_and_no_tile_is_computed_twice(tmp_path: Path, kind: str) -> None:
+    name, co = FORMATS[kind]
+    whole = tmp_path / "whole" / name
+    whole.parent.mkdir()
+    everything = BreakingCrew()
+    written(whole, co, everything)
+    path = tmp_path / name
+    computed: list[Tile] = []
+    for give in (0, 2, 1, 1):
+        crew = BreakingCrew(give)
+        with pytest.raises(Broken):
+            written(path, co, crew)
+        computed += crew.computed
+        assert not path.exists()
+    last = BreakingCrew()
+    report = written(path, co, last)
+    assert sorted(map(repr, computed + last.computed)) == sorted(map(repr, everything.computed))
+    assert (report.n_tiles_resumed, report.n_values) == (4, VALUES.size)  # type: ignore[attr-defined]
+    assert np.array_equal(content(path)[0], content(whole)[0])
+    assert content(path)[1] == content(whole)[1]
+    assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
+    assert not draft_folder(path).exists()
+
+
+@pytest.mark.parametrize("kind", ["GTiff", "ENVI"])
+def test_bytes_lost_in_a_power_cut_are_computed_again(tmp_path: Path, kind: str) -> None:
+    name, co = FORMATS[kind]
+    path = tmp_path / name
+    with pytest.raises(Broken):
+        written(path, co, BreakingCrew(3))
+    data = draft_folder(path) / f"data{path.suffix}"
+    size = data.stat().st_size
+    with data.open("r+b") as stream:  # the last pages never reached the disk
+        stream.seek(size - 512 if kind == "GTiff" else COLS * 2 * 3)
+        stream.write(b"\0" * 512)
+    crew = BreakingCrew()
+    report = written(path, co, crew)
+    assert report.n_tiles_resumed < 3  # type: ignore[attr-defined]
+    assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
+
+
+def test_a_torn_last_line_of_the_journal_costs_one_tile(tmp_path: Path) -> None:
+    name, co = FORMATS["GTiff"]
+    path = tmp_path / name
+    with pytest.raises(Broken):
+        written(path, co, BreakingCrew(5))
+    journal = draft_folder(path) / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    report = written(path, co, BreakingCrew())
+    assert report.n_tiles_resumed == 4  # type: ignore[attr-defined]
+    assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
+
+
+def test_other_options_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    name, co = FORMATS["GTiff"]
+    path = tmp_path / name
+    with pytest.raises(Broken):
+        written(path, co, BreakingCrew(5))
+    with pytest.raises(UsageError, match=r"identity was 0 and is now 1.*leave out --resume"):
+        written(path, co, BreakingCrew(), identity=1)
+    assert written(path, co, BreakingCrew()).n_tiles_resumed == 5  # type: ignore[attr-defined]
+
+
+def test_without_resume_a_broken_run_leaves_nothing_and_begins_afresh(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with pytest.raises(Broken):
+        written(path, (), BreakingCrew(0))
+    with pytest.raises(Broken), draft_of(path, {}) as draft:
+        assert not draft.resumed
+        assert not draft.data.exists()
+        raise Broken
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks as POSIX has them")
+def test_two_runs_may_not_write_one_output(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with (
+        draft_of(path, {}),
+        pytest.raises(ResourceError, match="another run is writing it"),
+        draft_of(path, {}),
+    ):
+        pass
+    with draft_of(path, {}):
+        pass
+
+
+# -- the real command -------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "geolift", *map(str, arguments)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_run_goes_on_to_the_same_pixels_and_refuses_another_input(tmp_path: Path) -> None:
+    pair = make_pair(tmp_path / "in", rows=240, cols=240)
+    options = ("--sensor", "sentinel-2a", "--max-train-pixels", "200", "--tile-size", "16")
+    options = (*options, "--co", "BLOCKXSIZE=16", "--co", "BLOCKYSIZE=16", "--progress", "json")
+    subprocess.run(command("fuse", pair.hsi, pair.msi, *options, "-o", tmp_path / "whole.tif"), check=True)
+    out = tmp_path / "cut.tif"
+    arguments = command("fuse", pair.hsi, pair.msi, *options, "-o", out, "--resume")
+    for stop, number in ((10, signal.SIGKILL), (50, signal.SIGTERM)):
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                event = json.loads(line)
+                if event.get("stage") == "writing" and event["pct"] >= stop:
+                    process.send_signal(number)
+                    break
+            process.stderr.read()
+        assert not out.exists()
+    journal = draft_folder(out) / "journal.jsonl"
+    finished = journal.read_bytes().count(b'"tile"')
+    assert finished >= 225 // 2 - 2
+    touched = pair.msi.stat()
+    os.utime(pair.msi, ns=(touched.st_atime_ns, time.time_ns()))
+    refused = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert refused.returncode == InputError.exit_code, refused.stderr
+    assert "inputs changed: msi" in refused.stderr
+    os.utime(pair.msi, ns=(touched.st_atime_ns, touched.st_mtime_ns))
+    subprocess.run(arguments, check=True, capture_output=True)
+    pixels, metadata = content(out)
+    expected, expected_metadata = content(tmp_path / "whole.tif")
+    assert np.array_equal(pixels, expected)
+    assert metadata == expected_metadata
+    facts, whole = (json.loads((tmp_path / f"{name}.json").read_text())["properties"] for name in ("cut", "whole"))
+    for key in ("geolift:written", "geolift:model", "geolift:training_curve", "geolift:choices"):
+        assert facts[key] == whole[key]
