@@ -16,7 +16,9 @@ def document(cube: xr.DataArray) -> dict[str, Any]:
     """Return the stable document of `geolift info --json`; unknown values are null."""
     grid, bands = grid_of(cube), bands_of(cube)
     facts = file_facts(cube)
-    sensor = guess_sensor(str(cube.attrs.get("evidence", "")), list(bands.names), len(bands))
+    sensor = cube.attrs.get("sensor") or guess_sensor(
+        str(cube.attrs.get("evidence", "")), list(bands.names), len(bands)
+    )
     return facts | {
         "transform": [float(v) for v in tuple(grid.affine)[:6]],
         "wavelengths_nm": _known(bands.wavelength_nm),
@@ -25,6 +27,7 @@ def document(cube: xr.DataArray) -> dict[str, Any]:
         "band_names": list(bands.names),
         "sensor": sensor,
         "product": cube.attrs.get("product"),
+        "masks": [f"{layer.name}: {layer.meaning}" for layer in cube.attrs.get("masks", ())],
         "warnings": list(cube.attrs.get("warnings", [])),
     }
 
@@ -64,6 +67,9 @@ def lines(document: dict[str, Any]) -> list[str]:
     if document["acquired"]:
         text.append(f"acquired     {document['acquired']}")
     text.append(f"sensor       {document['sensor'] or 'not told'}")
+    if document["product"]:
+        text.append(f"product      {document['product']}")
+    text += [f"mask         {mask}" for mask in document["masks"]]
     return text
 
 

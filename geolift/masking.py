@@ -40,7 +40,8 @@ def mask_of(cube: xr.DataArray, choice: str, dilate: int = 0) -> da.Array | None
         (row, row_end), (col, col_end) = block_info[None]["array-location"]
         return mask_window(grid, mask, mask_grid, slice(row, row_end), slice(col, col_end), dilate)
 
-    return da.map_blocks(block, chunks=data.chunks[1:], dtype=bool, meta=np.empty((0, 0), bool))
+    flags: da.Array = da.map_blocks(block, chunks=data.chunks[1:], dtype=bool, meta=np.empty((0, 0), bool))
+    return flags
 
 
 def mask_window(

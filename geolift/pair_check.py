@@ -23,7 +23,10 @@ def open_pair(
     hsi: str | Path, msi: str | Path, settings: PairSettings, listener: Listener
 ) -> tuple[xr.DataArray, xr.DataArray, SpectralPlan]:
     """Open both files, settle the bands, and tell the listener what had to be assumed."""
-    hsi_cube, msi_cube = open_cube(hsi, settings.hsi_reading), open_cube(msi, settings.msi_reading)
+    hsi_cube, msi_cube = (
+        open_cube(hsi, settings.hsi_reading),
+        open_cube(msi, settings.msi_reading, bands=settings.msi_bands),
+    )
     spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
     hsi_cube = without(hsi_cube, None if settings.mask == "none" else mask_of(hsi_cube, "auto"))
     msi_cube = without(msi_cube, mask_of(msi_cube, settings.mask, settings.mask_dilate))

@@ -33,7 +33,7 @@ from geolift.plan import (
 from geolift.quality import quality_bits
 from geolift.readers import open_cube
 from geolift.sanity import CheckResult, Finding
-from geolift.settings import ApplySettings, FuseSettings, SensorSettings, TrainSettings
+from geolift.settings import ApplySettings, FuseSettings, Reading, SensorSettings, TrainSettings
 from geolift.trained import Trained, inverted, kept_or, learn, load_trained, survey
 from geolift.training_set import TrainingSet
 
@@ -105,7 +105,7 @@ def fuse(
     """
     settings = FuseSettings(**options)
     hsi_cube = _opened(hsi, settings.hsi_reading)
-    msi_cube = _opened(msi, settings.msi_reading, settings.tile_size)
+    msi_cube = _opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
     return prepare(hsi_cube, msi_cube, settings, listener).fused
 
 
@@ -316,8 +316,10 @@ def _quality(
     return make_cube(flags, grid=grid, bands=Bands(("qa",), unknown, unknown, np.array([True])))
 
 
-def _opened(source: str | Path | xr.DataArray, reading: Any, tile: int | None = None) -> xr.DataArray:
-    return source if isinstance(source, xr.DataArray) else open_cube(source, reading, tile)
+def _opened(
+    source: str | Path | xr.DataArray, reading: Reading, tile: int | None = None, bands: tuple[str, ...] | None = None
+) -> xr.DataArray:
+    return source if isinstance(source, xr.DataArray) else open_cube(source, reading, tile, bands)
 
 
 def apply(
@@ -336,7 +338,7 @@ def apply(
     """
     settings = ApplySettings(**options)
     trained = load_trained(model)
-    cube = _opened(msi, settings.msi_reading, settings.tile_size)
+    cube = _opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)
     for text in notes:
         listener.warn(text)

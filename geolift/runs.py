@@ -19,9 +19,17 @@ from geolift.machine import available_cpus
 from geolift.pipeline import Fusion, match_bands, prepare
 from geolift.plan import file_facts
 from geolift.quality import Flag
-from geolift.readers import open_cube
+from geolift.readers import open_cube, open_cubes
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
-from geolift.sidecar import dump_settings, input_facts, sidecar_path, software_versions, stac_item, write_json
+from geolift.sidecar import (
+    MSI_INPUT,
+    dump_settings,
+    input_facts,
+    sidecar_path,
+    software_versions,
+    stac_item,
+    write_json,
+)
 from geolift.trained import Trained, inverted, load_trained
 from geolift.writer import (
     Draft,
@@ -53,28 +61,41 @@ class FileResult:
         return {"output": str(self.output), **facts}
 
 
-def open_pair(hsi: str | Path, msi: str | Path, settings: FuseSettings) -> tuple[xr.DataArray, xr.DataArray]:
-    """Open both files of a fusion."""
+Source = str | Path | tuple[str, ...]
+"""A file, folder or name that GDAL knows; several single-band files of one image as a tuple."""
+
+
+def paths_of(source: Source) -> tuple[str, ...]:
+    """Return the paths of a source."""
+    return source if isinstance(source, tuple) else (str(source),)
+
+
+def open_pair(hsi: str | Path, msi: Source, settings: FuseSettings) -> tuple[xr.DataArray, xr.DataArray]:
+    """Open both images of a fusion."""
     tile = tile_edge(settings.tile_size, settings.creation_options)
-    return open_cube(hsi, settings.hsi_reading), open_cube(msi, settings.msi_reading, tile)
+    return (
+        open_cube(hsi, settings.hsi_reading),
+        open_cubes(paths_of(msi), settings.msi_reading, tile, settings.msi_bands),
+    )
 
 
 def fuse_files(
     hsi: str | Path,
-    msi: str | Path,
+    msi: Source,
     output: Path,
     settings: FuseSettings,
     listener: Listener = SILENT,
 ) -> FileResult:
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
-    check_output(output, settings.overwrite, (str(hsi), str(msi)))
+    check_output(output, settings.overwrite, (str(hsi), *paths_of(msi)))
     # What an interrupted run has written beside its output may be written again.
     replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
     for path in (settings.save_model, settings.qa, settings.uncertainty):
         if path is not None:
-            check_output(path, replace, (str(hsi), str(msi)))
-    identity = run_identity(settings, {"hsi": str(hsi), "msi": str(msi)})
+            check_output(path, replace, (str(hsi), *paths_of(msi)))
+    inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
+    identity = run_identity(settings, inputs)
     with draft_of(output, identity, resume=settings.resume) as draft:
         fusion = prepare(*open_pair(hsi, msi, settings), settings, listener, output, draft.model)
         trained_s = time.perf_counter() - started
@@ -86,7 +107,7 @@ def fuse_files(
             _write_sigma(fusion, settings.uncertainty, beside, listener)
         report = _write(fusion.fused, output, fusion.trained, streaming, listener, draft)
         facts = {
-            **_run_facts(settings, {"hsi": str(hsi), "msi": str(msi)}, output, fusion.trained, report),
+            **_run_facts(settings, inputs, output, fusion.trained, report),
             **_fusion_facts(fusion),
             "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
         }
@@ -157,7 +178,9 @@ def apply_files(
     started = time.perf_counter()
     check_output(output, settings.overwrite, (str(model), str(msi)))
     trained = load_trained(model)
-    cube = open_cube(msi, settings.msi_reading, tile_edge(settings.tile_size, settings.creation_options))
+    cube = open_cube(
+        msi, settings.msi_reading, tile_edge(settings.tile_size, settings.creation_options), settings.msi_bands
+    )
     window, bands, notes = match_bands(trained, cube, settings)
     for text in notes:
         listener.warn(text)
@@ -180,7 +203,7 @@ def apply_files(
 def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings) -> dict[str, Any]:
     """Tell what applying a model to a file would do, without doing it."""
     trained = load_trained(model)
-    cube = open_cube(msi, settings.msi_reading)
+    cube = open_cube(msi, settings.msi_reading, bands=settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)
     rows, cols = window.shape[1:]
     cost = estimate_cost((rows, cols), len(trained.bands), len(bands), settings)

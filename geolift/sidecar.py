@@ -22,6 +22,9 @@ from geolift.errors import InputError, ResourceError
 from geolift.settings import Settings
 
 PREFIX = "geolift:"
+MSI_INPUT = "msi{}"
+"""Name of the MSI among the inputs; further files of a band set are msi1, msi2, …"""
+
 SOFTWARE = ("geolift", "numpy", "torch", "rasterio", "dask", "xarray")
 MEDIA_TYPES = {
     "GTiff": "image/tiff; application=geotiff",
@@ -203,4 +206,7 @@ def settings_of_run(path: Path) -> dict[str, Any]:
     if "settings" not in facts:
         raise InputError(f"{path}: tells no settings; needed is the sidecar of a geolift run")
     inputs = {name: fact["href"] for name, fact in facts.get("inputs", {}).items()}
+    msi = tuple(inputs.pop(name) for name in list(inputs) if name.startswith(MSI_INPUT.format("")))
+    if msi:
+        inputs["msi"] = msi[0] if len(msi) == 1 else msi
     return {**facts["settings"], **inputs, "output": facts.get("output")}

@@ -16,6 +16,7 @@ from geolift.settings import FuseSettings
 @click.command("fuse")
 @click.argument("hsi", required=False)
 @click.argument("msi", required=False)
+@click.option("--msi", "msi_files", multiple=True, help="A single-band file of the MSI, instead of MSI; repeatable.")
 @output_option
 @settings_options(FuseSettings)
 @dry_run_option
@@ -24,6 +25,7 @@ from geolift.settings import FuseSettings
 def fuse_command(
     hsi: str | None,
     msi: str | None,
+    msi_files: tuple[str, ...],
     output: Path | None,
     settings: FuseSettings,
     dry_run: bool,
@@ -37,22 +39,26 @@ def fuse_command(
     \b
     Examples:
       geolift fuse enmap.tif sentinel2.tif --sensor sentinel2 -o fused.tif
+      geolift fuse enmap/ S2A_MSIL2A_20230821T221941.SAFE -o fused.tif
+      geolift fuse hsi.tif --msi B02.tif --msi B03.tif --msi B04.tif --sensor s2a
       geolift fuse hsi.tif msi.tif --sensor wv3 --msi-bands Blue,Green,Red,NIR1 --dry-run
     """
-    hsi, msi = from_run("hsi", hsi), from_run("msi", msi)
-    if hsi is None or msi is None:
+    if msi is not None and msi_files:
+        raise click.UsageError("MSI and --msi exclude each other.")
+    hsi, source = from_run("hsi", hsi), from_run("msi", msi_files or msi)
+    if hsi is None or source is None:
         raise click.UsageError("Missing argument: HSI and MSI, or --config with the sidecar of an earlier run.")
     default = Path(f"{Path(hsi).stem}_fused{'.img' if settings.of == 'ENVI' else '.tif'}")
     target = Path(from_run("output", output) or default)
     from geolift import pipeline, runs
 
     if dry_run:
-        cubes = runs.open_pair(hsi, msi, settings)
+        cubes = runs.open_pair(hsi, source, settings)
         plan = pipeline.plan_fusion(*cubes, settings, target)
         for text in plan.warnings:
             console.warn(text)
         console.result("\n".join(plan.lines()), plan.to_json())
         return
-    result = runs.fuse_files(hsi, msi, target, settings, console)
+    result = runs.fuse_files(hsi, source, target, settings, console)
     console.note(json.dumps(result.sidecar["properties"]["geolift:written"]), level=1)
     console.result(str(result.output), result.to_json())
