@@ -60,6 +60,10 @@ class SpectralModel:
         """The network made ready for this machine's CPU; shared by threads."""
         return PackedNetwork(self.network)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to other processes: the packed network is made anew for each CPU."""
+        return {name: value for name, value in self.__dict__.items() if name != "packed"}
+
     def predict(self, msi: Floats) -> Floats:
         """(n, C) HSI values of (n, c) MSI pixels; a pixel's result does not depend on the other pixels."""
         return self.packed(np.asarray(msi, np.float32).T).T

@@ -32,6 +32,7 @@ from geolift.sidecar import (
 )
 from geolift.trained import Trained, inverted, load_trained
 from geolift.writer import (
+    Cluster,
     Draft,
     Encoding,
     WriteReport,
@@ -238,6 +239,7 @@ def _write(
         tags=tags,
         progress=lambda share: listener.progress("writing", share),
         draft=draft,
+        crew=None if settings.scheduler is None else Cluster(settings.scheduler),
     )
 
 

@@ -6,6 +6,7 @@ name only when it is complete and verified. Clipped values are counted, and no v
 
 from __future__ import annotations
 
+from geolift.writer.cluster import Cluster
 from geolift.writer.crew import Crew, Threads
 from geolift.writer.description import default_rgb
 from geolift.writer.draft import Draft, check_output, draft_folder, draft_of
@@ -18,6 +19,7 @@ __all__ = [
     "LIMITS",
     "REFLECTANCE_SCALE",
     "SUFFIXES",
+    "Cluster",
     "Crew",
     "Draft",
     "Encoding",

@@ -1,0 +1,194 @@
+"""Streaming: the product depends neither on threads, workers, nor on a worker's death; memory is kept in bounds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tracemalloc
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from scenes import make_pair
+
+from geolift.budget import estimate_cost, fitted
+from geolift.cube import Bands, make_cube
+from geolift.errors import ResourceError
+from geolift.runs import fuse_files
+from geolift.settings import FuseSettings, WritingSettings
+from geolift.writer import Cluster, Encoding, Threads, write_cube
+from geolift.writer.crew import TileWork
+from geolift.writer.tiff import Directory
+from geolift.writer.tiles import TileValues, tile_shape, tiles_of
+
+ROWS, COLS, COUNT = 200, 170, 4
+BANDS = Bands(tuple("abcd"), np.array([490.0, 560.0, 660.0, 800.0]), np.full(4, 20.0), np.ones(4, bool))
+GRID = GeoBox((ROWS, COLS), Affine(10, 0, 4e5, 0, -10, 5e6), "EPSG:32633")
+VALUES = np.random.default_rng(0).integers(0, 9000, (COUNT, ROWS, COLS)).astype(np.float32) * np.float32(1e-4)
+BLOCKS = ("BLOCKXSIZE=32", "BLOCKYSIZE=32")
+
+
+def written(path: Path, crew: Any, data: Any = None) -> np.ndarray:
+    settings = WritingSettings(overwrite=True, co=BLOCKS)
+    lazy = da.from_array(VALUES, chunks=(4, 64, 64)) if data is None else data
+    cube = make_cube(lazy, grid=GRID, bands=BANDS)
+    report = write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=32, crew=crew)
+    assert report.n_values == VALUES.size
+    with rasterio.open(path) as source:
+        return source.read()  # type: ignore[no-any-return]
+
+
+def test_the_file_is_the_same_to_the_byte_with_any_number_of_threads(tmp_path: Path) -> None:
+    contents = set()
+    for count in (1, 2, 5):
+        written(tmp_path / "a.tif", Threads(count))
+        contents.add((tmp_path / "a.tif").read_bytes())
+    assert len(contents) == 1
+
+
+def test_a_tile_is_computed_once_and_no_more_tiles_are_under_way_than_planned() -> None:
+    computed: list[tuple[int, int]] = []
+
+    def note(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        computed.append(block_info[None]["chunk-location"][1:])
+        return block
+
+    lazy = da.from_array(VALUES, chunks=(4, 32, 32)).map_blocks(note, dtype=np.float32, meta=VALUES[:0])
+    tiles = tiles_of((ROWS, COLS), (32, 32))
+    work = TileWork(TileValues(lazy, (32, 32)), Encoding("int16", 1e-4, -32768), lambda tile, stored, counts: stored)  # type: ignore[arg-type,return-value]
+    for given, _ in enumerate(Threads(2).work(work, tiles), start=1):
+        assert len(computed) <= given + 2
+    assert sorted(computed) == sorted({(t.row // 32, t.col // 32) for t in tiles})
+
+
+def test_the_memory_of_a_tile_does_not_grow_with_the_scene() -> None:
+    def peak(edge: int) -> int:
+        lazy = da.zeros((4, edge, edge), chunks=(4, 64, 64), dtype=np.float32) + 1
+        values = TileValues(lazy, (64, 64))
+        tile = tiles_of((edge, edge), (64, 64))[3]
+        values(tile)
+        tracemalloc.start()
+        values(tile)
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    assert peak(2048) < 1.3 * peak(256)
+
+
+def test_formats_of_rows_take_tiles_of_whole_rows() -> None:
+    assert tile_shape(256, WritingSettings(), (5000, 10980)) == (256, 256)
+    assert tile_shape(100, WritingSettings(co=BLOCKS), (5000, 10980)) == (128, 128)
+    assert tile_shape(256, WritingSettings(of="ENVI"), (5000, 10980)) == (5, 10980)
+    assert tile_shape(256, WritingSettings(co=("TILED=NO", "BLOCKYSIZE=8")), (5000, 10980)) == (8, 10980)
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": "YES"}, {"tiled": True, "interleave": "band", "compress": "lzw"}])
+def test_our_directory_says_of_blocks_what_gdal_says(tmp_path: Path, options: dict[str, Any]) -> None:
+    file = tmp_path / "a.tif"
+    size = {"count": COUNT, "height": ROWS, "width": COLS, "dtype": "int16", "transform": GRID.affine}
+    with rasterio.open(file, "w", driver="GTiff", **size, **options) as target:
+        target.write((VALUES * 1e4).astype("int16"))
+    directory = Directory.read(file.read_bytes())
+    offsets, sizes = directory.blocks()
+    with rasterio.open(file) as source:
+        assert directory.block_shape == source.block_shapes[0]
+        for plane, row, col in np.ndindex(*directory.block_grid):
+            asked = [source.get_tag_item(f"BLOCK_{k}_{col}_{row}", "TIFF", bidx=plane + 1) for k in ("OFFSET", "SIZE")]
+            assert [int(v) for v in asked] == [offsets[plane, row, col], sizes[plane, row, col]]
+
+
+# -- the budget -------------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_is_kept_by_fewer_threads_and_then_by_smaller_tiles() -> None:
+    def cost(memory: str, **options: Any) -> Any:
+        settings = FuseSettings(sensor="x", memory=memory, threads=8, **options)  # type: ignore[arg-type]
+        found = estimate_cost((10980, 10980), 224, 4, settings)
+        assert found.memory_bytes <= found.budget_bytes
+        assert fitted(settings, found).threads == found.threads
+        return found
+
+    roomy, tight, tighter = cost("8GB"), cost("1GB"), cost("1GB", tile_size=1024)
+    assert (roomy.threads, roomy.tile_px) == (8, 256)
+    assert 1 <= tight.threads < 8
+    assert tighter.threads == 1
+    assert tighter.tile_px < 1024
+    for shape in ((3000, 3000), (100_000, 100_000)):
+        assert estimate_cost(shape, 224, 4, FuseSettings(sensor="x", memory="1GB")).memory_bytes <= 10**9  # type: ignore[arg-type]
+
+
+def test_a_budget_that_nothing_fits_says_how_much_is_needed() -> None:
+    with pytest.raises(ResourceError, match=r"224 bands need at least 0\.\d\d GB"):
+        estimate_cost((3000, 3000), 224, 4, FuseSettings(sensor="x", memory="300MB"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "number"), [("2GB", 2 * 10**9), ("512MiB", 2**29), ("800 mb", 8 * 10**8), ("7", 7)])
+def test_sizes_are_read_as_people_write_them(text: str, number: int) -> None:
+    assert FuseSettings(memory=text).memory == number  # type: ignore[arg-type]
+
+
+# -- a cluster --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        )
+        yield made
+        made.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_worker_processes_give_the_same_pixels(tmp_path: Path, cluster: Any) -> None:
+    alone = written(tmp_path / "a.tif", Threads(1))
+    assert np.array_equal(written(tmp_path / "b.tif", Cluster(cluster.scheduler_address)), alone)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_worker_costs_its_tiles_and_not_the_run(tmp_path: Path, cluster: Any) -> None:
+    def deadly(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        death = tmp_path / "{}-{}".format(*block_info[None]["chunk-location"][1:])
+        if death.name in {"1-1", "2-0"} and not death.exists():
+            death.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    lazy = da.from_array(VALUES, chunks=(4, 64, 64)).map_blocks(deadly, dtype=np.float32, meta=VALUES[:0])
+    pixels = written(tmp_path / "c.tif", Cluster(cluster.scheduler_address), lazy)
+    assert (tmp_path / "1-1").exists()
+    assert (tmp_path / "2-0").exists()
+    assert np.array_equal(pixels, np.rint(VALUES / 1e-4))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scheduler_that_does_not_answer_is_a_resource_error(tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("geolift.writer.cluster.CONNECT_TIMEOUT_S", 1)
+    with pytest.raises(ResourceError, match=r"tcp://127\.0\.0\.1:9.*no cluster"):
+        written(tmp_path / "a.tif", Cluster("tcp://127.0.0.1:9"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fusion_on_a_cluster_is_the_fusion(tmp_path: Path, cluster: Any) -> None:
+    pair = make_pair(tmp_path, rows=96, cols=96)
+    found = []
+    for name, more in (("a.tif", {}), ("b.tif", {"scheduler": cluster.scheduler_address})):
+        settings = FuseSettings(sensor="sentinel-2a", max_train_pixels=200, tile_size=32, co=BLOCKS, **more)  # type: ignore[arg-type]
+        fuse_files(pair.hsi, pair.msi, tmp_path / name, settings)
+        with rasterio.open(tmp_path / name) as source:
+            found.append(source.read())
+    assert np.array_equal(*found)
