@@ -1,0 +1,36 @@
+"""`geolift report`: a run told to somebody who was not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geolift.cli import version_option
+from geolift.cli.console import Console
+from geolift.cli.options import run_options
+
+
+@click.command("report")
+@click.argument("product", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="HTML file. Default: OUT with the suffix .html.")
+@click.option("--overwrite/--no-overwrite", default=False, help="Replace the report if it exists.")
+@run_options
+@version_option
+def report_command(product: Path, output: Path | None, overwrite: bool, console: Console) -> None:
+    """Write the report of a finished run from its sidecar and rasters: one HTML file that opens anywhere.
+
+    OUT is what fuse or apply has written, or its sidecar. Inputs that are no longer where they were are left out.
+
+    \b
+    Examples:
+      geolift report fused.tif
+      geolift report fused.tif -o for_the_authority.html --overwrite
+    """
+    from geolift import report
+    from geolift.writer import check_output
+
+    target = output or report.default_path(product)
+    check_output(target, overwrite, (str(product),))
+    report.make_report(product, target)
+    console.result(str(target), {"output": str(target), "size": target.stat().st_size})

@@ -1,0 +1,274 @@
+"""What the rasters of a run show: pictures at one stretch, spectra of chosen places, maps, footprints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from geolift.align import METRES_PER_DEGREE, transformer
+from geolift.cube import Bands, bands_of, grid_of, window_values
+from geolift.errors import GeoliftError
+from geolift.pictures import stretch_limits
+from geolift.quality import Flag
+from geolift.readers.some_bands import open_some_bands
+from geolift.report.charts import Footprint
+from geolift.report.images import Picture, as_picture, colour_picture, value_picture
+from geolift.report.places import Place, choose_places
+from geolift.report.scene import Scene
+from geolift.report.views import FALSE_COLOUR_NM, RGB_NM, View, nearest_bands, seen_on, spectrum_at, view_of
+
+LONGEST_PX = 520
+THUMBNAIL_PX = 240
+DETAIL_PX = 120
+DETAIL_LR = 8
+LOOKS = {"natural colour": RGB_NM, "false colour": FALSE_COLOUR_NM}
+COLOURS = {"HSI": "#2a7fb8", "MSI": "#e08a1e", "product": "#c8384f"}
+FLAG_COLOURS = {
+    Flag.NODATA: ("#9aa3a9", "no data in the MSI"),
+    Flag.MASKED: ("#6c4ab6", "masked: cloud, shadow or your mask"),
+    Flag.OUT_OF_RANGE: ("#e08a1e", "out of range: brighter or darker than anything learned"),
+    Flag.LOW_CONFIDENCE: ("#c8384f", "co-registration not trusted"),
+    Flag.OUTSIDE_HSI: ("#2a7fb8", "outside the HSI: learned elsewhere"),
+}
+TRUSTED = "#cfe5cf"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures that belong together: one look at HSI, MSI and product, at one stretch."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+    limits: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceSpectra:
+    """Spectra of one place of the product, in the product's unit, NaN = invalid."""
+
+    place: Place
+    row: int
+    col: int
+    product: np.ndarray
+    sigma: np.ndarray | None
+    hsi: np.ndarray | None
+    msi: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Legend:
+    """A colour, what it means, and the share of pixels that have it."""
+
+    colour: str
+    meaning: str
+    share: float
+
+
+class Looker:
+    """Reads what is to be seen of a scene; everything is looked at on the product's grid."""
+
+    def __init__(self, scene: Scene, product: xr.DataArray) -> None:
+        self.scene = scene
+        self.product = product
+        self.grid = grid_of(product)
+        self.bands = bands_of(product)
+
+    def rows(self, window: tuple[slice, slice] | None, title: str, marks: list[tuple[float, float]]) -> list[Row]:
+        """Show HSI, MSI and product in natural and false colour."""
+        view = view_of(self.grid, LONGEST_PX, window)
+        shown = {look: self._images(view, targets) for look, targets in LOOKS.items()}
+        return [_row(f"{title}, {look}", images, marks, view.step) for look, images in shown.items() if images]
+
+    def _images(self, view: View, targets_nm: tuple[float, ...]) -> dict[str, np.ndarray]:
+        """Return red, green, blue (3, y, x) of each image that has bands near the wavelengths."""
+        images: dict[str, np.ndarray] = {}
+        scene = self.scene
+        if scene.hsi is not None and (bands := nearest_bands(bands_of(scene.hsi), targets_nm)):
+            images["HSI"] = seen_on(view, scene.hsi.data, grid_of(scene.hsi), bands, scene.shift_px)
+        if scene.msi is not None and (bands := nearest_bands(self._msi_bands(), targets_nm)):
+            seen = seen_on(view, scene.msi.data, grid_of(scene.msi))
+            images["MSI"] = scene.harmonized(seen)[bands]
+        if bands := nearest_bands(self.bands, targets_nm):
+            images["product"] = seen_on(view, open_some_bands(scene.product_path, bands), self.grid)
+        return images if "product" in images else {}
+
+    def _msi_bands(self) -> Bands:
+        assert self.scene.msi is not None
+        names = self.scene.msi_names
+        if self.scene.response is None:
+            return bands_of(self.scene.msi)
+        centres = self.scene.response.select(names).centres_nm
+        return Bands(names, np.asarray(centres), np.full(len(names), np.nan), np.ones(len(names), bool))
+
+    def places(self) -> list[PlaceSpectra]:
+        """Choose places by the MSI (or, without it, by the product) and read their spectra."""
+        view = view_of(self.grid, LONGEST_PX // 2)
+        shown = self._images(view, FALSE_COLOUR_NM) or self._images(view, RGB_NM)
+        if not shown:
+            return []
+        usable = np.isfinite(shown["product"]).all(axis=0)
+        if "HSI" in shown:
+            usable &= np.isfinite(shown["HSI"]).all(axis=0)
+        image = shown.get("MSI", shown["product"])
+        if self.scene.msi is not None:
+            image = self.scene.harmonized(seen_on(view, self.scene.msi.data, grid_of(self.scene.msi)))
+        chosen = choose_places(image, usable)
+        return [self._spectra(place, int(view.rows[place.row]), int(view.cols[place.col])) for place in chosen]
+
+    def _spectra(self, place: Place, row: int, col: int) -> PlaceSpectra:
+        scene, at = self.scene, (slice(row, row + 1), slice(col, col + 1))
+        product = window_values(self.product.data, *at)[:, 0, 0]
+        sigma = _opened(scene.settings.uncertainty)
+        hsi = msi = None
+        if scene.hsi is not None and scene.hsi_bands is not None:
+            dy, dx = scene.shift_px
+            hsi = spectrum_at(scene.hsi, self.grid, row + 0.5 - dy, col + 0.5 - dx)
+            hsi = None if hsi is None else hsi[scene.hsi_bands]
+        if scene.msi is not None:
+            msi = spectrum_at(scene.msi, self.grid, row + 0.5, col + 0.5)
+            msi = None if msi is None else scene.harmonized(msi)
+        fits = sigma is not None and sigma.shape == self.product.shape
+        beside = window_values(sigma.data, *at)[:, 0, 0] if sigma is not None and fits else None
+        return PlaceSpectra(place, row, col, product, beside, hsi, msi)
+
+    def msi_centres_nm(self) -> np.ndarray:
+        """Return the centres (band,) of the MSI's used bands."""
+        return self._msi_bands().wavelength_nm
+
+    def detail_window(self) -> tuple[slice, slice] | None:
+        """Choose a small window with much to see in it; None if the product is small anyway."""
+        edge = int(max(DETAIL_PX, DETAIL_LR * round(self.scene.ratio)))
+        rows, cols = self.grid.shape
+        if max(rows, cols) < 1.5 * edge:
+            return None
+        view = view_of(self.grid, LONGEST_PX)
+        images = self._images(view, RGB_NM) or self._images(view, FALSE_COLOUR_NM)
+        if not images:
+            return None
+        row, col = _busiest(images["product"].mean(axis=0), max(1, edge // view.step))
+        first_row = int(np.clip(view.rows[row] - edge // 2, 0, max(0, rows - edge)))
+        first_col = int(np.clip(view.cols[col] - edge // 2, 0, max(0, cols - edge)))
+        return slice(first_row, min(rows, first_row + edge)), slice(first_col, min(cols, first_col + edge))
+
+    def quality(self) -> tuple[Picture, list[Legend]] | None:
+        """Map the quality raster, if one was written."""
+        cube = _opened(self.scene.settings.qa)
+        if cube is None:
+            return None
+        view = view_of(self.grid, LONGEST_PX)
+        bits = np.nan_to_num(seen_on(view, cube.data, grid_of(cube))[0]).astype(np.int64)
+        colours = np.broadcast_to(np.asarray(_rgb_bytes(TRUSTED), np.uint8), (*bits.shape, 3)).copy()
+        legend = [Legend(TRUSTED, "nothing known against it", float((bits == 0).mean()))]
+        for flag, (colour, meaning) in sorted(FLAG_COLOURS.items(), key=lambda entry: -entry[0].value):
+            marked = (bits & flag.value) != 0
+            if marked.any():
+                colours[marked] = _rgb_bytes(colour)
+                legend.append(Legend(colour, meaning, float(marked.mean())))
+        return as_picture(colours, "Where not to trust the product"), legend
+
+    def uncertainty(self) -> tuple[Picture, tuple[float, float]] | None:
+        """Map the standard error, averaged over a few bands, if it was written."""
+        path = self.scene.settings.uncertainty
+        bands = nearest_bands(self.bands, FALSE_COLOUR_NM) or nearest_bands(self.bands, RGB_NM)
+        if bands is None or _opened(path) is None:
+            return None
+        assert path is not None
+        view = view_of(self.grid, LONGEST_PX)
+        sigma = seen_on(view, open_some_bands(path, bands), self.grid).mean(axis=0)
+        if not np.isfinite(sigma).any():
+            return None
+        low, high = (float(v) for v in np.nanpercentile(sigma, [1, 99]))
+        centres = ", ".join(f"{self.bands.wavelength_nm[band]:.0f}" for band in bands)
+        caption = f"Standard error of reflectance, mean of the bands at {centres} nm"
+        return value_picture(sigma, (low, high), caption, "magma"), (low, high)
+
+
+def thumbnails(scene: Scene) -> list[Picture]:
+    """Show the inputs whole, each at its own stretch, on their own grids."""
+    pictures = []
+    for name, cube, bands in (("HSI", scene.hsi, None), ("MSI", scene.msi, scene.response)):
+        if cube is None:
+            continue
+        known = bands_of(cube)
+        if bands is not None:
+            centres = np.asarray(bands.select(scene.msi_names).centres_nm)
+            known = Bands(scene.msi_names, centres, np.full(len(centres), np.nan), np.ones(len(centres), bool))
+        chosen = nearest_bands(known, RGB_NM) or [0] * 3
+        view = view_of(grid_of(cube), THUMBNAIL_PX)
+        rgb = seen_on(view, cube.data, grid_of(cube), chosen)
+        pictures.append(colour_picture(rgb, stretch_limits(rgb), f"{name}, whole file"))
+    return pictures
+
+
+def footprints(scene: Scene) -> tuple[list[Footprint], float] | None:
+    """Return the outlines in the product's CRS, and metres per unit of it; None where there is nothing to compare."""
+    cubes = {"MSI": scene.msi, "HSI": scene.hsi, "product": scene.product}
+    if scene.product is None or (scene.hsi is None and scene.msi is None):
+        return None
+    target = grid_of(scene.product)
+    if target.crs is None:
+        return None
+    outlines = [_outline(name, grid_of(cube), target) for name, cube in cubes.items() if cube is not None]
+    return outlines, METRES_PER_DEGREE if target.crs.geographic else 1.0
+
+
+def _outline(name: str, grid: GeoBox, target: GeoBox) -> Footprint:
+    rows, cols = grid.shape
+    along = np.linspace(0, 1, 9)[:-1]
+    steps = [(along * cols, 0 * along), (0 * along + cols, along * rows)]
+    steps += [(cols - along * cols, 0 * along + rows), (0 * along, rows - along * rows)]
+    x, y = grid.affine * (np.concatenate([s[0] for s in steps]), np.concatenate([s[1] for s in steps]))
+    if grid.crs != target.crs:
+        x, y = transformer(grid.crs, target.crs).transform(x, y)
+    return Footprint(name, np.asarray(x), np.asarray(y), COLOURS[name])
+
+
+def _row(title: str, images: dict[str, np.ndarray], marks: list[tuple[float, float]], step: int) -> Row:
+    limits = stretch_limits(images["product"])
+    told = {"HSI": "HSI as delivered", "MSI": "MSI as used", "product": "product"}
+    every = "" if step == 1 else f", every {step}. pixel"
+    pictures = [
+        colour_picture(rgb, limits, told[name] + (every if name != "HSI" else "")) for name, rgb in images.items()
+    ]
+    return Row(title, tuple(_marked(picture, marks) for picture in pictures), limits)
+
+
+def _marked(picture: Picture, marks: list[tuple[float, float]]) -> Picture:
+    return Picture(
+        picture.uri, picture.caption, picture.width, picture.height, picture.pixelated, tuple(marks)
+    )
+
+
+def _busiest(image: np.ndarray, edge: int) -> tuple[int, int]:
+    """Return the centre of a window of high, not extreme, contrast in which all pixels are valid."""
+    from scipy.ndimage import uniform_filter
+
+    valid = np.isfinite(image)
+    filled = np.where(valid, image, 0.0).astype(np.float64)
+    mean, square = uniform_filter(filled, edge), uniform_filter(filled**2, edge)
+    spread = np.where(uniform_filter(valid.astype(np.float64), edge) > 0.999, np.maximum(square - mean**2, 0), -1.0)
+    inner = spread[edge // 2 : spread.shape[0] - edge // 2, edge // 2 : spread.shape[1] - edge // 2]
+    wanted = np.percentile(inner[inner >= 0], 95) if (inner >= 0).any() else 0.0
+    at = np.abs(inner - wanted).argmin() if inner.size else 0
+    row, col = np.unravel_index(at, inner.shape) if inner.size else (0, 0)
+    return int(row) + edge // 2, int(col) + edge // 2
+
+
+def _opened(path: Path | None) -> xr.DataArray | None:
+    from geolift.readers import open_cube
+
+    if path is None:
+        return None
+    try:
+        return open_cube(path)
+    except GeoliftError:
+        return None
+
+
+def _rgb_bytes(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

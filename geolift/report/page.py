@@ -1,0 +1,209 @@
+"""The page itself: facts and evidence put into the template, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from geolift.errors import InputError, ResourceError
+from geolift.report import agreements, charts, evidence, words
+from geolift.report.images import palette_colours
+from geolift.report.scene import Scene, open_scene
+from geolift.sidecar import read_sidecar, sidecar_path
+
+
+@dataclass(frozen=True)
+class PlaceChart:
+    """The chart of one place, with its number in the pictures."""
+
+    number: int
+    caption: str
+    chart: Markup
+
+
+def default_path(product: Path) -> Path:
+    """Return the report's name where none is given: the product's with the suffix .html."""
+    return product.with_suffix(".html")
+
+
+def make_report(product: str | Path, target: str | Path) -> Path:
+    """Write the report of a run, from its sidecar and its rasters, as one HTML file.
+
+    Parameters
+    ----------
+    product
+        What `geolift fuse` or `apply` has written, or its sidecar.
+    target
+        HTML file, replaced if it exists.
+
+    Raises
+    ------
+    InputError
+        If there is no sidecar, or it is not one of geolift.
+    ResourceError
+        If the page cannot be written.
+    """
+    product, target = Path(product), Path(target)
+    sidecar = product if product.suffix.lower() == ".json" else sidecar_path(product)
+    if not sidecar.exists():
+        raise InputError(f"{sidecar}: no such file; needed is the sidecar that geolift writes beside its output")
+    facts = read_sidecar(sidecar)
+    item = json.loads(sidecar.read_text(encoding="utf-8"))
+    write_report(render(_product_of(product, sidecar, item), sidecar, facts, item), target)
+    return target
+
+
+def write_report(page: str, target: Path) -> None:
+    """Write a page whole or not at all.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be written.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        raise ResourceError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _product_of(given: Path, sidecar: Path, item: dict[str, Any]) -> Path:
+    if given != sidecar:
+        return given
+    href = str(item.get("assets", {}).get("data", {}).get("href", ""))
+    return sidecar.parent / href.removeprefix("./")
+
+
+def render(product: Path, sidecar: Path, facts: dict[str, Any], item: dict[str, Any]) -> str:
+    """Return the page of a run."""
+    scene = open_scene(product, facts)
+    shown = _seen(scene) if scene.product is not None else {}
+    properties = item.get("properties", {})
+    page = _template().render(
+        title=product.name,
+        facts=facts,
+        warnings=list(dict.fromkeys([*facts.get("warnings", []), *scene.notes])),
+        findings=_findings(facts.get("check")),
+        decisions=words.decisions(facts, item),
+        inputs=words.input_rows(facts),
+        commands=words.command(facts, sidecar.name),
+        versions=properties.get("processing:software", {}),
+        datetime=properties.get("datetime"),
+        datetime_is=facts.get("datetime_is", ""),
+        crs=properties.get("proj:code"),
+        shape=properties.get("proj:shape"),
+        n_bands=len(item.get("assets", {}).get("data", {}).get("eo:bands", [])),
+        thumbnails=evidence.thumbnails(scene),
+        footprints=_footprints(scene),
+        training=_training(facts.get("training_curve", [])),
+        agreements=_agreements(scene, facts),
+        **shown,
+    )
+    return page + "\n"
+
+
+def _seen(scene: Scene) -> dict[str, Any]:
+    """Return what is to be seen of the product: pictures, spectra, maps."""
+    assert scene.product is not None
+    looker = evidence.Looker(scene, scene.product)
+    places = looker.places()
+    rows, cols = looker.grid.shape
+    marks = [((place.col + 0.5) / cols, (place.row + 0.5) / rows) for place in places]
+    pictures = looker.rows(None, "Whole product", marks)
+    detail = looker.detail_window()
+    if detail is not None:
+        height, width = (part.stop - part.start for part in detail)
+        title = f"Detail of {height} × {width} pixels from row {detail[0].start}, column {detail[1].start}"
+        pictures += looker.rows(detail, title, [])
+    uncertainty = looker.uncertainty()
+    return {
+        "rows": pictures,
+        "places": [_place_chart(number, place, looker) for number, place in enumerate(places, start=1)],
+        "quality": looker.quality(),
+        "uncertainty": uncertainty,
+        "palette": palette_colours("magma") if uncertainty else [],
+    }
+
+
+def _place_chart(number: int, place: evidence.PlaceSpectra, looker: evidence.Looker) -> PlaceChart:
+    wavelength = looker.bands.wavelength_nm
+    order = np.argsort(wavelength, kind="stable")
+    # Bad bands are empty in the product; the HSI's numbers there are no reference either.
+    good = np.where(looker.bands.good, 1.0, np.nan)[order]
+    x, lines = wavelength[order], []
+    if place.hsi is not None:
+        lines.append(charts.Line("HSI pixel", x, place.hsi[order] * good, evidence.COLOURS["HSI"], 1.6))
+    band = {}
+    if place.sigma is not None:
+        sigma = place.sigma[order]
+        band = {"low": place.product[order] - sigma, "high": place.product[order] + sigma}
+    name = "product ± standard error" if band else "product"
+    lines.append(charts.Line(name, x, place.product[order], evidence.COLOURS["product"], 2.0, **band))
+    if place.msi is not None:
+        centres = looker.msi_centres_nm()
+        lines.append(charts.Line("MSI as used", centres, place.msi, evidence.COLOURS["MSI"], points=True))
+    caption = f"row {place.row}, column {place.col}; ground like this covers {100 * place.place.share:.0f} %"
+    quantity = "value" if looker.product.attrs.get("quantity") == "unknown" else str(looker.product.attrs["quantity"])
+    return PlaceChart(number, caption, charts.line_chart(lines, "wavelength, nm", quantity, from_zero=True))
+
+
+def _findings(check: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the check with a title for each verdict, and whether all is well."""
+    if check is None:
+        return None
+    verdict = [{**found, "title": words.VERDICTS.get(found["code"], found["code"])} for found in check["verdict"]]
+    return {**check, "verdict": verdict, "well": all(found["code"] in words.HARMLESS for found in verdict)}
+
+
+def _footprints(scene: Scene) -> Markup | None:
+    found = evidence.footprints(scene)
+    return None if found is None else charts.footprint_map(*found)
+
+
+def _training(curve: list[dict[str, Any]]) -> Markup | None:
+    steps = [(step["step"], step["loss"]) for step in curve if isinstance(step.get("loss"), int | float)]
+    if len(steps) < 2:
+        return None
+    x, y = np.asarray(steps, np.float64).T
+    line = charts.Line("loss", x, y, "#2f6f4f")
+    return charts.line_chart([line], "epoch", "mean absolute error", logarithmic=bool((y > 0).all()))
+
+
+def _agreements(scene: Scene, facts: dict[str, Any]) -> dict[str, Any] | None:
+    found = agreements.measure(scene, facts.get("coregistration"))
+    if found is None or (found.msi is None and found.hsi is None):
+        return None
+    chart = None
+    if found.hsi is not None and found.hsi.n_pixels:
+        order = np.argsort(found.hsi_wavelength_nm, kind="stable")
+        line = charts.Line(
+            "RMSE", found.hsi_wavelength_nm[order], found.hsi.rmse_per_band[order], evidence.COLOURS["HSI"]
+        )
+        chart = charts.line_chart([line], "wavelength, nm", "RMSE", from_zero=True)
+    return {"msi": found.msi, "names": found.msi_bands, "hsi": found.hsi, "chart": chart}
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("geolift.report", "."),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": words.number, "fixed": words.fixed, "percent": words.percent, "largest": max}
+    environment.globals["relations"] = words.RELATIONS
+    return environment.get_template("template.html.j2")

@@ -1,0 +1,172 @@
+"""The files of a run, opened again as the run had opened them; what is no longer there is noted and left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geolift.align import gsd_ratio
+from geolift.cube import bands_of, grid_of
+from geolift.errors import GeoliftError
+from geolift.harmonization import Harmonization
+from geolift.plan import name_msi_bands
+from geolift.readers import open_cube
+from geolift.settings import FuseSettings
+from geolift.srf import SpectralResponse
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A run's files as lazy cubes.
+
+    Parameters
+    ----------
+    settings
+        The run's, as far as this version knows them; a run of `apply` counts as one of `fuse` without an HSI.
+    product, hsi, msi
+        The MSI with the bands that were used, in the model's order, not harmonised. None = cannot be opened.
+    product_path
+        Where the product is.
+    hsi_bands
+        0-based bands of the HSI that the product's bands come from; None if that cannot be told.
+    msi_names
+        The sensor's names of these bands.
+    ratio
+        HSI to MSI GSD.
+    response
+        Spectral response of the sensor.
+    relation
+        What turns MSI values into those that were used.
+    shift_px
+        (dy, dx) in MSI pixels by which the HSI counted as moved.
+    notes
+        What could not be opened, and what that costs.
+    """
+
+    settings: FuseSettings
+    product: xr.DataArray | None
+    product_path: Path
+    hsi: xr.DataArray | None
+    msi: xr.DataArray | None
+    hsi_bands: np.ndarray | None
+    msi_names: tuple[str, ...]
+    ratio: float
+    response: SpectralResponse | None
+    relation: Harmonization | None
+    shift_px: tuple[float, float]
+    notes: tuple[str, ...] = field(default=())
+
+    def harmonized(self, msi: np.ndarray) -> np.ndarray:
+        """Return MSI values (band, ...) as the model saw them."""
+        return msi if self.relation is None else np.asarray(self.relation.apply(msi))
+
+
+def open_scene(product: Path, facts: dict[str, Any]) -> Scene:
+    """Open product and inputs of a run by its sidecar's facts."""
+    notes: list[str] = []
+    settings = _settings(facts, notes)
+    inputs = {name: str(fact.get("href", "")) for name, fact in facts.get("inputs", {}).items()}
+    opened = _opened(str(product), None, "the product", notes)
+    hsi = _opened(inputs.get("hsi"), settings.hsi_reading, "the HSI", notes)
+    msi = _opened(inputs.get("msi"), settings.msi_reading, "the MSI", notes)
+    response = _response(facts, settings, notes)
+    if msi is not None:
+        msi = _used_bands(msi, facts, settings, response, notes)
+    return Scene(
+        settings,
+        opened,
+        product,
+        hsi,
+        msi,
+        _hsi_bands(hsi, opened, settings),
+        tuple(str(name) for name in facts.get("model", {}).get("msi_bands", [])),
+        1.0 if hsi is None or opened is None else gsd_ratio(grid_of(hsi), grid_of(opened)),
+        response,
+        _relation(facts.get("harmonization")),
+        _applied_shift(facts.get("coregistration")),
+        tuple(notes),
+    )
+
+
+def _settings(facts: dict[str, Any], notes: list[str]) -> FuseSettings:
+    told = facts.get("settings", {})
+    known = {key: value for key, value in told.items() if key in FuseSettings.model_fields and value is not None}
+    try:
+        return FuseSettings.model_validate(known)
+    except ValueError:
+        notes.append("the sidecar's options are of another version of geolift; files are opened by their own metadata")
+        return FuseSettings()
+
+
+def _opened(path: str | None, reading: Any, what: str, notes: list[str]) -> xr.DataArray | None:
+    if not path:
+        return None
+    try:
+        return open_cube(path, reading)
+    except GeoliftError as error:
+        notes.append(f"{what} cannot be opened, so what it would show is missing here ({error})")
+        return None
+
+
+def _response(facts: dict[str, Any], settings: FuseSettings, notes: list[str]) -> SpectralResponse | None:
+    sensor = facts.get("model", {}).get("sensor")
+    try:
+        if settings.srf is not None:
+            return SpectralResponse.from_csv(settings.srf)
+        return None if sensor is None else SpectralResponse.from_library(str(sensor))
+    except GeoliftError as error:
+        notes.append(f"the spectral response cannot be had ({error})")
+        return None
+
+
+def _used_bands(
+    msi: xr.DataArray,
+    facts: dict[str, Any],
+    settings: FuseSettings,
+    response: SpectralResponse | None,
+    notes: list[str],
+) -> xr.DataArray | None:
+    """Return the MSI's bands that the model was given, in its order."""
+    used = [str(name) for name in facts.get("model", {}).get("msi_bands", [])]
+    try:
+        if response is None:
+            raise GeoliftError("its bands have no known names")
+        names = list(name_msi_bands(response, settings.msi_bands, msi, []))
+        return msi.isel(band=[names.index(name) for name in used])
+    except (GeoliftError, ValueError) as error:
+        notes.append(f"the MSI is not shown: its bands {', '.join(used)} were not found again ({error})")
+        return None
+
+
+def _hsi_bands(hsi: xr.DataArray | None, product: xr.DataArray | None, settings: FuseSettings) -> np.ndarray | None:
+    if hsi is None or product is None:
+        return None
+    kept = np.arange(hsi.sizes["band"]) if settings.bands is None else np.asarray(settings.bands) - 1
+    if settings.drop_bad_bands:
+        kept = kept[bands_of(hsi).good[kept]]
+    return kept if len(kept) == product.sizes["band"] else None
+
+
+def _relation(told: dict[str, Any] | None) -> Harmonization | None:
+    if told is None:
+        return None
+    return Harmonization(
+        told["model"],
+        np.asarray(told["matrix"], np.float64),
+        np.asarray(told["offset"], np.float64),
+        {},
+        1.0,
+        int(told.get("pixels", 0)),
+        str(told.get("reason", "")),
+    )
+
+
+def _applied_shift(told: dict[str, Any] | None) -> tuple[float, float]:
+    if told is None or not told.get("applied"):
+        return (0.0, 0.0)
+    shift = told["shift_msi_px"]
+    return float(shift["dy"]), float(shift["dx"])

@@ -1,0 +1,273 @@
+"""The facts of a sidecar as sentences and table rows for a person; what a run did not record is left out."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from geolift.settings import FuseSettings
+
+VERDICTS = {
+    "ok": "Nothing wrong found",
+    "undetermined": "Not everything could be told",
+    "offset": "A constant is missing or too much",
+    "scale": "The scale does not fit",
+    "units": "The units differ",
+    "band-order": "Bands are taken for others",
+    "sensor": "Another sensor fits better",
+    "shift": "The images are shifted",
+    "cloud-or-change": "Clouds, shadows or change between the dates",
+    "no-overlap": "The images do not overlap",
+    "other-place": "The images show different places",
+}
+
+HARMLESS = {"ok", "undetermined"}
+
+RELATIONS = {
+    "identity": "none: the MSI was used as it is",
+    "gain": "one factor per band",
+    "gain-offset": "a factor and an offset per band",
+    "affine": "an affine map across the bands",
+}
+
+REPEATED = {"overwrite", "config"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Something the run settled: what about, what, and why."""
+
+    subject: str
+    outcome: str
+    reason: str
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a number as people write it, with a true minus; anything else as text.
+
+    >>> number(-0.123456), number(25000.0), number(3), number(None)
+    ('−0.1235', '25000', '3', '–')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    text = f"{value:.{digits}g}"
+    if "e+" in text:
+        text = f"{value:.0f}"
+    return text.replace("-", "−")
+
+
+def fixed(value: Any, decimals: int) -> str:
+    """Return a number with so many decimals; anything else, such as "nan", as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def percent(value: Any) -> str:
+    """Return a share as per cent: 0.0546 is "5.5 %"."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    share = 100 * value
+    text = f"{share:.0f}" if share >= 99.95 or share == 0 else (f"{share:.1f}" if share >= 0.95 else f"{share:.2g}")
+    return f"{text} %".replace("-", "−")
+
+
+def decisions(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
+    """Return what the run settled, in the order it did."""
+    found = [
+        *_bands(facts, item),
+        *_region(facts),
+        *_shift(facts.get("coregistration")),
+        *_harmonization(facts.get("harmonization")),
+        *_method(facts),
+        *_uncertainty(facts.get("uncertainty")),
+        *_written(facts, item),
+    ]
+    return [decision for decision in found if decision.outcome]
+
+
+def _bands(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
+    model, spectra = facts.get("model", {}), facts.get("plan", {}).get("spectra", {})
+    used = ", ".join(model.get("msi_bands", []))
+    dropped = [
+        f"{band['name']} ({100 * band['coverage']:.0f} % covered)" for band in spectra.get("msi_bands_dropped", [])
+    ]
+    reason = "Their response is covered by good HSI bands."
+    if dropped:
+        reason = f"Left out, because good HSI bands do not cover their response: {', '.join(dropped)}."
+    out = [Decision("Multispectral bands", f"{used} of {model.get('sensor', 'the sensor')}" if used else "", reason)]
+    bands = item.get("assets", {}).get("data", {}).get("eo:bands", [])
+    good = sum(bool(band.get("geolift:good", True)) for band in bands)
+    if bands:
+        bad = "None is flagged bad." if good == len(bands) else f"Bad, so nodata in the product: {_bad_ranges(bands)}."
+        out.append(Decision("Hyperspectral bands", f"{good} learned, {len(bands)} in the product", bad))
+    return out
+
+
+def _bad_ranges(bands: list[dict[str, Any]]) -> str:
+    """Return the stretches of bad bands by wavelength: "1342–1425 nm (9 bands)"."""
+    stretches: list[list[dict[str, Any]]] = []
+    previous_bad = False
+    for band in bands:
+        bad = not band.get("geolift:good", True)
+        if bad and previous_bad:
+            stretches[-1].append(band)
+        elif bad:
+            stretches.append([band])
+        previous_bad = bad
+    return ", ".join(_stretch(part) for part in stretches)
+
+
+def _stretch(bands: list[dict[str, Any]]) -> str:
+    ends = [band.get("center_wavelength") for band in (bands[0], bands[-1])]
+    if None in ends:
+        names = [str(bands[0]["name"]), str(bands[-1]["name"])]
+        return names[0] if len(bands) == 1 else f"{names[0]} to {names[1]}"
+    first, last = (1000 * float(end or 0) for end in ends)
+    return f"{first:.0f} nm" if len(bands) == 1 else f"{first:.0f}–{last:.0f} nm ({len(bands)} bands)"
+
+
+def _region(facts: dict[str, Any]) -> list[Decision]:
+    region = facts.get("plan", {}).get("region")
+    if region is None:
+        return []
+    rows, cols = region["shape"]
+    grid = (
+        f"{rows} × {cols} pixels of {number(region['msi_gsd_m'])} m; {number(region['ratio'])} along one HSI pixel "
+        f"of {number(region['hsi_gsd_m'])} m"
+    )
+    reason = {"overlap": "The MSI's pixels that cover the HSI.", "msi": "The whole MSI was asked for."}
+    why = reason.get(str(facts.get("settings", {}).get("extent")), "")
+    missing = facts.get("pixels_without_hsi")
+    if missing:
+        why += f" {missing} of them lie on no valid HSI pixel: what stands there was learned elsewhere."
+    return [Decision("Grid", grid, why.strip())]
+
+
+def _shift(told: dict[str, Any] | None) -> list[Decision]:
+    if told is None:
+        return []
+    shift, metres = told["shift_msi_px"], told.get("shift_m", {})
+    moved = f"{abs(shift['dy']):.2f} px {'down' if shift['dy'] >= 0 else 'up'}, "
+    moved += f"{abs(shift['dx']):.2f} px {'right' if shift['dx'] >= 0 else 'left'}"
+    if metres:
+        moved += f" ({number((metres['dy'] ** 2 + metres['dx'] ** 2) ** 0.5, 3)} m)"
+    if "sigma_dy" not in told:
+        what = f"{moved}, as given by the user" if told["applied"] else "not looked for"
+        return [Decision("Shift of the HSI", what, "The user said so.")]
+    error = max(told["sigma_dy"], told["sigma_dx"])
+    if isinstance(error, int | float):
+        moved += f" ± {error:.2f} px"
+    what = f"{moved}; {'applied' if told['applied'] else 'not applied'}"
+    reason = f"Confidence {told['confidence']:.2f}: {told.get('reason', '')}."
+    return [Decision("Shift of the HSI", what, reason)]
+
+
+def _harmonization(told: dict[str, Any] | None) -> list[Decision]:
+    if told is None:
+        return []
+    model = RELATIONS.get(told["model"], str(told["model"]))
+    reason = str(told.get("reason", ""))
+    if told.get("pixels"):
+        reason += f" Judged on {told['pixels']} HSI pixels, {100 * told.get('inlier_fraction', 1):.0f} % of them alike."
+    return [Decision("Harmonisation of the MSI", model, reason[:1].upper() + reason[1:])]
+
+
+def _method(facts: dict[str, Any]) -> list[Decision]:
+    model = facts.get("model", {})
+    if "method" not in model:
+        return []
+    choices = ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in facts.get("choices", {}).items())
+    what = f"{model['method']}, learned on {model.get('train_pixels', '?')} HSI pixels, seed {model.get('seed', 0)}"
+    return [Decision("Method", what, f"Its own choices: {choices}." if choices else "")]
+
+
+def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
+    if told is None:
+        return []
+    what = f"standard error, median {number(told['median_sigma'], 3)}"
+    why = f"Calibrated on {told['held_out_pixels']} HSI pixels that a second model did not see."
+    return [Decision("Uncertainty", what, why)]
+
+
+def _written(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
+    written = facts.get("written", {})
+    raster = (item.get("assets", {}).get("data", {}).get("raster:bands") or [{}])[0]
+    if not written or not raster:
+        return []
+    what = f"{raster.get('data_type')}, value = number × {number(raster.get('scale', 1.0))}, "
+    what += f"nodata {number(raster.get('nodata'), 6)}"
+    valid = f"{written['valid_pixels']} valid pixels"
+    clipped = written.get("clipped_values", 0)
+    share = 100 * clipped / max(1, written.get("values", 1))
+    return [Decision("Written as", what, f"{valid}; {clipped} values clipped ({number(share, 2)} %).")]
+
+
+def command(facts: dict[str, Any], sidecar: str) -> list[str]:
+    """Return the commands that repeat the run: as it was typed, and from the sidecar."""
+    inputs = {name: str(fact.get("href", "")) for name, fact in facts.get("inputs", {}).items()}
+    name, first = ("apply", "model") if "model" in inputs else ("fuse", "hsi")
+    if first not in inputs or "msi" not in inputs:
+        return []
+    words = ["geolift", name, inputs[first], inputs["msi"], "-o", str(facts.get("output", ""))]
+    for key, value in facts.get("settings", {}).items():
+        words += _option(key, value)
+    typed = " ".join(shlex.quote(word) for word in words)
+    again = f"geolift fuse --config {shlex.quote(sidecar)} --overwrite"
+    return [typed, again] if name == "fuse" else [typed]
+
+
+def _option(key: str, value: Any) -> list[str]:
+    """Return an option as it is typed, or nothing where it has its default."""
+    field = FuseSettings.model_fields.get(key)
+    if key in REPEATED or value is None or field is None or value == _plain(field.default):
+        return []
+    flag = f"--{key.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    if key == "co":
+        return [word for option in value for word in ("--co", str(option))]
+    text = ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _plain(default: Any) -> Any:
+    return list(default) if isinstance(default, tuple) else default
+
+
+def input_rows(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return a table of the inputs: what about, then one cell per input, HSI before MSI."""
+    plan = facts.get("plan", {})
+    told = [plan[key] for key in ("hsi", "msi") if key in plan]
+    if len(told) < 2:
+        return []
+    stored = [facts.get("inputs", {}).get(key, {}) for key in ("hsi", "msi")]
+    rows = [
+        ("file", [str(file["source"]) for file in told]),
+        ("size", [f"{file['bands']} bands, {file['shape'][0]} × {file['shape'][1]} pixels" for file in told]),
+        ("CRS", [file.get("crs") or "none" for file in told]),
+        ("acquired", [file.get("acquired") or "not told" for file in told]),
+        ("values", [_values(file) for file in told]),
+        ("wavelengths from", [file.get("wavelengths_from") or "–" for file in told]),
+        ("on disk", [_on_disk(fact) for fact in stored]),
+    ]
+    return [(name, cells) for name, cells in rows if any(cells)]
+
+
+def _values(file: dict[str, Any]) -> str:
+    def one(value: Any, neutral: str) -> str:
+        return neutral if value is None else ("per band" if isinstance(value, list) else number(value, 6))
+
+    text = f"{file.get('quantity', 'unknown')}, {file.get('dtype')}, × {one(file.get('scale'), '1')}"
+    offset = file.get("offset")
+    text += "" if offset in (None, 0, 0.0) else f" + {one(offset, '0')}"
+    nodata = file.get("nodata")
+    return text + ("" if nodata is None else f", nodata {one(nodata, '')}")
+
+
+def _on_disk(fact: dict[str, Any]) -> str:
+    size = fact.get("size")
+    return "" if size is None else f"{number(size / 1e6, 3)} MB, changed {fact.get('modified', '')}"
