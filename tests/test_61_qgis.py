@@ -395,7 +395,7 @@ def test_check_and_info_speak_in_the_log(session: dict[str, Any], scene: Path) -
     # The scene cannot tell Sentinel-2A from 2B: that, or ok, is its verdict.
     assert session["check"]["results"]["VERDICT"] in ("ok", "undetermined"), session["check"]
     assert session["info"]["ok"]
-    assert "30 bands" in " ".join(session["info"]["info"])
+    assert "420 to 1000 nm" in " ".join(session["info"]["info"])
     assert json.loads((scene / "out" / "info.json").read_text(encoding="utf-8"))["bands"] == 30
 
 
