@@ -92,7 +92,7 @@ def fuse_files(
     check_output(output, settings.overwrite, (str(hsi), *paths_of(msi)))
     # What an interrupted run has written beside its output may be written again.
     replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
-    for path in (settings.save_model, settings.qa, settings.uncertainty):
+    for path in (settings.save_model, settings.qa, settings.uncertainty, settings.report):
         if path is not None:
             check_output(path, replace, (str(hsi), *paths_of(msi)))
     inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
@@ -116,7 +116,12 @@ def fuse_files(
             from geolift.model import save_model
 
             save_model(settings.save_model, fusion.trained.model, fusion.trained.facts)
-    return _finish(fusion.fused, output, settings, report, facts)
+    result = _finish(fusion.fused, output, settings, report, facts)
+    if settings.report is not None:
+        from geolift.report import make_report
+
+        make_report(output, settings.report)
+    return result
 
 
 def _fusion_facts(fusion: Fusion) -> dict[str, Any]:

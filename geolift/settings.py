@@ -290,6 +290,8 @@ class FuseSettings(
         None, description="Also write the standard error of every band and pixel, calibrated on held-out LR pixels."
     )
 
+    report: Path | None = Field(None, description="Also write a report of the run here: one HTML file for people.")
+
     @model_validator(mode="after")
     def _one_response(self) -> FuseSettings:
         if self.sensor and self.srf:

@@ -35,6 +35,7 @@ ROOMS: dict[str, list[str]] = {
         "harmonization < robust",
         "sanity sanity_identity sanity_pair sanity_values < coregistration robust",
         "quality",
+        "consistency",
         "model network",
         "training training_set < model network",
         "inference < model network",
@@ -42,13 +43,14 @@ ROOMS: dict[str, list[str]] = {
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline runs identity budget trained plan comparison pair_check wald describe quality_gate",
+        "pipeline runs identity budget trained plan comparison pair_check wald describe quality_gate < report",
         "manifest batch",
         "benchmark",
         "demo_scene",
         "pictures",
+        "report < comparison plan pictures",
     ],
-    "showcase": ["demo", "doctor < demo", "report", "qgis_install"],
+    "showcase": ["demo", "doctor < demo", "qgis_install"],
     "doors": ["cli __main__", "qgis_plugin"],
 }
 
@@ -57,7 +59,7 @@ NUMERIC = {
     "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration", "local_shift",
     "sanity", "sanity_identity", "sanity_pair", "sanity_values",
     "harmonization", "refinement", "metrics", "conventions", "halo", "similarity", "value_range",
-    "network", "training", "training_set", "inference", "srf_weights", "demo_scene",
+    "network", "training", "training_set", "inference", "srf_weights", "demo_scene", "consistency",
 }  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}
 HEAVY = {"torch", "dask", "xarray", "rasterio", "rioxarray", "scipy", "matplotlib", "pandas", "odc"}

@@ -34,9 +34,7 @@ class SomeBands:
         """Its size and blocks, with the chosen bands only."""
         return replace(self._stored.layout, count=len(self._bands))
 
-    def read(
-        self, rows: slice, cols: slice, bands: BandIndices | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return one window of the chosen bands, or of some of them."""
         chosen = self._bands if bands is None else [self._bands[int(band)] for band in bands]
         return self._stored.read(rows, cols, chosen)

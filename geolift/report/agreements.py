@@ -59,9 +59,7 @@ def spread_windows(shape: tuple[int, int], edge: int, per_axis: int = WINDOWS_PE
         return [round(v) for v in np.linspace(0, max(0, size - edge), count)]
 
     rows, cols = shape
-    return [
-        (slice(r, min(rows, r + edge)), slice(c, min(cols, c + edge))) for r in starts(rows) for c in starts(cols)
-    ]
+    return [(slice(r, min(rows, r + edge)), slice(c, min(cols, c + edge))) for r in starts(rows) for c in starts(cols)]
 
 
 def _against_msi(scene: Scene, good: np.ndarray) -> tuple[Agreement | None, tuple[str, ...]]:

@@ -187,14 +187,16 @@ def footprint_map(footprints: Sequence[Footprint], metres_per_unit: float) -> Ma
     height = span_y * scale + 66
     left = (WIDTH - span_x * scale) / 2
     parts = []
-    for print_ in footprints:
+    # The first outlines are drawn wider, so that equal ones show behind each other.
+    widths = range(2 + 3 * (len(footprints) - 1), 1, -3)
+    for print_, width in zip(footprints, widths, strict=True):
         points = " ".join(
             f"{left + (x - xs.min()) * scale:.1f},{20 + (ys.max() - y) * scale:.1f}"
             for x, y in zip(print_.x, print_.y, strict=True)
         )
         parts.append(
             f'<polygon points="{points}" fill="{print_.colour}" fill-opacity="0.13" stroke="{print_.colour}" '
-            'stroke-width="2.5"/>'
+            f'stroke-width="{width}"/>'
         )
     bar = _bar_length(span_x * metres_per_unit)
     end = 20 + bar / metres_per_unit * scale

@@ -182,10 +182,12 @@ class Looker:
         sigma = seen_on(view, open_some_bands(path, bands), self.grid).mean(axis=0)
         if not np.isfinite(sigma).any():
             return None
-        low, high = (float(v) for v in np.nanpercentile(sigma, [1, 99]))
+        high = float(np.nanpercentile(sigma, 99.5))
         centres = ", ".join(f"{self.bands.wavelength_nm[band]:.0f}" for band in bands)
-        caption = f"Standard error of reflectance, mean of the bands at {centres} nm"
-        return value_picture(sigma, (low, high), caption, "magma"), (low, high)
+        caption = (
+            f"Standard error of the {self.product.attrs.get('quantity', 'value')}, mean of the bands at {centres} nm"
+        )
+        return value_picture(sigma, (0.0, high), caption, "magma"), (0.0, high)
 
 
 def thumbnails(scene: Scene) -> list[Picture]:
@@ -239,9 +241,7 @@ def _row(title: str, images: dict[str, np.ndarray], marks: list[tuple[float, flo
 
 
 def _marked(picture: Picture, marks: list[tuple[float, float]]) -> Picture:
-    return Picture(
-        picture.uri, picture.caption, picture.width, picture.height, picture.pixelated, tuple(marks)
-    )
+    return Picture(picture.uri, picture.caption, picture.width, picture.height, picture.pixelated, tuple(marks))
 
 
 def _busiest(image: np.ndarray, edge: int) -> tuple[int, int]:

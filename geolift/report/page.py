@@ -205,5 +205,6 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": words.number, "fixed": words.fixed, "percent": words.percent, "largest": max}
-    environment.globals["relations"] = words.RELATIONS
+    environment.filters["sentence"] = words.sentence
+    environment.globals["relations"] = words.RELATION_NAMES
     return environment.get_template("template.html.j2")

@@ -14,7 +14,7 @@ from geolift.cube import bands_of, grid_of
 from geolift.errors import GeoliftError
 from geolift.harmonization import Harmonization
 from geolift.plan import name_msi_bands
-from geolift.readers import open_cube
+from geolift.readers import open_cubes
 from geolift.settings import FuseSettings
 from geolift.srf import SpectralResponse
 
@@ -69,10 +69,9 @@ def open_scene(product: Path, facts: dict[str, Any]) -> Scene:
     """Open product and inputs of a run by its sidecar's facts."""
     notes: list[str] = []
     settings = _settings(facts, notes)
-    inputs = {name: str(fact.get("href", "")) for name, fact in facts.get("inputs", {}).items()}
-    opened = _opened(str(product), None, "the product", notes)
-    hsi = _opened(inputs.get("hsi"), settings.hsi_reading, "the HSI", notes)
-    msi = _opened(inputs.get("msi"), settings.msi_reading, "the MSI", notes)
+    opened = _opened((str(product),), None, "the product", notes)
+    hsi = _opened(input_paths(facts, "hsi"), settings.hsi_reading, "the HSI", notes)
+    msi = _opened(input_paths(facts, "msi"), settings.msi_reading, "the MSI", notes, settings.msi_bands)
     response = _response(facts, settings, notes)
     if msi is not None:
         msi = _used_bands(msi, facts, settings, response, notes)
@@ -102,11 +101,22 @@ def _settings(facts: dict[str, Any], notes: list[str]) -> FuseSettings:
         return FuseSettings()
 
 
-def _opened(path: str | None, reading: Any, what: str, notes: list[str]) -> xr.DataArray | None:
-    if not path:
+def input_paths(facts: dict[str, Any], kind: str) -> tuple[str, ...]:
+    """Return the files of the run's ``hsi``, ``msi`` (one or several single-band files) or ``model``."""
+    return tuple(
+        str(fact.get("href", ""))
+        for name, fact in facts.get("inputs", {}).items()
+        if name.rstrip("0123456789") == kind and fact.get("href")
+    )
+
+
+def _opened(
+    paths: tuple[str, ...], reading: Any, what: str, notes: list[str], bands: tuple[str, ...] | None = None
+) -> xr.DataArray | None:
+    if not paths:
         return None
     try:
-        return open_cube(path, reading)
+        return open_cubes(paths, reading, None, bands)
     except GeoliftError as error:
         notes.append(f"{what} cannot be opened, so what it would show is missing here ({error})")
         return None

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from geolift.report.scene import input_paths
 from geolift.settings import FuseSettings
 
 VERDICTS = {
@@ -20,6 +21,13 @@ VERDICTS = {
     "cloud-or-change": "Clouds, shadows or change between the dates",
     "no-overlap": "The images do not overlap",
     "other-place": "The images show different places",
+}
+
+RELATION_NAMES = {
+    "identity": "no relation",
+    "gain": "one factor per band",
+    "gain-offset": "factor and offset per band",
+    "affine": "affine map across the bands",
 }
 
 HARMLESS = {"ok", "undetermined"}
@@ -57,6 +65,16 @@ def number(value: Any, digits: int = 4) -> str:
     if "e+" in text:
         text = f"{value:.0f}"
     return text.replace("-", "−")
+
+
+def sentence(text: str) -> str:
+    """Return a text as a sentence.
+
+    >>> sentence("the units differ")
+    'The units differ.'
+    """
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!", "?")) else ".")
 
 
 def fixed(value: Any, decimals: int) -> str:
@@ -162,7 +180,7 @@ def _shift(told: dict[str, Any] | None) -> list[Decision]:
     if isinstance(error, int | float):
         moved += f" ± {error:.2f} px"
     what = f"{moved}; {'applied' if told['applied'] else 'not applied'}"
-    reason = f"Confidence {told['confidence']:.2f}: {told.get('reason', '')}."
+    reason = f"Confidence {told['confidence']:.2f}: {sentence(told.get('reason', ''))}"
     return [Decision("Shift of the HSI", what, reason)]
 
 
@@ -170,10 +188,10 @@ def _harmonization(told: dict[str, Any] | None) -> list[Decision]:
     if told is None:
         return []
     model = RELATIONS.get(told["model"], str(told["model"]))
-    reason = str(told.get("reason", ""))
+    reason = sentence(str(told.get("reason", "")))
     if told.get("pixels"):
         reason += f" Judged on {told['pixels']} HSI pixels, {100 * told.get('inlier_fraction', 1):.0f} % of them alike."
-    return [Decision("Harmonisation of the MSI", model, reason[:1].upper() + reason[1:])]
+    return [Decision("Harmonisation of the MSI", model, reason)]
 
 
 def _method(facts: dict[str, Any]) -> list[Decision]:
@@ -208,11 +226,12 @@ def _written(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
 
 def command(facts: dict[str, Any], sidecar: str) -> list[str]:
     """Return the commands that repeat the run: as it was typed, and from the sidecar."""
-    inputs = {name: str(fact.get("href", "")) for name, fact in facts.get("inputs", {}).items()}
-    name, first = ("apply", "model") if "model" in inputs else ("fuse", "hsi")
-    if first not in inputs or "msi" not in inputs:
+    model, hsi, msi = (input_paths(facts, kind) for kind in ("model", "hsi", "msi"))
+    name = "apply" if model else "fuse"
+    if not msi or not (model or hsi):
         return []
-    words = ["geolift", name, inputs[first], inputs["msi"], "-o", str(facts.get("output", ""))]
+    several = [word for path in msi for word in ("--msi", path)]
+    words = ["geolift", name, *(model or hsi), *(msi if len(msi) == 1 else several), "-o", str(facts.get("output"))]
     for key, value in facts.get("settings", {}).items():
         words += _option(key, value)
     typed = " ".join(shlex.quote(word) for word in words)
