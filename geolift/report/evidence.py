@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -184,9 +183,8 @@ class Looker:
             return None
         high = float(np.nanpercentile(sigma, 99.5))
         centres = ", ".join(f"{self.bands.wavelength_nm[band]:.0f}" for band in bands)
-        caption = (
-            f"Standard error of the {self.product.attrs.get('quantity', 'value')}, mean of the bands at {centres} nm"
-        )
+        quantity = self.product.attrs.get("quantity", "value")
+        caption = f"Standard error of the {quantity}, mean of the bands at {centres} nm"
         return value_picture(sigma, (0.0, high), caption, "magma"), (0.0, high)
 
 

@@ -62,7 +62,7 @@ def number(value: Any, digits: int = 4) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     text = f"{value:.{digits}g}"
-    if "e+" in text:
+    if "e+" in text and abs(value) < 1e12:
         text = f"{value:.0f}"
     return text.replace("-", "−")
 
