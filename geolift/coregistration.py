@@ -20,10 +20,10 @@ from geolift.matching import BoolArray, Patch, SearchResult, exclude_foreign, re
 from geolift.sampling import FloatArray
 from geolift.shift_fit import FitResult, fit_place
 
-MAX_SEARCH_BANDS = 3
+MAX_SEARCH_BANDS = 2
 MAX_FIT_BANDS = 6
 
-WINDOW_PX, WIDE_WINDOW_PX = 48, 96
+WINDOW_PX, WIDE_WINDOW_PX = 40, 96
 """Side of the windows that stand for a large scene, in LR pixels; the wide ones where the others do not tell."""
 
 MAX_WINDOWS = 4

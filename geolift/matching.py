@@ -57,9 +57,7 @@ class Patch:
     Invalid pixels are set to the band's mean and remembered; a pixel is invalid when any band is.
     """
 
-    def __init__(
-        self, simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, search_px: float
-    ) -> None:
+    def __init__(self, simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, search_px: float) -> None:
         self.ratio = ratio
         self.height, self.width = simulated.shape[-2:]
         sigma = MAX_BLUR_SIGMA_LR * ratio
@@ -84,9 +82,7 @@ class Patch:
     def _invalid_as_image(self) -> FloatArray:
         return self.msi_invalid.astype(np.float32)[None]
 
-    def degraded(
-        self, dy: float, dx: float, variance_px2: float, extend: int = 0
-    ) -> tuple[FloatArray, BoolArray]:
+    def degraded(self, dy: float, dx: float, variance_px2: float, extend: int = 0) -> tuple[FloatArray, BoolArray]:
         """Degrade the MSI on the LR grid extended by ``extend`` pixels; returns images and validity."""
         extra = extend * self.ratio
         ky = axis_kernel(self.ratio, dy - extra, variance_px2)
@@ -99,14 +95,21 @@ class Patch:
         lost = self._read(self._invalid_as_image, ky.start_px, kx.start_px, shape, *taps)[0]
         return image, lost <= LOST_WEIGHT
 
+    def seen_at(self, place: DoubleArray) -> FloatArray:
+        """Degraded MSI (c, h, w) at dy, dx, var_y, var_x."""
+        ky, kx = axis_kernel(self.ratio, place[0], place[2]), axis_kernel(self.ratio, place[1], place[3])
+        shape = (self.height, self.width)
+        return self._read(self.msi, ky.start_px, kx.start_px, shape, ky.taps[:1], kx.taps[:1])
+
     def with_derivatives(self, place: DoubleArray) -> FloatArray:
         """Degraded MSI and its derivatives with respect to dy, dx, var_y, var_x: (5, c, h, w)."""
         dy, dx, var_y, var_x = place
         ky, kx = axis_kernel(self.ratio, dy, var_y), axis_kernel(self.ratio, dx, var_x)
-        rows = sample_rows(self.msi, self.origin + ky.start_px, self.ratio, self.height, ky.taps)
         first = self.origin + kx.start_px
-        seen, d_dx, d_var_x = sample_columns(rows[0], first, self.ratio, self.width, kx.taps)
-        d_dy, d_var_y = sample_columns(rows[1:], first, self.ratio, self.width, kx.taps[:1])[0]
+        needed = self.msi[..., first : first + (self.width - 1) * self.ratio + kx.taps.shape[1]]
+        rows = sample_rows(needed, self.origin + ky.start_px, self.ratio, self.height, ky.taps)
+        seen, d_dx, d_var_x = sample_columns(rows[0], 0, self.ratio, self.width, kx.taps)
+        d_dy, d_var_y = sample_columns(rows[1:], 0, self.ratio, self.width, kx.taps[:1])[0]
         return np.stack([seen, d_dy, d_dx, d_var_y, d_var_x])
 
     def _read(
@@ -118,8 +121,10 @@ class Patch:
         taps_y: DoubleArray,
         taps_x: DoubleArray,
     ) -> FloatArray:
-        rows = sample_rows(image, self.origin + start_y, self.ratio, shape[0], taps_y)[0]
-        columns = sample_columns(rows, self.origin + start_x, self.ratio, shape[1], taps_x)
+        first = self.origin + start_x
+        needed = image[..., first : first + (shape[1] - 1) * self.ratio + taps_x.shape[1]]
+        rows = sample_rows(needed, self.origin + start_y, self.ratio, shape[0], taps_y)[0]
+        columns = sample_columns(rows, 0, self.ratio, shape[1], taps_x)
         return np.asarray(columns[0], np.float32)
 
 
@@ -135,22 +140,35 @@ def _fill(images: FloatArray) -> tuple[FloatArray, BoolArray]:
     return np.where(invalid, np.float32(0.0), images - level), invalid
 
 
-def exclude_foreign(
-    patches: Sequence[Patch], bands: Sequence[int], dy: float, dx: float, worth: float = 0.0
-) -> None:
+def exclude_foreign(patches: Sequence[Patch], bands: Sequence[int], dy: float, dx: float, worth: float = 0.0) -> None:
     """Take clouds and change out of the patches, as far as they show with the MSI read at a shift.
 
     If that leaves less than four tenths of the pixels, the radiometry says nothing and all stay; if less
     than ``worth`` of the pixels would go, all stay too, and the weights of the fit deal with them.
     """
     chosen = list(bands)
+    seen, other = [], []
     for patch in patches:
         image, valid = patch.degraded(dy, dx, (0.35 * patch.ratio) ** 2)
         valid = valid & ~patch.simulated_invalid
-        seen = np.where(valid, patch.simulated[chosen], np.float32(np.nan))
-        foreign = foreign_pixels(seen, image[chosen])
-        keep = worth * valid.sum() <= foreign.sum() < 0.6 * valid.sum()
-        patch.exclude(foreign if keep else np.zeros_like(foreign))
+        seen.append(np.where(valid, patch.simulated[chosen], np.float32(np.nan)))
+        other.append(image[chosen])
+    for group in _of_one_width(patches):
+        below = [np.concatenate([images[i] for i in group], axis=1) for images in (seen, other)]
+        foreign = foreign_pixels(below[0], below[1])
+        valid_count = sum(int(np.isfinite(seen[i][0]).sum()) for i in group)
+        keep = worth * valid_count <= foreign.sum() < 0.6 * valid_count
+        ends = np.cumsum([patches[i].height for i in group])[:-1]
+        for i, part in zip(group, np.split(foreign, ends), strict=True):
+            patches[i].exclude(part if keep else np.zeros_like(part))
+
+
+def _of_one_width(patches: Sequence[Patch]) -> list[list[int]]:
+    """Numbers of the patches that can be laid below each other."""
+    groups: dict[int, list[int]] = {}
+    for i, patch in enumerate(patches):
+        groups.setdefault(patch.width, []).append(i)
+    return list(groups.values())
 
 
 @dataclass(frozen=True)

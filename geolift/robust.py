@@ -68,7 +68,8 @@ def robust_line(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float
 
 def _inner_sigma(residual: DoubleArray) -> float:
     """Standard deviation from the 45th percentile of |residual|, so that a good half tells it."""
-    return float(np.quantile(np.abs(residual), _INNER) / _INNER_NORMAL)
+    rank = int(_INNER * (residual.size - 1))
+    return float(np.partition(np.abs(residual), rank)[rank] / _INNER_NORMAL)
 
 
 def _least_quantile_line(x: DoubleArray, y: DoubleArray) -> tuple[float, float]:

@@ -117,18 +117,17 @@ def sample_rows(image: FloatArray, first_px: int, ratio: int, count: int, taps: 
     Row i uses the fine rows from ``first_px + i * ratio`` on, all of which must lie in the image.
     """
     kernels, width = taps.shape
-    out = np.empty((kernels, *image.shape[:-2], count, image.shape[-1]), np.float32)
     size = min(_BLOCK, count)
     matrix = np.zeros((kernels, size, (size - 1) * ratio + width), np.float32)
     for row in range(size):
         matrix[:, row, row * ratio : row * ratio + width] = taps
     flat = matrix.reshape(kernels * size, -1)
+    out = np.empty((*image.shape[:-2], kernels, count, image.shape[-1]), np.float32)
     for begin in [*range(0, count - size, size), count - size]:
         top = first_px + begin * ratio
         part = _product(flat, image[..., top : top + flat.shape[1], :])
-        part = part.reshape(*image.shape[:-2], kernels, size, image.shape[-1])
-        out[..., begin : begin + size, :] = np.moveaxis(part, -3, 0)
-    return out
+        out[..., begin : begin + size, :] = part.reshape(*out.shape[:-2], size, image.shape[-1])
+    return np.moveaxis(out, -3, 0)
 
 
 def _product(matrix: FloatArray, stack: FloatArray) -> FloatArray:

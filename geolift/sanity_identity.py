@@ -20,6 +20,9 @@ ORDER_GAIN = 0.25
 SENSOR_GAIN = 0.25
 """Nats per band by which another sensor must; clean pairs reach 0.2, through the noise of narrow bands."""
 
+SENSOR_OVER_ORDER = 0.1
+"""The same over another order of the named sensor's bands: a sensor in its own order is the likelier cause."""
+
 SENSOR_DOUBT = -0.05
 """From this gain on another sensor explains the MSI as well as the named one."""
 
@@ -89,7 +92,8 @@ def find_sensor(
         return None
     best = min(fits, key=lambda key: fits[key][0])
     loss, names, r = fits[best]
-    if named - loss < SENSOR_GAIN * (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
+    least = SENSOR_GAIN if order is None else SENSOR_OVER_ORDER
+    if named - loss < least * (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
         return None
     alike = [key for key, fit in fits.items() if key != best and fit[0] - loss < 0.1]
     others = f" (or {', '.join(alike[:3])})" if alike else ""

@@ -108,7 +108,11 @@ class _Scene:
     def image_at(self, dy: float, dx: float, place: DoubleArray) -> FloatArray:
         """Degraded MSI (band, n) without local means at another shift with the blur of ``place``."""
         elsewhere = np.array([dy, dx, place[2], place[3]])
-        return self.model(elsewhere)[0]
+        parts = [
+            remove_local_mean(patch.seen_at(elsewhere)[self.bands], mask)[:, mask]
+            for patch, mask in zip(self.patches, self.masks, strict=True)
+        ]
+        return np.concatenate(parts, axis=1)
 
 
 def _block_ids(masks: Sequence[BoolArray]) -> NDArray[np.intp]:
@@ -214,7 +218,7 @@ def fit_place(
             scene, weights, made_at = _Scene.at(patches, list(bands), place), None, place.copy()
     if scene.seen.shape[1] < 16:
         return None
-    return _conclude(scene, place, converged)
+    return _conclude(scene, place, weights, converged)
 
 
 def _step(place: DoubleArray, normal: DoubleArray, gradient: DoubleArray, ratio: int) -> DoubleArray:
@@ -231,9 +235,9 @@ def _step(place: DoubleArray, normal: DoubleArray, gradient: DoubleArray, ratio:
     return moved
 
 
-def _conclude(scene: _Scene, place: DoubleArray, converged: bool) -> FitResult:
+def _conclude(scene: _Scene, place: DoubleArray, weights: FloatArray | None, converged: bool) -> FitResult:
     """Votes, errors and agreement at the place found; the bands' votes make the final shift."""
-    line = _linearise(scene, place, None)
+    line = _linearise(scene, place, weights)
     free = [0, 1] + [k for k in (2, 3) if place[k] > 1e-9]
     votes, sigmas = _votes(scene, line, free)
     covariance = _sandwich(scene, line, free)
