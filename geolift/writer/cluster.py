@@ -31,7 +31,7 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile) -> Packed:
     """
     with _loading:
         if digest not in _work_of_this_process:
-            import cloudpickle
+            import cloudpickle  # type: ignore[import-untyped]
 
             os.environ.setdefault("GDAL_CACHEMAX", "128")
             _work_of_this_process.clear()

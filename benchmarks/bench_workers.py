@@ -1,0 +1,40 @@
+"""One single-threaded worker process of a Dask cluster against two, one GeoTIFF writer for both."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+from common import MSI_BANDS, SENSOR, Clock, arguments, geolift, make_hsi, make_msi, table
+from distributed import LocalCluster
+
+from geolift.runs import apply_files
+from geolift.settings import ApplySettings
+
+
+def main() -> None:
+    """Measure."""
+    given = arguments(__doc__ or "", bands=200, size=1536, workers=2)
+    rows = []
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        hsi, model = make_hsi(folder / "hsi.tif", given.bands, 300), folder / "model.safetensors"
+        geolift("train", hsi, "--sensor", SENSOR, "--msi-bands", ",".join(MSI_BANDS), "-o", model, "--overwrite", "-q")
+        msi, small = make_msi(folder / "msi.tif", given.bands, given.size), make_msi(folder / "s.tif", given.bands, 512)
+        for workers in range(1, given.workers + 1):
+            made = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+            with LocalCluster(**made) as cluster:
+                settings = ApplySettings(overwrite=True, scheduler=cluster.scheduler_address)
+                apply_files(model, small, folder / "warm.tif", settings)  # imports and first calls are not the matter
+                with Clock() as clock:
+                    apply_files(model, msi, folder / "out.tif", settings)
+            rows.append({"workers": workers, "wall s": clock.wall_s, "Mpx/s": given.size**2 / 1e6 / clock.wall_s})
+        for row in rows:
+            row["times one"] = rows[0]["wall s"] / row["wall s"]
+    table(rows, given.json)
+
+
+if __name__ == "__main__":
+    main()
