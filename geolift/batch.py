@@ -276,6 +276,9 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     if state.kind == "foreign":
         return _failed(job, 4, f"{state.reason} exists already. Pass --overwrite to replace it.")
     if state.kind == "finished":
+        # A batch that was killed after the sidecar and before its mark was gone.
+        with suppress(OSError):
+            _marker(job.output).unlink(missing_ok=True)
         return _judged(batch, job, Outcome(job.row, str(job.output), "skipped", message="finished and unchanged"))
     batch.watcher.started(job, state.reason)
     with _marked(job):

@@ -213,6 +213,29 @@ def test_a_file_that_geolift_did_not_make_is_not_touched(tmp_path: Path) -> None
     assert batch.state_of(job).kind == "stale"
 
 
+class Deaf:
+    """Watches a batch and says nothing."""
+
+    def started(self, job: Job, reason: str) -> None: ...
+
+    def progressed(self, job: Job, stage: str, fraction: float) -> None: ...
+
+    def warned(self, job: Job, text: str) -> None: ...
+
+    def ended(self, job: Job, outcome: batch.Outcome) -> None: ...
+
+
+def test_a_finished_pair_is_not_begun_and_the_mark_of_a_killed_batch_goes(tmp_path: Path) -> None:
+    job = finished(tmp_path)
+    batch._marker(job.output).touch()
+    before = job.output.stat().st_mtime_ns
+    (outcome,) = batch.run([job], batch.Options(summary=tmp_path / "s.json"), Deaf())
+    assert (outcome.status, batch.exit_code([outcome])) == ("skipped", 0)
+    assert job.output.stat().st_mtime_ns == before
+    assert not batch._marker(job.output).exists()
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["waiting"] == []
+
+
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
