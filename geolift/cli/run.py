@@ -34,10 +34,10 @@ def run(command: click.Command) -> NoReturn:
         _say(error, "error")
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; no output was left behind", "error")
+        _say(f"interrupted; {_what_is_left()}", "error")
         code = 130
     except Terminated:
-        _say("terminated; no output was left behind", "error")
+        _say(f"terminated; {_what_is_left()}", "error")
         code = 143
     except MemoryError:
         _say("not enough memory; pass a smaller --tile-size or --threads", "error")
@@ -46,6 +46,11 @@ def run(command: click.Command) -> NoReturn:
         code = 0
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _what_is_left() -> str:
+    kept = "--resume" in sys.argv or os.environ.get("GEOLIFT_FUSE_RESUME")
+    return "what is finished is kept for --resume" if kept else "no output was left behind"
 
 
 def _say(message: Any, event: str) -> None:
