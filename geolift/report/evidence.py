@@ -76,15 +76,22 @@ class Looker:
         self.product = product
         self.grid = grid_of(product)
         self.bands = bands_of(product)
+        self.whole = view_of(self.grid, LONGEST_PX)
+        self._seen: dict[tuple[View, str], dict[str, np.ndarray]] = {}
 
     def rows(self, window: tuple[slice, slice] | None, title: str, marks: list[tuple[float, float]]) -> list[Row]:
         """Show HSI, MSI and product in natural and false colour."""
-        view = view_of(self.grid, LONGEST_PX, window)
-        shown = {look: self._images(view, targets) for look, targets in LOOKS.items()}
+        view = self.whole if window is None else view_of(self.grid, LONGEST_PX, window)
+        shown = {look: self._images(view, look) for look in LOOKS}
         return [_row(f"{title}, {look}", images, marks, view.step) for look, images in shown.items() if images]
 
-    def _images(self, view: View, targets_nm: tuple[float, ...]) -> dict[str, np.ndarray]:
-        """Return red, green, blue (3, y, x) of each image that has bands near the wavelengths."""
+    def _images(self, view: View, look: str) -> dict[str, np.ndarray]:
+        """Return red, green, blue (3, y, x) of each image that has bands for a look; read once."""
+        if (view, look) not in self._seen:
+            self._seen[view, look] = self._read(view, LOOKS[look])
+        return self._seen[view, look]
+
+    def _read(self, view: View, targets_nm: tuple[float, ...]) -> dict[str, np.ndarray]:
         images: dict[str, np.ndarray] = {}
         scene = self.scene
         if scene.hsi is not None and (bands := nearest_bands(bands_of(scene.hsi), targets_nm)):
@@ -106,8 +113,8 @@ class Looker:
 
     def places(self) -> list[PlaceSpectra]:
         """Choose places by the MSI (or, without it, by the product) and read their spectra."""
-        view = view_of(self.grid, LONGEST_PX // 2)
-        shown = self._images(view, FALSE_COLOUR_NM) or self._images(view, RGB_NM)
+        view = self.whole
+        shown = self._look()
         if not shown:
             return []
         usable = np.isfinite(shown["product"]).all(axis=0)
@@ -118,6 +125,10 @@ class Looker:
             image = self.scene.harmonized(seen_on(view, self.scene.msi.data, grid_of(self.scene.msi)))
         chosen = choose_places(image, usable)
         return [self._spectra(place, int(view.rows[place.row]), int(view.cols[place.col])) for place in chosen]
+
+    def _look(self) -> dict[str, np.ndarray]:
+        """Return the whole scene in one of the looks that it has."""
+        return self._images(self.whole, "false colour") or self._images(self.whole, "natural colour")
 
     def _spectra(self, place: Place, row: int, col: int) -> PlaceSpectra:
         scene, at = self.scene, (slice(row, row + 1), slice(col, col + 1))
@@ -145,8 +156,7 @@ class Looker:
         rows, cols = self.grid.shape
         if max(rows, cols) < 1.5 * edge:
             return None
-        view = view_of(self.grid, LONGEST_PX)
-        images = self._images(view, RGB_NM) or self._images(view, FALSE_COLOUR_NM)
+        view, images = self.whole, self._look()
         if not images:
             return None
         row, col = _busiest(images["product"].mean(axis=0), max(1, edge // view.step))
@@ -159,7 +169,7 @@ class Looker:
         cube = _opened(self.scene.settings.qa)
         if cube is None:
             return None
-        view = view_of(self.grid, LONGEST_PX)
+        view = self.whole
         bits = np.nan_to_num(seen_on(view, cube.data, grid_of(cube))[0]).astype(np.int64)
         colours = np.broadcast_to(np.asarray(_rgb_bytes(TRUSTED), np.uint8), (*bits.shape, 3)).copy()
         legend = [Legend(TRUSTED, "nothing known against it", float((bits == 0).mean()))]
@@ -177,7 +187,7 @@ class Looker:
         if bands is None or _opened(path) is None:
             return None
         assert path is not None
-        view = view_of(self.grid, LONGEST_PX)
+        view = self.whole
         sigma = seen_on(view, open_some_bands(path, bands), self.grid).mean(axis=0)
         if not np.isfinite(sigma).any():
             return None
@@ -222,7 +232,10 @@ def _outline(name: str, grid: GeoBox, target: GeoBox) -> Footprint:
     along = np.linspace(0, 1, 9)[:-1]
     steps = [(along * cols, 0 * along), (0 * along + cols, along * rows)]
     steps += [(cols - along * cols, 0 * along + rows), (0 * along, rows - along * rows)]
-    x, y = grid.affine * (np.concatenate([s[0] for s in steps]), np.concatenate([s[1] for s in steps]))
+    at_col, at_row = (np.concatenate([step[axis] for step in steps]) for axis in (0, 1))
+    affine = grid.affine
+    x = affine.c + affine.a * at_col + affine.b * at_row
+    y = affine.f + affine.d * at_col + affine.e * at_row
     if grid.crs != target.crs:
         x, y = transformer(grid.crs, target.crs).transform(x, y)
     return Footprint(name, np.asarray(x), np.asarray(y), COLOURS[name])

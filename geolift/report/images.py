@@ -67,7 +67,7 @@ def as_picture(pixels: NDArray[np.uint8], caption: str) -> Picture:
 def _on_grey(rgba: NDArray[np.floating]) -> NDArray[np.uint8]:
     alpha = rgba[..., 3:]
     mixed = rgba[..., :3] * alpha + np.asarray(EMPTY_RGB) / 255 * (1 - alpha)
-    return np.rint(mixed * 255).astype(np.uint8)
+    return np.asarray(np.rint(mixed * 255), np.uint8)
 
 
 def _jpeg(pixels: NDArray[np.uint8]) -> bytes:

@@ -18,7 +18,7 @@ FALSE_COLOUR_NM = (860.0, 660.0, 560.0)
 NEAR_NM = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """A decimated look at a window of a grid: every ``step``-th pixel; ``grid`` is that of the picked pixels."""
 
