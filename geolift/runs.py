@@ -116,7 +116,9 @@ def fuse_files(
             from geolift.model import save_model
 
             save_model(settings.save_model, fusion.trained.model, fusion.trained.facts)
-    result = _finish(fusion.fused, output, settings, report, facts)
+        # The sidecar first: who finds the product finds all of it.
+        result = _finish(fusion.fused, output, settings, report, facts)
+        draft.publish()
     if settings.report is not None:
         from geolift.report import make_report
 
@@ -198,12 +200,14 @@ def apply_files(
     identity = run_identity(settings, {"model": str(model), "msi": str(msi)})
     with draft_of(output, identity, resume=settings.resume) as draft:
         report = _write(fused, output, trained, streaming, listener, draft)
-    facts = {
-        **_run_facts(settings, {"model": str(model), "msi": str(msi)}, output, trained, report),
-        "warnings": notes,
-        "timings_s": {"total": time.perf_counter() - started},
-    }
-    return _finish(fused, output, settings, report, facts)
+        facts = {
+            **_run_facts(settings, {"model": str(model), "msi": str(msi)}, output, trained, report),
+            "warnings": notes,
+            "timings_s": {"total": time.perf_counter() - started},
+        }
+        result = _finish(fused, output, settings, report, facts)
+        draft.publish()
+    return result
 
 
 def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from scenes import make_pair
 from geolift.cube import Bands, make_cube
 from geolift.errors import InputError, ResourceError, UsageError
 from geolift.settings import WritingSettings
-from geolift.writer import Encoding, Threads, draft_folder, draft_of, write_cube
+from geolift.writer import Draft, Encoding, Threads, draft_folder, draft_of, write_cube
 from geolift.writer.crew import TileWork
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile
@@ -62,7 +62,7 @@ def written(path: Path, co: tuple[str, ...], crew: BreakingCrew, identity: objec
     settings = WritingSettings(of="ENVI" if path.suffix == ".img" else "GTiff", co=co, **options)  # type: ignore[arg-type]
     lazy = da.from_array(VALUES, chunks=(3, 40, 40))
     with draft_of(path, {"options": {"identity": identity}}, resume=True) as draft:
-        return write_cube(
+        report = write_cube(
             make_cube(lazy, grid=GRID, bands=BANDS),
             path,
             settings,
@@ -71,6 +71,8 @@ def written(path: Path, co: tuple[str, ...], crew: BreakingCrew, identity: objec
             draft=draft,
             crew=crew,
         )
+        draft.publish()
+    return report
 
 
 def content(path: Path) -> tuple[np.ndarray, str]:
@@ -130,6 +132,25 @@ def test_a_torn_last_line_of_the_journal_costs_one_tile(tmp_path: Path) -> None:
     journal.write_bytes(journal.read_bytes()[:-20])
     report = written(path, co, BreakingCrew())
     assert report.n_tiles_resumed == 4  # type: ignore[attr-defined]
+    assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
+
+
+@pytest.mark.parametrize("kind", list(FORMATS))
+def test_a_run_killed_just_before_its_file_got_its_name_goes_on(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Draft) -> None:
+        raise Broken
+
+    name, co = FORMATS[kind]
+    path = tmp_path / name
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(Broken):
+            patch.setattr(Draft, "publish", killed)
+            written(path, co, BreakingCrew())
+    crew = BreakingCrew()
+    written(path, co, crew)
+    assert crew.computed == []
     assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
 
 

@@ -37,6 +37,25 @@ class Draft:
         return self.folder / f"data{self.path.suffix}"
 
     @property
+    def converted(self) -> Path:
+        """The finished file in its last format, where that is made from `data` in a second step."""
+        return self.folder / f"converted{self.path.suffix}"
+
+    def publish(self) -> None:
+        """Give the finished file its name; the data file last, since its name is what people wait for."""
+        data = self.converted if self.converted.exists() else self.data
+        header, final_header = data.with_suffix(".hdr"), self.path.with_suffix(".hdr")
+        extra, final_extra = (file.with_name(file.name + ".aux.xml") for file in (data, self.path))
+        with disk_errors(self.path):
+            if header.exists():
+                header.replace(final_header)
+            if extra.exists():
+                extra.replace(final_extra)
+            else:
+                final_extra.unlink(missing_ok=True)
+            data.replace(self.path)
+
+    @property
     def journal(self) -> Path:
         """The list of finished tiles."""
         return self.folder / JOURNAL

@@ -65,7 +65,8 @@ def write_cube(
     progress : callable
         Told the share of tiles written, 0 to 1.
     draft : Draft
-        Where the file grows, if the caller has opened one to be able to resume.
+        Where the file grows, if the caller has opened one to be able to resume; the caller then gives the finished
+        file its name with `Draft.publish`.
 
     Raises
     ------
@@ -87,6 +88,8 @@ def write_cube(
         finally:
             growing.close()
         _complete(opened, cube, settings, encoding)
+        if draft is None:
+            opened.publish()
     return WriteReport(path, encoding, counts.n_values, counts.n_clipped, counts.n_valid_pixels, len(tiles), resumed)
 
 
@@ -130,27 +133,17 @@ def _write_tiles(
 
 
 def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> None:
-    """Verify the finished file and give it its name; the data file last, since its name is what people wait for."""
-    data, path = draft.data, draft.path
+    """Verify the finished file; make what is wanted of it."""
     expected = (cube.shape[0], cube.shape[1], cube.shape[2])
-    verify(data, expected, encoding.itemsize)
+    verify(draft.data, expected, encoding.itemsize)
     if settings.of == "ENVI":
-        name_envi_product(data, path)
-        data.with_suffix(".hdr").replace(path.with_suffix(".hdr"))
+        name_envi_product(draft.data, draft.path)
     if settings.of == "COG":
-        data = _to_cog(data, settings)
-        verify(data, expected, encoding.itemsize)
-    extra, final_extra = (file.with_name(file.name + ".aux.xml") for file in (data, path))
-    if extra.exists():
-        extra.replace(final_extra)
-    else:
-        final_extra.unlink(missing_ok=True)
-    data.replace(path)
+        _to_cog(draft.data, draft.converted, settings)
+        verify(draft.converted, expected, encoding.itemsize)
 
 
-def _to_cog(plain: Path, settings: WritingSettings) -> Path:
+def _to_cog(plain: Path, cog: Path, settings: WritingSettings) -> None:
     """Turn the finished GeoTIFF into a COG; a second step, since the COG driver copies whole files."""
-    cog = plain.with_name("cog.tif")
     options = {"COMPRESS": "ZSTD", "BIGTIFF": "IF_SAFER", "BLOCKSIZE": "512", "NUM_THREADS": "2"}
     copy_raster(plain, cog, driver="COG", **(options | settings.creation_options))
-    return cog
