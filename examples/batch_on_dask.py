@@ -27,7 +27,7 @@ def fuse_pair(job: Job) -> str:
         raise job.error
     settings = job.settings.model_copy(update={"threads": 1, "overwrite": True})
     work = runs.fuse_files if job.verb == "fuse" else runs.apply_files
-    return str(work(*job.inputs.values(), job.output, settings).output)
+    return str(work(*job.sources, job.output, settings).output)
 
 
 def main(manifest: Path, scheduler: str | None = None) -> dict[str, str]:

@@ -330,7 +330,9 @@ def command_of(job: Job, options: Options, memory_bytes: int) -> list[str]:
         flags.append(f"--memory={memory_bytes // options.jobs // 1_000_000}MB")
     # What may be replaced has been decided here.
     flags = [flag for flag in flags if flag not in ("--overwrite", "--no-overwrite")]
-    return [job.verb, *job.inputs.values(), f"--output={job.output}", *flags, "--overwrite"]
+    first, msi = job.sources
+    words = [first, msi] if isinstance(msi, str) else [first, *(f"--msi={band}" for band in msi)]
+    return [job.verb, *words, f"--output={job.output}", *flags, "--overwrite"]
 
 
 def _flags(name: str, settings: Settings) -> list[str]:

@@ -38,7 +38,8 @@ WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no":
 class Job:
     """One row: the inputs of one `geolift fuse` or `geolift apply`, its output, its options.
 
-    ``row`` counts from 1. ``inputs`` holds hsi and msi, or model and msi. ``settings`` is None where ``error`` tells
+    ``row`` counts from 1. ``inputs`` holds hsi and msi (msi1, msi2 … if each band of it is a file), or model and msi,
+    named as in the sidecar. ``settings`` is None where ``error`` tells
     what is wrong with the row itself. ``reference`` is the cube that the product is measured against.
     """
 
@@ -49,6 +50,12 @@ class Job:
     settings: FuseSettings | ApplySettings | None
     reference: str | None = None
     error: GeoliftError | None = None
+
+    @property
+    def sources(self) -> tuple[str, str | tuple[str, ...]]:
+        """The HSI or the model, and the MSI: one path, or several single-band files."""
+        first, *msi = self.inputs.values()
+        return first, msi[0] if len(msi) == 1 else tuple(msi)
 
     @property
     def side_products(self) -> dict[str, Path]:
@@ -152,7 +159,8 @@ def _canonical(name: str) -> str:
 
 
 def _resolved(row: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """Make relative paths relative to the manifest."""
+    """Make relative paths relative to the manifest; an msi of several files is parted by semicolons."""
+    row = {name: value.split(";") if name == "msi" and ";" in value else value for name, value in row.items()}
     return {
         name: _absolute(value, base) if name in (*INPUTS, "out") or _is_path(name, value, base) else value
         for name, value in row.items()
@@ -175,6 +183,8 @@ def _kinds(annotation: Any) -> set[Any]:
 def _absolute(value: Any, base: Path) -> Any:
     if isinstance(value, list | tuple):
         return [_absolute(item, base) for item in value]
+    if isinstance(value, str):
+        value = value.strip()
     if not isinstance(value, str) or REMOTE.match(value):
         return value
     return str(base / Path(value).expanduser())
@@ -184,6 +194,9 @@ def _job(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], base:
     verb: Literal["fuse", "apply"] = "apply" if "model" in row else "fuse"
     needed = ("model", "msi") if verb == "apply" else ("hsi", "msi")
     inputs = {name: row[name] for name in needed if name in row}
+    bands = inputs.get("msi")
+    if isinstance(bands, list) and verb == "fuse":
+        inputs |= {f"msi{i or ''}": band for i, band in enumerate(bands)}
     options = {name: value for name, value in row.items() if name not in (*INPUTS, "out")}
     output = _output(number, row, defaults, verb, base)
     settings, error = None, None
@@ -193,7 +206,7 @@ def _job(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], base:
             raise UsageError(f"row {number}: no {missing[0]} given")
         several = [name for name in inputs if not isinstance(inputs[name], str)]
         if several:
-            raise UsageError(f"row {number}: {several[0]} is one file, or one folder that holds a file per band")
+            raise UsageError(f"row {number}: {several[0]} is one file or folder")
         if verb == "apply" and "hsi" in row:
             raise UsageError(f"row {number}: hsi and model exclude each other: a saved model needs no HSI")
         settings = _settings(number, verb, options, defaults)

@@ -95,6 +95,10 @@ def main() -> None:
             REQUIRE="sam<1; ssim>0.9", OUTPUT=str(out / "scores.json"),
         ),
         "gate": run("evaluate", PRODUCT=str(out / "applied.tif"), REFERENCE=str(out / "applied.tif"), REQUIRE="ssim>2"),
+        "bands": run(
+            "fuse", **{**pair, "MSI": str(FOLDER / "B02.tif")}, OUTPUT=str(out / "bands.tif"),
+            MSI_FILES=[str(FOLDER / f"{name}.tif") for name in ("B03", "B04", "B08")],
+        ),
         "check": run("check", **pair),
         "info": run("info", INPUT=pair["HSI"], OUTPUT=str(out / "info.json")),
         "failed": run("fuse", **{**pair, "HSI": pair["MSI"]}, OUTPUT=str(out / "failed.tif")),

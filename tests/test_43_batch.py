@@ -90,6 +90,17 @@ def test_toml_carries_options_for_all_pairs_and_lists(tmp_path: Path) -> None:
     assert applied.output == tmp_path / "m_fused.tif"
 
 
+def test_an_msi_of_single_band_files_is_a_list(tmp_path: Path) -> None:
+    rows = ["hsi,msi,out,model", "h,a.tif;b c.tif; d.tif,o,", ",a.tif;b.tif,p,m"]
+    fused, applied = read_manifest(write_rows(tmp_path / "m.csv", *rows))
+    bands = tuple(str(tmp_path / name) for name in ("a.tif", "b c.tif", "d.tif"))
+    assert dict(fused.inputs) == {"hsi": str(tmp_path / "h"), **dict(zip(("msi", "msi1", "msi2"), bands, strict=True))}
+    assert fused.sources == (str(tmp_path / "h"), bands)
+    words = batch.command_of(fused, batch.Options(), 10**9)
+    assert words[1:5] == [str(tmp_path / "h"), *(f"--msi={band}" for band in bands)]
+    assert "one file or folder" in str(applied.error)
+
+
 def test_files_named_by_options_are_relative_to_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "own.csv").touch()
     manifest = write_rows(tmp_path / "m.csv", "hsi,msi,out,srf,save-model", "h,m,o,own.csv,a.safetensors")

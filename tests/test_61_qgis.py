@@ -98,7 +98,7 @@ def test_the_forms_offer_what_the_commands_take() -> None:
 
     from geolift.cli import COMMANDS, cli
 
-    terminal = {"config", "progress", "quiet", "verbose", "as_json", "dry_run", "output", "require"}
+    terminal = {"config", "progress", "quiet", "verbose", "as_json", "dry_run", "output", "require", "msi_files"}
     context = click.Context(cli)
     for name, described in qgis_install.describe_commands()["commands"].items():
         assert name in COMMANDS
@@ -293,6 +293,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("données à fusionner")
     make_pair(folder)
     make_pair(folder / "large", rows=240, cols=240)
+    with rasterio.open(folder / "msi.tif") as msi:
+        for i, name in enumerate(msi.descriptions, start=1):
+            with rasterio.open(folder / f"{name}.tif", "w", **(msi.profile | {"count": 1})) as band:
+                band.write(msi.read(i), 1)
+                band.scales, band.descriptions = msi.scales[:1], (name,)
     (folder / "out").mkdir()
     words = (
         "fuse",
@@ -388,6 +393,12 @@ def test_measures_come_back_and_a_broken_rule_is_a_failed_algorithm(session: dic
     assert json.loads((scene / "out" / "scores.json").read_text(encoding="utf-8"))["rmse"] == 0
     assert not session["gate"]["ok"]
     assert "ssim>2" in " ".join(session["gate"]["errors"])
+
+
+def test_an_msi_of_single_band_files_is_read_as_one(session: dict[str, Any], scene: Path) -> None:
+    assert session["bands"]["ok"], session["bands"]
+    with rasterio.open(scene / "out" / "bands.tif") as ours, rasterio.open(scene / "cli.tif") as theirs:
+        assert np.array_equal(ours.read(), theirs.read())
 
 
 def test_check_and_info_speak_in_the_log(session: dict[str, Any], scene: Path) -> None:

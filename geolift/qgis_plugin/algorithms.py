@@ -12,12 +12,15 @@ from typing import Any, ClassVar
 
 from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
+    QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
+    QgsProcessingParameterDefinition,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
+    QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
@@ -251,6 +254,24 @@ class Fuse(_Producer):
     title = "Fuse"
     words = "hyperspectral multispectral fusion pansharpening sharpen enmap prisma emit sentinel"
     rasters = (HSI, MSI)
+
+    def add_own(self) -> None:
+        """Add the field for an MSI whose bands are files."""
+        label = "Further files of the MSI, if each band is one"
+        field = QgsProcessingParameterMultipleLayers("MSI_FILES", label, QgsProcessing.TypeRaster, None, True)
+        field.setHelp("The MSI above is then the first band, these are the others, in order.")
+        field.setFlags(field.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
+        self.addParameter(field)
+
+    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+        """Return the further files."""
+        layers = self.parameterAsLayerList(parameters, "MSI_FILES", context) or []
+        return [f"--msi={layer.source()}" for layer in layers]
+
+    def _run(self, words: list[str], feedback: Any) -> Any:
+        command, hsi, msi, *rest = words
+        first = f"--msi={msi}" if any(word.startswith("--msi=") for word in rest) else msi
+        return super()._run([command, hsi, first, *rest], feedback)
 
 
 class Apply(_Producer):
