@@ -44,6 +44,7 @@ def fused(pair: Pair) -> Path:
     folder = pair.hsi.parent
     settings = FuseSettings(
         sensor="sentinel2",
+        method="spectralift",  # it has a training curve
         max_train_pixels=64,
         qa=folder / "qa.tif",
         uncertainty=folder / "sigma.tif",
@@ -176,6 +177,21 @@ def test_a_product_of_apply_and_a_bare_old_sidecar_have_reports_too(fused: Path,
     bare = tmp_path / "bare.json"
     bare.write_text(json.dumps({"properties": kept}), encoding="utf-8")
     assert "The run" in Outline(report.make_report(bare, tmp_path / "b.html").read_text(encoding="utf-8")).words
+
+
+def test_numbers_that_are_none_do_not_stop_the_report(fused: Path, tmp_path: Path) -> None:
+    item = json.loads(fused.with_suffix(".json").read_text(encoding="utf-8"))
+    properties = item["properties"]
+    properties["geolift:coregistration"] |= {"sigma_dy": "inf", "confidence": "nan", "blur_sigma_y": "nan"}
+    properties["geolift:coregistration"]["votes"][0]["sigma_dx"] = "inf"
+    properties["geolift:harmonization"]["heldout_error"]["gain"] = "inf"
+    properties["geolift:check"]["bands"][0] |= {"slope": "nan", "best_match": None}
+    properties["geolift:training_curve"][3]["loss"] = "nan"
+    shutil.copy(fused, tmp_path / "fused.tif")
+    (tmp_path / "fused.json").write_text(json.dumps(item), encoding="utf-8")
+    text = Outline(report.make_report(tmp_path / "fused.tif", tmp_path / "r.html").read_text(encoding="utf-8")).words
+    assert "± inf px" in text
+    assert "Confidence nan" in text
 
 
 def test_a_product_without_sidecar_is_refused_by_name(tmp_path: Path) -> None:

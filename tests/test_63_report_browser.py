@@ -19,7 +19,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # The page itself allows no script; the test opens a copy that does, to measure the layout from inside.
 MEASURE = """<script>addEventListener("load", () => {
   const wide = [...document.querySelectorAll("main *")].filter(e => !e.closest(".scroll") && !e.closest("svg")
-    && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.tagName + "." + e.className);
+    && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map(e => e.tagName + "." + e.className);
   const small = [...document.querySelectorAll("svg text")].map(e => e.getBoundingClientRect().height);
   const told = {
     width: innerWidth, over: document.documentElement.scrollWidth - document.documentElement.clientWidth, wide: wide,
@@ -43,7 +44,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a folder named with spaces and ümläuts")
     pair = make_pair(folder / "pair")
     target = folder / "report.html"
-    settings = FuseSettings(sensor="sentinel2", max_train_pixels=64, qa=folder / "qa.tif", report=target)
+    settings = FuseSettings(
+        sensor="sentinel2", method="spectralift", max_train_pixels=64, qa=folder / "qa.tif", report=target
+    )
     runs.fuse_files(pair.hsi, pair.msi, folder / "a_rather_long_name_of_a_product_for_the_authority.tif", settings)
     return target
 

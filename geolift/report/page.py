@@ -204,7 +204,12 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": words.number, "fixed": words.fixed, "percent": words.percent, "largest": max}
+    environment.filters |= {
+        "number": words.number,
+        "fixed": words.fixed,
+        "percent": words.percent,
+        "largest": words.largest,
+    }
     environment.filters["sentence"] = words.sentence
     environment.globals["relations"] = words.RELATION_NAMES
     return environment.get_template("template.html.j2")

@@ -41,6 +41,9 @@ RELATIONS = {
 
 REPEATED = {"overwrite", "config"}
 
+LISTED = 6
+"""Numbers of a longer list that are written out."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -89,8 +92,16 @@ def percent(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     share = 100 * value
-    text = f"{share:.0f}" if share >= 99.95 or share == 0 else (f"{share:.1f}" if share >= 0.95 else f"{share:.2g}")
+    if share == 0 or abs(share) >= 99.95:
+        text = f"{share:.0f}"
+    else:
+        text = f"{share:.1f}" if abs(share) >= 0.95 else (f"{share:.2f}" if abs(share) >= 0.1 else f"{share:.2g}")
     return f"{text} %".replace("-", "−")
+
+
+def largest(values: list[Any]) -> float:
+    """Return the largest of some numbers, of which a sidecar writes the infinite ones as words."""
+    return max(float(value) for value in values)
 
 
 def decisions(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
@@ -168,19 +179,16 @@ def _region(facts: dict[str, Any]) -> list[Decision]:
 def _shift(told: dict[str, Any] | None) -> list[Decision]:
     if told is None:
         return []
-    shift, metres = told["shift_msi_px"], told.get("shift_m", {})
-    moved = f"{abs(shift['dy']):.2f} px {'down' if shift['dy'] >= 0 else 'up'}, "
-    moved += f"{abs(shift['dx']):.2f} px {'right' if shift['dx'] >= 0 else 'left'}"
-    if metres:
-        moved += f" ({number((metres['dy'] ** 2 + metres['dx'] ** 2) ** 0.5, 3)} m)"
+    down, right = (float(told["shift_msi_px"][axis]) for axis in ("dy", "dx"))
+    moved = f"{abs(down):.2f} px {'up' if down < 0 else 'down'}, {abs(right):.2f} px {'left' if right < 0 else 'right'}"
+    if metres := told.get("shift_m"):
+        moved += f" ({number((float(metres['dy']) ** 2 + float(metres['dx']) ** 2) ** 0.5, 3)} m)"
     if "sigma_dy" not in told:
         what = f"{moved}, as given by the user" if told["applied"] else "not looked for"
         return [Decision("Shift of the HSI", what, "The user said so.")]
-    error = max(told["sigma_dy"], told["sigma_dx"])
-    if isinstance(error, int | float):
-        moved += f" ± {error:.2f} px"
+    moved += f" ± {largest([told['sigma_dy'], told['sigma_dx']]):.2f} px"
     what = f"{moved}; {'applied' if told['applied'] else 'not applied'}"
-    reason = f"Confidence {told['confidence']:.2f}: {sentence(told.get('reason', ''))}"
+    reason = f"Confidence {float(told['confidence']):.2f}: {sentence(told.get('reason', ''))}"
     return [Decision("Shift of the HSI", what, reason)]
 
 
@@ -198,9 +206,16 @@ def _method(facts: dict[str, Any]) -> list[Decision]:
     model = facts.get("model", {})
     if "method" not in model:
         return []
-    choices = ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in facts.get("choices", {}).items())
+    choices = ", ".join(f"{key.replace('_', ' ')} {_choice(value)}" for key, value in facts.get("choices", {}).items())
     what = f"{model['method']}, learned on {model.get('train_pixels', '?')} HSI pixels, seed {model.get('seed', 0)}"
     return [Decision("Method", what, f"Its own choices: {choices}." if choices else "")]
+
+
+def _choice(value: Any) -> str:
+    if isinstance(value, list):
+        shown = " / ".join(number(part, 3) for part in value[:LISTED])
+        return shown if len(value) <= LISTED else f"{shown} / … ({len(value)} values)"
+    return number(value)
 
 
 def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
