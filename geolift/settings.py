@@ -212,7 +212,7 @@ class WritingSettings(Settings):
     """How rasters are written."""
 
     overwrite: bool = Field(False, description="Replace the output if it exists.")
-    of: Literal["GTiff", "COG", "ENVI"] = Field("GTiff", description="Output format.")
+    of: Literal["GTiff", "COG", "ENVI", "Zarr"] = Field("GTiff", description="Output format.")
     co: tuple[str, ...] = Field((), description="Creation option NAME=VALUE of the GDAL driver; repeatable.")
     dtype: Literal["int16", "uint16", "float32"] = Field(
         "int16", description="int16 and uint16 carry reflectance × 10 000; float32 the value itself."

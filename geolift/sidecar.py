@@ -30,6 +30,7 @@ MEDIA_TYPES = {
     "GTiff": "image/tiff; application=geotiff",
     "COG": "image/tiff; application=geotiff; profile=cloud-optimized",
     "ENVI": "application/octet-stream",
+    "Zarr": "application/vnd.zarr; version=3",
 }
 
 

@@ -39,7 +39,7 @@ from geolift.writer import Encoding, check_output, choose_scale, write_cube
 TILE_PX = 512
 HYPERBENCH_SIGMA, HYPERBENCH_RADIUS = 3.4, 7
 NAMES = {"hsi": "lr_hsi", "msi": "hr_msi", "reference": "reference"}
-SUFFIX = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img"}
+SUFFIX = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img", "Zarr": ".zarr"}
 
 
 # -- simulate ---------------------------------------------------------------------------------------------------------

@@ -14,13 +14,15 @@ import dask.array as da
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - gives arrays their .rio
+import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from scenes import make_pair
 
 from geolift.budget import estimate_cost, fitted
 from geolift.cube import Bands, make_cube
-from geolift.errors import ResourceError
+from geolift.errors import OutputExistsError, ResourceError
 from geolift.runs import fuse_files
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Cluster, Encoding, Threads, write_cube
@@ -192,3 +194,45 @@ def test_a_fusion_on_a_cluster_is_the_fusion(tmp_path: Path, cluster: Any) -> No
         with rasterio.open(tmp_path / name) as source:
             found.append(source.read())
     assert np.array_equal(*found)
+
+
+# -- Zarr -------------------------------------------------------------------------------------------------------------
+
+
+def zarr_written(path: Path, crew: Any, **options: Any) -> None:
+    settings = WritingSettings(of="Zarr", co=("BLOCKSIZE=64",), **options)
+    holed = VALUES.copy()
+    holed[:, :70, :80] = np.nan
+    cube = make_cube(
+        da.from_array(holed, chunks=(4, 64, 64)), grid=GRID, bands=BANDS, attrs={"quantity": "reflectance"}
+    )
+    write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=64, crew=crew)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_a_zarr_store_comes_back_through_xarray_with_its_grid_and_bands(tmp_path: Path, dtype: str) -> None:
+    pytest.importorskip("zarr")
+    path = tmp_path / "a.zarr"
+    zarr_written(path, Threads(2), dtype=dtype)
+    with xr.open_zarr(path, consolidated=False) as store:
+        assert np.isnan(store["cube"].values[:, :70, :80]).all()
+        assert np.allclose(store["cube"].values[:, 70:], VALUES[:, 70:], atol=1e-7)
+        assert np.allclose(store["wavelength"], BANDS.wavelength_nm)
+        assert store["cube"].rio.crs == "EPSG:32633"
+        assert store["cube"].rio.transform() == GRID.affine
+    with pytest.raises(OutputExistsError):
+        zarr_written(path, Threads(1), dtype=dtype)
+    zarr_written(path, Threads(1), dtype=dtype, overwrite=True)
+    assert [item.name for item in tmp_path.iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_workers_write_their_own_shards(tmp_path: Path, cluster: Any) -> None:
+    pytest.importorskip("zarr")
+    zarr_written(tmp_path / "a.zarr", Threads(1))
+    zarr_written(tmp_path / "b.zarr", Cluster(cluster.scheduler_address))
+    files = [sorted(p.relative_to(tmp_path / n) for p in (tmp_path / n).rglob("*")) for n in ("a.zarr", "b.zarr")]
+    assert files[0] == files[1]
+    for file in files[0]:
+        if (tmp_path / "a.zarr" / file).is_file():
+            assert (tmp_path / "a.zarr" / file).read_bytes() == (tmp_path / "b.zarr" / file).read_bytes()

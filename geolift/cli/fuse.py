@@ -9,7 +9,7 @@ import click
 
 from geolift.cli import version_option
 from geolift.cli.console import Console
-from geolift.cli.options import dry_run_option, from_run, output_option, run_options, settings_options
+from geolift.cli.options import SUFFIXES, dry_run_option, from_run, output_option, run_options, settings_options
 from geolift.settings import FuseSettings
 
 
@@ -48,7 +48,7 @@ def fuse_command(
     hsi, source = from_run("hsi", hsi), from_run("msi", msi_files or msi)
     if hsi is None or source is None:
         raise click.UsageError("Missing argument: HSI and MSI, or --config with the sidecar of an earlier run.")
-    default = Path(f"{Path(hsi).stem}_fused{'.img' if settings.of == 'ENVI' else '.tif'}")
+    default = Path(f"{Path(hsi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
     target = Path(from_run("output", output) or default)
     from geolift import pipeline, runs
 

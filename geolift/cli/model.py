@@ -8,7 +8,7 @@ import click
 
 from geolift.cli import version_option
 from geolift.cli.console import Console
-from geolift.cli.options import dry_run_option, output_option, run_options, settings_options
+from geolift.cli.options import SUFFIXES, dry_run_option, output_option, run_options, settings_options
 from geolift.errors import UsageError
 from geolift.settings import ApplySettings, TrainSettings
 
@@ -61,7 +61,7 @@ def apply_command(
     Example:
       geolift apply enmap_s2.safetensors other_date.tif -o other_date_fused.tif
     """
-    target = output or Path(f"{Path(msi).stem}_fused{'.img' if settings.of == 'ENVI' else '.tif'}")
+    target = output or Path(f"{Path(msi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
     from geolift import runs
 
     if settings.extent == "overlap" and "extent" in settings.model_fields_set:

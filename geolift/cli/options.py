@@ -21,6 +21,7 @@ from geolift.settings import Settings
 Model = TypeVar("Model", bound=Settings)
 Command = Callable[..., Any]
 UNSET = object()
+SUFFIXES = {"ENVI": ".img", "Zarr": ".zarr"}
 
 
 def settings_options(model: type[Settings]) -> Callable[[Command], Command]:

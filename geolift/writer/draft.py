@@ -53,6 +53,8 @@ class Draft:
                 extra.replace(final_extra)
             else:
                 final_extra.unlink(missing_ok=True)
+            if self.path.is_dir():  # an older Zarr store, gone with the draft
+                self.path.replace(self.folder / "replaced")
             data.replace(self.path)
 
     @property
@@ -66,7 +68,7 @@ class Draft:
         return self.folder / MODEL
 
 
-def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = (), *, folder_output: bool = False) -> None:
+def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> None:
     """Refuse an output that exists, is an input, or whose folder cannot be written.
 
     Raises
@@ -76,7 +78,7 @@ def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = (), *, f
     folder = path.parent
     if not folder.is_dir():
         raise ResourceError(f"{path}: the folder {folder} does not exist; create it first")
-    if path.is_dir() and not (folder_output and (path / "zarr.json").exists()):
+    if path.is_dir() and not (path / "zarr.json").exists():
         raise UsageError(f"{path}: is a folder; name a file in it")
     if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
         raise UsageError(f"{path}: is an input; give the output another name")

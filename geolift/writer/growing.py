@@ -52,8 +52,8 @@ class Growing(Protocol):
         ...
 
     @property
-    def stream(self) -> BinaryIO:
-        """The open file, to be synced with the journal."""
+    def stream(self) -> BinaryIO | None:
+        """The open file, to be synced with the journal; None if workers write."""
         ...
 
 

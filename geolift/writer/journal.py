@@ -69,11 +69,10 @@ class Journal:
         self._synced_at = time.monotonic()
 
     def add(self, entry: Entry, data: BinaryIO | None) -> None:
-        """Note a finished tile; ``data`` is the file its bytes went to."""
+        """Note a finished tile; ``data`` is the file its bytes went to, None if workers wrote them."""
         self._line(asdict(entry))
-        if time.monotonic() - self._synced_at > SYNC_EVERY_S:
-            if data is not None:
-                os.fsync(data.fileno())
+        if data is not None and time.monotonic() - self._synced_at > SYNC_EVERY_S:
+            os.fsync(data.fileno())
             self._line({"synced": True})
             os.fsync(self._stream.fileno())
             self._synced_at = time.monotonic()

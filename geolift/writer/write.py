@@ -18,8 +18,9 @@ from geolift.writer.encoding import Counts, Encoding
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, verify
 from geolift.writer.journal import Journal, read_journal
 from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
+from geolift.writer.zarr_store import GrowingZarr, create_store, verify_store
 
-SUFFIXES = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img"}
+SUFFIXES = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img", "Zarr": ".zarr"}
 
 Progress = Callable[[float], None]
 
@@ -79,7 +80,10 @@ def write_cube(
         tiles = tiles_of((cube.shape[1], cube.shape[2]), shape)
         if not (opened.resumed and opened.data.exists() and opened.journal.exists()):
             opened.journal.unlink(missing_ok=True)
-            create_empty(opened.data, cube, settings, encoding, tags or {})
+            if settings.of == "Zarr":
+                create_store(opened.data, cube, settings, encoding)
+            else:
+                create_empty(opened.data, cube, settings, encoding, tags or {})
         growing = _growing(opened, cube, settings, encoding)
         try:
             work = TileWork(TileValues(cube.data, shape), encoding, growing.packer)
@@ -95,7 +99,9 @@ def write_cube(
 
 def _growing(
     draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding
-) -> GrowingTiff | GrowingEnvi:
+) -> GrowingTiff | GrowingEnvi | GrowingZarr:
+    if settings.of == "Zarr":
+        return GrowingZarr(draft.data, settings)
     profile = profile_of(cube, settings, encoding)
     return GrowingEnvi(draft.data, profile) if settings.of == "ENVI" else GrowingTiff(draft.data, profile)
 
@@ -135,6 +141,9 @@ def _write_tiles(
 def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> None:
     """Verify the finished file; make what is wanted of it."""
     expected = (cube.shape[0], cube.shape[1], cube.shape[2])
+    if settings.of == "Zarr":
+        verify_store(draft.data, expected)
+        return
     verify(draft.data, expected, encoding.itemsize)
     if settings.of == "ENVI":
         name_envi_product(draft.data, draft.path)
