@@ -98,9 +98,10 @@ def state_of(job: Job) -> State:
         facts = read_sidecar(sidecar_path(job.output))
     except InputError:
         facts = {}
+    if marked:
+        # Product and sidecar are two files: a kill between them leaves a pair that may not belong together.
+        return State("stale", "an earlier batch was killed at it")
     if "inputs" not in facts or "settings" not in facts:
-        if marked:
-            return State("stale", "an earlier batch was killed before it was complete")
         return State("foreign", f"{job.output}: no sidecar of geolift tells how it was made, and it")
     change = _change(job, facts)
     return State("stale", change) if change else State("finished")
@@ -276,9 +277,6 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     if state.kind == "foreign":
         return _failed(job, 4, f"{state.reason} exists already. Pass --overwrite to replace it.")
     if state.kind == "finished":
-        # A batch that was killed after the sidecar and before its mark was gone.
-        with suppress(OSError):
-            _marker(job.output).unlink(missing_ok=True)
         return _judged(batch, job, Outcome(job.row, str(job.output), "skipped", message="finished and unchanged"))
     batch.watcher.started(job, state.reason)
     with _marked(job):

@@ -236,14 +236,19 @@ class Deaf:
     def ended(self, job: Job, outcome: batch.Outcome) -> None: ...
 
 
-def test_a_finished_pair_is_not_begun_and_the_mark_of_a_killed_batch_goes(tmp_path: Path) -> None:
+def test_a_pair_that_a_killed_batch_was_at_is_not_trusted(tmp_path: Path) -> None:
+    """Product and sidecar are two files; a kill between them may leave an old one beside a new one."""
     job = finished(tmp_path)
     batch._marker(job.output).touch()
+    assert batch.state_of(job).kind == "stale"
+
+
+def test_a_finished_pair_is_not_begun(tmp_path: Path) -> None:
+    job = finished(tmp_path)
     before = job.output.stat().st_mtime_ns
     (outcome,) = batch.run([job], batch.Options(summary=tmp_path / "s.json"), Deaf())
     assert (outcome.status, batch.exit_code([outcome])) == ("skipped", 0)
     assert job.output.stat().st_mtime_ns == before
-    assert not batch._marker(job.output).exists()
     assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["waiting"] == []
 
 
