@@ -12,11 +12,11 @@ from geolift.crosscheck import check, document, enforce
 from geolift.errors import NoOverlapError, TrustError
 from geolift.listener import SILENT, Listener
 from geolift.masking import mask_of, without
-from geolift.moved import write_moved
 from geolift.plan import SpectralPlan, plan_region, plan_spectra
 from geolift.readers import open_cube
 from geolift.settings import PairSettings, RegionSettings
 from geolift.writer import check_output
+from geolift.writer.moved import write_moved
 
 
 def open_pair(

@@ -137,8 +137,10 @@ class SeedSettings(Settings):
 class MethodSettings(SeedSettings):
     """How the spectral inversion is learned."""
 
-    method: Literal["spectralift"] = Field(
-        "spectralift", description="spectralift: the published network (arXiv 2507.13339)."
+    method: Literal["auto", "linear", "spectralift"] = Field(
+        "auto",
+        description="auto: closed-form inversion learned from sharpened pixels; linear: least squares; "
+        "spectralift: the published network (arXiv 2507.13339).",
     )
     max_train_pixels: int = Field(
         50_000, ge=16, description="LR pixels used for training at most, spread over the scene by a seeded hash."

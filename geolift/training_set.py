@@ -51,7 +51,8 @@ class TrainingSet:
 
     def simulate(self, spectra: Floats) -> Floats:
         """(n, c) MSI values of (n, C) spectra, summed in float64."""
-        values = spectra.astype(np.float64) @ self.weights.astype(np.float64).T
+        # einsum's own loops: a BLAS product may round differently on another number of threads
+        values = np.einsum("nb,mb->nm", spectra.astype(np.float64), self.weights.astype(np.float64))
         return values.astype(np.float32)
 
     def subset(self, keep: NDArray[np.bool_] | Ints) -> TrainingSet:
@@ -149,9 +150,7 @@ def neighbour_means(block: Floats, rows: Ints, cols: Ints) -> Floats:
     return means
 
 
-def training_set_from_cube(
-    hsi: Floats, weights: Floats, *, limit: int = DEFAULT_LIMIT, seed: int = 0
-) -> TrainingSet:
+def training_set_from_cube(hsi: Floats, weights: Floats, *, limit: int = DEFAULT_LIMIT, seed: int = 0) -> TrainingSet:
     """Sample the training set of a (C, y, x) LR-HSI in memory; NaN = invalid.
 
     >>> hsi = np.arange(12, dtype=np.float32).reshape(3, 2, 2)

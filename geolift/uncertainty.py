@@ -119,9 +119,9 @@ def fit_errors(
         simulated = training.simulate(spectra)
         seen = simulated if msi_noise is None else simulated + (msi_noise * rng.standard_normal(simulated.shape))
         residual = model.predict(seen.astype(np.float32)).astype(np.float64) - spectra
-        # Sharpening amplifies the HSI's noise, which no fine pixel has: shrink the residuals to what is left without.
+        # The HSI's noise, amplified by sharpening, is in these residuals but no error of the product: leave the rest.
         power = np.square(residual).mean(axis=0)
-        extra = (noise_gain(amount) - 1.0) * np.square(noise)
+        extra = noise_gain(amount) * np.square(noise)
         residuals.append(np.abs(residual) * np.sqrt(np.maximum(power - extra, 0.1 * power) / np.maximum(power, 1e-30)))
         distances.append(probe.distance(np.ascontiguousarray(simulated.T)))
     distance, residual = np.concatenate(distances), np.concatenate(residuals)

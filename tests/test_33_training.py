@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from geolift.errors import UsageError
+from geolift.methods.spectralift import LayerStack, PublishedSettings
 from geolift.model import SpectralModel
 from geolift.network import NO_RESIDUAL
-from geolift.training import LayerStack, PublishedSettings, fit
+from geolift.training import fit
 from geolift.training_set import TrainingSampler, TrainingSet, training_set_from_cube
 
 
@@ -49,9 +50,7 @@ def test_the_sample_is_the_same_for_any_blocks_in_any_order() -> None:
         for col in range(0, 37, 11):
             top, left = max(row - 1, 0), max(col - 1, 0)
             block = scene[:, top : row + 8, left : col + 12]
-            sampler.add(
-                block, top, left, (slice(row - top, row - top + 7), slice(col - left, col - left + 11))
-            )
+            sampler.add(block, top, left, (slice(row - top, row - top + 7), slice(col - left, col - left + 11)))
     parts = sampler.finish()
     assert len(whole.spectra) == 150
     for name in ("spectra", "neighbour_means", "rows", "cols"):

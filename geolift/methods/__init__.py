@@ -1,0 +1,1 @@
+"""The ways to learn the spectral inversion; each fits a training set and returns a SpectralModel."""

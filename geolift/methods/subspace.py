@@ -1,0 +1,89 @@
+"""The few spectral components that stand above the noise, and the noise itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+NEIGHBOURS = 4
+MAX_COMPONENTS = 40
+_NOISE_FLOOR = 1e-4  # of the scene's contrast: noise-free synthetic data must not divide by zero
+
+
+@dataclass(frozen=True, eq=False)
+class Subspace:
+    """A noise-whitened principal subspace: y ≈ mean + decode · t, t = encodeᵀ · (y − mean).
+
+    In t the noise of the data has variance one in every component.
+
+    Parameters
+    ----------
+    mean
+        (C,) float64.
+    decode, encode
+        (C, K) float64.
+    variance
+        (K,) variance of t over the pixels, falling.
+    noise
+        (C,) standard deviation of the noise of each band.
+    """
+
+    mean: torch.Tensor
+    decode: torch.Tensor
+    encode: torch.Tensor
+    variance: torch.Tensor
+    noise: torch.Tensor
+
+
+def find_subspace(spectra: torch.Tensor) -> Subspace:
+    """Principal components of (n, C) float64 spectra whose variance pure noise could not reach.
+
+    The largest eigenvalue of the covariance of white noise tends to (1 + sqrt(C / n))².
+
+    References
+    ----------
+    V. A. Marchenko, L. A. Pastur, Math. USSR-Sb. 1 (1967) 457, doi:10.1070/SM1967v001n04ABEH001994.
+    """
+    n, bands = spectra.shape
+    mean = spectra.mean(0)
+    covariance = (spectra - mean).T @ (spectra - mean) / n
+    noise = band_noise(covariance, n)
+    variance, vectors = torch.linalg.eigh(covariance / torch.outer(noise, noise))
+    variance, vectors = variance.flip(0), vectors.flip(1)
+    edge = (1 + (bands / n) ** 0.5) ** 2
+    count = min(max(int((variance > edge).sum()), 1), MAX_COMPONENTS, bands)
+    vectors = vectors[:, :count]
+    # The sign of an eigenvector is arbitrary: fix it, so that it cannot differ between library versions.
+    vectors = vectors * torch.where(vectors.sum(0) < 0, -1.0, 1.0)
+    return Subspace(mean, vectors * noise[:, None], vectors / noise[:, None], variance[:count], noise)
+
+
+def band_noise(covariance: torch.Tensor, n: int) -> torch.Tensor:
+    """(C,) noise of each band: what the other bands do not explain of it (their neighbours, if n is small).
+
+    References
+    ----------
+    J. M. Bioucas-Dias, J. M. P. Nascimento, Hyperspectral subspace identification, IEEE Trans. Geosci. Remote
+    Sens. 46(8), 2008, section II, doi:10.1109/TGRS.2008.918089.
+    """
+    bands = len(covariance)
+    contrast = float(covariance.diagonal().mean())
+    ridge = 1e-6 * contrast * torch.eye(bands, dtype=covariance.dtype, device=covariance.device)
+    if n > 2 * bands:
+        unexplained = 1 / torch.linalg.inv(covariance + ridge).diagonal() * n / (n - bands + 1)
+    else:
+        unexplained = torch.stack([_unexplained(covariance + ridge, band, n) for band in range(bands)])
+    floor = max(_NOISE_FLOOR * contrast**0.5, 1e-30)
+    return unexplained.clamp_min(0).sqrt().clamp_min(floor)
+
+
+def _unexplained(covariance: torch.Tensor, band: int, n: int) -> torch.Tensor:
+    """Variance of a band that its spectral neighbours leave unexplained."""
+    near = range(max(0, band - NEIGHBOURS), min(len(covariance), band + NEIGHBOURS + 1))
+    others = [index for index in near if index != band][: max(n - 2, 0)]
+    if not others:
+        return covariance[band, band] * 1e-4
+    cross = covariance[others, band]
+    explained = cross @ torch.linalg.solve(covariance[others][:, others], cross)
+    return (covariance[band, band] - explained) * n / (n - len(others))
