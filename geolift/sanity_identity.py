@@ -20,7 +20,7 @@ ORDER_GAIN = 0.25
 SENSOR_GAIN = 0.25
 """Nats per band by which another sensor must; clean pairs reach 0.2, through the noise of narrow bands."""
 
-SENSOR_OVER_ORDER = 0.1
+SENSOR_OVER_ORDER = 0.2
 """The same over another order of the named sensor's bands: a sensor in its own order is the likelier cause."""
 
 SENSOR_DOUBT = -0.05

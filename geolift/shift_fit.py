@@ -19,6 +19,12 @@ from geolift.matching import (
 )
 from geolift.sampling import FloatArray
 
+_FOREIGN_BANDS = 3
+"""Bands in which clouds and change are looked for."""
+
+_REST_PX = 5e-3
+"""The iteration rests when the shift moves less; the bands' votes then take one more step."""
+
 _PIECE = 2048
 """Pixels per float32 sum."""
 
@@ -198,7 +204,7 @@ def fit_place(
     ratio = patches[0].ratio
     blur = (0.3 * ratio) ** 2
     place = np.array([*start_px, blur, blur])
-    exclude_foreign(patches, bands, *start_px, worth=0.1)
+    exclude_foreign(patches, bands[:_FOREIGN_BANDS], *start_px, worth=0.1)
     scene = _Scene.at(patches, list(bands), place)
     weights: FloatArray | None = None
     made_at, converged = place.copy(), False
@@ -211,7 +217,7 @@ def fit_place(
         if np.abs(moved[:2] - start_px).max() > MAX_WANDER_LR * ratio:
             place[:2] = np.clip(place[:2] - start_px, -MAX_WANDER_LR * ratio, MAX_WANDER_LR * ratio) + start_px
             break
-        converged = bool(change[:2].max() < 2e-3 and change[2:].max() < 0.02 * ratio**2)
+        converged = bool(change[:2].max() < _REST_PX and change[2:].max() < 0.02 * ratio**2)
         if converged and iteration > 1:
             break
         if np.abs(place - made_at)[:2].max() > 0.6 or abs(place[2:].max() - made_at[2:].max()) > blur:
