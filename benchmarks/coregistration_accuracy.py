@@ -98,10 +98,12 @@ def report(rows: list[dict[str, object]]) -> None:
         confidence, reliable, seconds = (
             np.array([r[k] for r in part], float) for k in ("confidence", "reliable", "seconds")
         )
+        place = np.median(error) / float(str(ratio))
+        worst = np.sort(error)[int(0.95 * (error.size - 1))]
         print(
-            f"{kind!s:16} {ratio!s:>4} {len(part):4} {part[0]['lr_pixels']!s:>6} {np.median(error):7.3f}"
-            f" {np.sort(error)[int(0.95 * (error.size - 1))]:7.3f} {np.median(error) / float(str(ratio)):9.4f}"
-            f" {(z < 1).mean():6.2f} {(z < 2).mean():6.2f} {np.median(confidence):8.2f} {reliable.mean():8.2f} {np.median(seconds):9.3f}"
+            f"{kind!s:16} {ratio!s:>4} {len(part):4} {part[0]['lr_pixels']!s:>6} {np.median(error):7.3f} {worst:7.3f}"
+            f" {place:9.4f} {(z < 1).mean():6.2f} {(z < 2).mean():6.2f} {np.median(confidence):8.2f}"
+            f" {reliable.mean():8.2f} {np.median(seconds):9.3f}"
         )
     calibration(rows)
 

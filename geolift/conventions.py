@@ -70,7 +70,5 @@ class Convention:
 
 CONVENTIONS: dict[ConventionName, Convention] = {
     "geolift": Convention("gaussian", uiqi_map, UIQI_SIZE, spectral_angles_rad, False, None),
-    "hyperbench": Convention(
-        "uniform", hyperbench_uiqi_map, UIQI_SIZE + 1, _hyperbench_angles_rad, True, 4.0
-    ),
+    "hyperbench": Convention("uniform", hyperbench_uiqi_map, UIQI_SIZE + 1, _hyperbench_angles_rad, True, 4.0),
 }

@@ -69,9 +69,7 @@ def blur(band: FloatArray, kernel: Array64, boundary: Boundary = "zero") -> Floa
         cancel (sum below 5 % of their absolute sum), or no valid weight at all, the pixel becomes NaN.
     """
     if kernel.ndim != 2 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-        raise UsageError(
-            f"The PSF kernel has shape {kernel.shape}; both sizes must be odd, so that it has a centre."
-        )
+        raise UsageError(f"The PSF kernel has shape {kernel.shape}; both sizes must be odd, so that it has a centre.")
     valid = np.isfinite(band)
     total = _convolve(np.where(valid, band, 0.0).astype(np.float64), kernel)
     if boundary == "renormalize" or not valid.all():
@@ -125,9 +123,7 @@ def block_mean(image: FloatArray, ratio: int) -> FloatArray:
     """
     rows, cols = image.shape[-2:]
     if ratio < 1 or rows < ratio or cols < ratio:
-        raise UsageError(
-            f"Ratio {ratio} does not fit an image of {rows} × {cols} pixels; use 1 to {min(rows, cols)}."
-        )
+        raise UsageError(f"Ratio {ratio} does not fit an image of {rows} × {cols} pixels; use 1 to {min(rows, cols)}.")
     lr_rows, lr_cols = rows // ratio, cols // ratio
     whole = image[..., : lr_rows * ratio, : lr_cols * ratio]
     blocks = whole.reshape(*image.shape[:-2], lr_rows, ratio, lr_cols, ratio)
@@ -283,15 +279,11 @@ def gaussian_srf(n_msi_bands: int, n_hsi_bands: int) -> Array64:
     response = np.exp(-0.5 * ((wavelengths_nm - centre) * _WIDTHS_PER_SIGMA / (high - low)) ** 2)
     total = response.sum(axis=1, keepdims=True)
     if total.min() <= 1e-12:
-        raise UsageError(
-            f"{n_hsi_bands} bands are too few for HyperBench's {n_msi_bands}-band SRF: a row is empty."
-        )
+        raise UsageError(f"{n_hsi_bands} bands are too few for HyperBench's {n_msi_bands}-band SRF: a row is empty.")
     return np.asarray(response / total)
 
 
-def normalize_scene(
-    cube: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0
-) -> NDArray[np.float32]:
+def normalize_scene(cube: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0) -> NDArray[np.float32]:
     """Stretch a scene to [0, 1] between two percentiles of all its values, bit for bit as HyperBench does.
 
     HyperBench clips first and divides in float32, so saturated values may come out one rounding below 1.

@@ -152,15 +152,11 @@ def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mod
             return _unchanged(bands, table, inliers, count, why)
         effect = _effect(matrix, offset, seen)
         if effect < MIN_EFFECT:
-            return _unchanged(
-                bands, table, inliers, count, f"a {model} relation would change it by {effect:.1%}"
-            )
+            return _unchanged(bands, table, inliers, count, f"a {model} relation would change it by {effect:.1%}")
     return Harmonization(model, matrix, offset, table, inliers, count, reason)
 
 
-def _unchanged(
-    bands: int, table: dict[Model, float], inliers: float, count: int, reason: str
-) -> Harmonization:
+def _unchanged(bands: int, table: dict[Model, float], inliers: float, count: int, reason: str) -> Harmonization:
     return Harmonization("identity", np.eye(bands), np.zeros(bands), table, inliers, count, reason)
 
 
@@ -243,9 +239,7 @@ def _effect(matrix: DoubleArray, offset: DoubleArray, seen: DoubleArray) -> floa
     return float((np.sqrt((change**2).mean(axis=1)) / level).max())
 
 
-def _fit(
-    wanted: DoubleArray, seen: DoubleArray, model: Model
-) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
+def _fit(wanted: DoubleArray, seen: DoubleArray, model: Model) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
     """Fit one model by iteratively reweighted least squares; returns matrix, offset and pixel weights."""
     bands, pixels = wanted.shape
     matrix, offset = np.eye(bands), np.zeros(bands)
@@ -254,9 +248,7 @@ def _fit(
         return matrix, offset, _pixel_weights(wanted - seen)
     for _ in range(8):
         if model == "gain":
-            matrix = np.diag(
-                (weights * seen * wanted).sum(axis=1) / _positive((weights * seen**2).sum(axis=1))
-            )
+            matrix = np.diag((weights * seen * wanted).sum(axis=1) / _positive((weights * seen**2).sum(axis=1)))
         else:
             matrix, offset = _weighted_lines(wanted, seen, weights)
             if model == "affine":
@@ -276,9 +268,7 @@ def _positive(values: DoubleArray) -> DoubleArray:
     return np.maximum(values, 1e-20)
 
 
-def _weighted_lines(
-    wanted: DoubleArray, seen: DoubleArray, weights: DoubleArray
-) -> tuple[DoubleArray, DoubleArray]:
+def _weighted_lines(wanted: DoubleArray, seen: DoubleArray, weights: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     """One line per band."""
     share = weights / weights.sum()
     mean_w, mean_s = wanted @ share, seen @ share

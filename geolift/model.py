@@ -179,8 +179,7 @@ def load_model(path: str | Path) -> tuple[SpectralModel, dict[str, Any]]:
             version = int(header["format_version"])
             if version > FORMAT_VERSION:
                 raise InputError(
-                    f"{path}: model format {version}; this geolift reads up to {FORMAT_VERSION}. "
-                    "Update geolift."
+                    f"{path}: model format {version}; this geolift reads up to {FORMAT_VERSION}. Update geolift."
                 )
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a dict
         model = SpectralModel.from_tensors(tensors, json.loads(header["model"]))

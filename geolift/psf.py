@@ -117,9 +117,7 @@ def psf_kernel(name: str, sigma: float = 3.4, radius: int = 7) -> Array64:
     values = _PSFS[name](x, y, float(sigma))
     total = float(values.sum())
     if not np.isfinite(total) or abs(total) < 1e-12:
-        raise UsageError(
-            f"PSF {name} with sigma {sigma} and radius {radius} sums to {total}; use another sigma."
-        )
+        raise UsageError(f"PSF {name} with sigma {sigma} and radius {radius} sums to {total}; use another sigma.")
     return values / total
 
 

@@ -121,9 +121,7 @@ def resolve_sensor(name: str, *, band_count: int | None = None, evidence: str = 
         return ResolvedSensor(seen[0], False, f"{name}: {seen[0]}, from the file's name or metadata")
     if band_count is not None and band_count in family.by_count:
         sensor = family.by_count[band_count]
-        return ResolvedSensor(
-            sensor, True, f"{name}: {sensor} assumed from {band_count} bands ({family.why})"
-        )
+        return ResolvedSensor(sensor, True, f"{name}: {sensor} assumed from {band_count} bands ({family.why})")
     if family.default is None:
         raise InputError(
             f"sensor {name!r}: {family.why}, and the file's name and metadata do not say which it is. "
@@ -182,9 +180,7 @@ def _unknown(name: str) -> InputError:
     known = {**{key: key for key in _families()}, **_exact_names()}
     typed = _key(name)
     close = difflib.get_close_matches(typed, known, n=12, cutoff=0.6)
-    close += [
-        key for key in sorted(known) if len(typed) > 2 and (typed in key or (len(key) > 3 and key in typed))
-    ]
+    close += [key for key in sorted(known) if len(typed) > 2 and (typed in key or (len(key) > 3 and key in typed))]
     sensors = list(dict.fromkeys(known[key] for key in close))[:4]
     hint = f" Close: {', '.join(sensors)}." if sensors else ""
     return InputError(

@@ -107,11 +107,7 @@ class SpectralResponse:
                 f"{self.sensor}: responses of shape {response.shape} for {wavelength_nm.size} "
                 f"wavelengths and {len(self.band_names)} bands; one per wavelength and band is expected."
             )
-        if (
-            wavelength_nm.size < 2
-            or not np.isfinite(wavelength_nm).all()
-            or (np.diff(wavelength_nm) <= 0).any()
-        ):
+        if wavelength_nm.size < 2 or not np.isfinite(wavelength_nm).all() or (np.diff(wavelength_nm) <= 0).any():
             raise InputError(f"{self.sensor}: two or more wavelengths, increasing and each once, are needed.")
         if wavelength_nm[0] <= 0 or wavelength_nm[-1] < _MICROMETRES_BELOW:
             raise InputError(
@@ -179,9 +175,7 @@ class SpectralResponse:
                 f"its bands are {', '.join(self.band_names)}."
             )
         if len(set(columns)) < len(columns):
-            raise InputError(
-                f"{self.sensor}: {', '.join(names)} name a band twice; each band can be used once."
-            )
+            raise InputError(f"{self.sensor}: {', '.join(names)} name a band twice; each band can be used once.")
         chosen = tuple(self.band_names[column] for column in columns)
         return replace(
             self,

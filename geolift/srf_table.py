@@ -79,13 +79,9 @@ def read_table(text: str, where: str) -> SrfTable:
             separator = next((mark for mark in ",;\t" if mark in line), ",")
             rows.append((number, [cell.strip().strip('"') for cell in line.split(separator)]))
     if len(rows) < 3:
-        raise InputError(
-            f"{where}: no table found; expected wavelength_nm,Band1,Band2,… and rows of numbers."
-        )
+        raise InputError(f"{where}: no table found; expected wavelength_nm,Band1,Band2,… and rows of numbers.")
     to_nm, names = _columns(rows[0][1], where)
-    table = np.array(
-        [_numbers(cells, len(names) + 1, f"{where}, line {number}") for number, cells in rows[1:]]
-    )
+    table = np.array([_numbers(cells, len(names) + 1, f"{where}, line {number}") for number, cells in rows[1:]])
     table = table[np.argsort(table[:, 0], kind="stable")]
     response = table[:, 1:]
     # The noise of a measured curve may dip below zero; more than that is not a response.
@@ -107,9 +103,7 @@ def _columns(cells: list[str], where: str) -> tuple[float, tuple[str, ...]]:
 
 def _numbers(cells: list[str], count: int, where: str) -> list[float]:
     if not cells[0] or any(cells[count:]):
-        raise InputError(
-            f"{where}: expected a wavelength and {count - 1} responses, found {len(cells)} cells."
-        )
+        raise InputError(f"{where}: expected a wavelength and {count - 1} responses, found {len(cells)} cells.")
     try:
         return [float(cell or 0) for cell in (cells + [""] * count)[:count]]
     except ValueError as err:

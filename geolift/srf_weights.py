@@ -73,11 +73,7 @@ class SrfWeights:
         """Return one line for each thing the user should know."""
         lines = [
             f"MSI band {name} is left out: good HSI bands cover {share:.1%} of its response, "
-            + (
-                f"{SMALLEST_COVERAGE:.0%} is needed"
-                if share < SMALLEST_COVERAGE
-                else "all on one side of its centre"
-            )
+            + (f"{SMALLEST_COVERAGE:.0%} is needed" if share < SMALLEST_COVERAGE else "all on one side of its centre")
             for name, share in self.dropped.items()
         ]
         lines += [
@@ -87,9 +83,7 @@ class SrfWeights:
         ]
         if self.fwhm_assumed.any():
             count = int(self.fwhm_assumed.sum())
-            lines.append(
-                f"{count} of {self.fwhm_assumed.size} HSI bands have no FWHM; the band spacing is taken"
-            )
+            lines.append(f"{count} of {self.fwhm_assumed.size} HSI bands have no FWHM; the band spacing is taken")
         return tuple(lines)
 
 
@@ -149,14 +143,10 @@ def weigh(
         band_names=tuple(name for name, ok in zip(band_names, kept, strict=True) if ok),
         coverage=coverage,
         kept=kept,
-        dropped={
-            name: float(share) for name, share, ok in zip(band_names, coverage, kept, strict=True) if not ok
-        },
+        dropped={name: float(share) for name, share, ok in zip(band_names, coverage, kept, strict=True) if not ok},
         centres_nm=rows[kept] @ centres[usable],
         recentred={
-            name: float(shift)
-            for name, shift, ok in zip(band_names, shifts_nm, kept, strict=True)
-            if ok and shift
+            name: float(shift) for name, shift, ok in zip(band_names, shifts_nm, kept, strict=True) if ok and shift
         },
         fwhm_assumed=assumed,
     )
@@ -234,9 +224,7 @@ def _checked(
     centres = np.asarray(centres_nm, dtype=np.float64)
     usable = np.ones(centres.shape, bool) if good is None else np.asarray(good, dtype=bool)
     if centres.ndim != 1 or usable.shape != centres.shape:
-        raise InputError(
-            f"{centres.shape} HSI band centres, {usable.shape} good-band flags; expected one each."
-        )
+        raise InputError(f"{centres.shape} HSI band centres, {usable.shape} good-band flags; expected one each.")
     if fwhm_nm is not None and np.shape(fwhm_nm) != centres.shape:
         raise InputError(f"{centres.size} HSI band centres, {np.size(fwhm_nm)} FWHM; expected one each.")
     if not usable.any():
@@ -250,9 +238,7 @@ def _checked(
     return centres, fwhm, usable, assumed
 
 
-def _refined(
-    wavelength_nm: FloatArray, response: FloatArray, fwhm_nm: float
-) -> tuple[FloatArray, FloatArray]:
+def _refined(wavelength_nm: FloatArray, response: FloatArray, fwhm_nm: float) -> tuple[FloatArray, FloatArray]:
     """Return a grid fine enough for HSI bands of that FWHM, and the response interpolated on it."""
     step = max(fwhm_nm / _NODES_PER_FWHM, _SMALLEST_STEP_NM)
     gaps = np.diff(wavelength_nm)

@@ -53,7 +53,7 @@ class TrainingSet:
         """(n, c) MSI values of (n, C) spectra, summed in float64."""
         # einsum's own loops: a BLAS product may round differently on another number of threads
         values = np.einsum("nb,mb->nm", spectra.astype(np.float64), self.weights.astype(np.float64))
-        return values.astype(np.float32)
+        return np.asarray(values, np.float32)
 
     def subset(self, keep: NDArray[np.bool_] | Ints) -> TrainingSet:
         """The training set with some of its pixels."""

@@ -172,9 +172,7 @@ class Survey:
     """
 
     def __init__(self, n_bands: int, bands: Mask | None = None) -> None:
-        self._candidates = (
-            np.ones(n_bands, dtype=np.bool_) if bands is None else np.asarray(bands, dtype=np.bool_)
-        )
+        self._candidates = np.ones(n_bands, dtype=np.bool_) if bands is None else np.asarray(bands, dtype=np.bool_)
         self.n_valid = np.zeros(n_bands, dtype=np.int64)
         self.n_pixels = 0
         self.reference_min = np.inf

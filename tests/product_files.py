@@ -314,9 +314,7 @@ HYPERION_ID = "EO1H0440342016184110K3"
 HYPERION_BANDS = (7, 8, 57, 77, 224, 225)
 
 
-def hyperion(
-    folder: Path, values: np.ndarray | None = None, bands: Sequence[int] = HYPERION_BANDS
-) -> Path:
+def hyperion(folder: Path, values: np.ndarray | None = None, bands: Sequence[int] = HYPERION_BANDS) -> Path:
     """Hyperion L1T: one GeoTIFF per band, radiance = DN / 40 (VNIR) and DN / 80 (SWIR); 7 and 225 uncalibrated."""
     values = 100 * truth(len(bands)) if values is None else values
     for band, layer in zip(bands, values, strict=True):

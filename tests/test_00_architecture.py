@@ -46,7 +46,8 @@ ROOMS: dict[str, list[str]] = {
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline runs identity budget trained plan comparison crosscheck pair_check wald describe quality_gate < report",
+        "pipeline runs identity budget trained plan comparison crosscheck pair_check wald describe quality_gate "
+        "< report",
         "manifest batch",
         "benchmark",
         "demo_scene",
@@ -62,7 +63,8 @@ NUMERIC = {
     "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration", "local_shift",
     "sanity", "sanity_identity", "sanity_pair", "sanity_values",
     "harmonization", "refinement", "metrics", "conventions", "halo", "similarity", "value_range",
-    "network", "training", "training_set", "methods", "noise", "uncertainty", "inference", "srf_weights", "demo_scene", "consistency",
+    "network", "training", "training_set", "methods", "noise", "uncertainty", "inference", "srf_weights",
+    "demo_scene", "consistency",
 }  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}
 HEAVY = {"torch", "dask", "xarray", "rasterio", "rioxarray", "scipy", "matplotlib", "pandas", "odc"}

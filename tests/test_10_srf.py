@@ -158,19 +158,13 @@ def test_approximated_bands_have_the_published_centre_and_width(
     ],
 )
 def test_well_known_bands_lie_where_their_operators_say(sensor: str, band: str, centre_nm: float) -> None:
-    assert SpectralResponse.from_library(sensor).select([band]).centres_nm[0] == pytest.approx(
-        centre_nm, abs=0.6
-    )
+    assert SpectralResponse.from_library(sensor).select([band]).centres_nm[0] == pytest.approx(centre_nm, abs=0.6)
 
 
-def test_the_files_are_what_the_tool_builds_from_the_figures(
-    facts: Path, builder: ModuleType, tmp_path: Path
-) -> None:
+def test_the_files_are_what_the_tool_builds_from_the_figures(facts: Path, builder: ModuleType, tmp_path: Path) -> None:
     assert builder.build_library(facts, tmp_path) == len(list_sensors())
     for path in sorted(tmp_path.glob("*.csv")):
-        assert path.read_text(encoding="utf-8") == (ROOT / "srf_library" / path.name).read_text(
-            encoding="utf-8"
-        )
+        assert path.read_text(encoding="utf-8") == (ROOT / "srf_library" / path.name).read_text(encoding="utf-8")
 
 
 def test_the_page_of_sensors_is_what_the_tool_writes_from_the_library(builder: ModuleType) -> None:
@@ -256,9 +250,7 @@ def test_sentinel2_takes_its_spacecraft_from_the_evidence(evidence: str, sensor:
     assert sensor in found.message
 
 
-@pytest.mark.parametrize(
-    "evidence", ["", "s2_l2a_b02.tif", "S2A and S2B mosaic", "T33UUU_20220724T100601_B02_10m.jp2"]
-)
+@pytest.mark.parametrize("evidence", ["", "s2_l2a_b02.tif", "S2A and S2B mosaic", "T33UUU_20220724T100601_B02_10m.jp2"])
 def test_sentinel2_without_clear_evidence_is_2a_and_says_so(evidence: str) -> None:
     found = resolve_sensor("sentinel2", evidence=evidence)
     assert (found.sensor_id, found.assumed) == ("sentinel-2a", True)
@@ -397,9 +389,7 @@ def test_unknown_and_repeated_bands_are_refused() -> None:
         ([], None),
     ],
 )
-def test_a_files_labels_are_matched_all_or_not_at_all(
-    labels: list[str | None], bands: tuple[str, ...] | None
-) -> None:
+def test_a_files_labels_are_matched_all_or_not_at_all(labels: list[str | None], bands: tuple[str, ...] | None) -> None:
     assert SpectralResponse.from_library("sentinel-2a").match_names(labels) == bands
 
 
@@ -567,9 +557,7 @@ def test_a_coarse_table_weighs_like_its_interpolation() -> None:
     fine = np.arange(600, 750.1, 0.5)
     centres = np.arange(560.0, 800, 4)
     coarse = weigh(wavelength, response[:, None], ["A"], centres, np.full(centres.size, 4.2))
-    dense = weigh(
-        fine, np.interp(fine, wavelength, response)[:, None], ["A"], centres, np.full(centres.size, 4.2)
-    )
+    dense = weigh(fine, np.interp(fine, wavelength, response)[:, None], ["A"], centres, np.full(centres.size, 4.2))
     np.testing.assert_allclose(coarse.weights, dense.weights, atol=1e-3)
 
 
@@ -587,9 +575,7 @@ def test_a_gap_is_not_taken_for_a_spacing_and_given_widths_stay() -> None:
     given_nm = np.where(np.arange(centres.size) % 3 == 0, 11.0, np.nan)
     given_nm[1] = 0.0
     fwhm, assumed = complete_fwhm(centres, given_nm)
-    assert (
-        (fwhm[::3] == 11).all() and not assumed[::3].any() and assumed.sum() == centres.size - len(fwhm[::3])
-    )
+    assert (fwhm[::3] == 11).all() and not assumed[::3].any() and assumed.sum() == centres.size - len(fwhm[::3])
     np.testing.assert_allclose(fwhm[assumed], np.where(centres < 1200, 10, 12)[assumed])
 
 
@@ -673,8 +659,6 @@ def test_a_second_detectors_copy_of_a_band_does_not_move_the_centres(which: int,
 
 @given(spectrometers(), st.floats(1e-4, 1e4))
 @settings(max_examples=25, deadline=None)
-def test_a_constant_spectrum_stays_what_it_is(
-    spectrometer: tuple[np.ndarray, np.ndarray], value: float
-) -> None:
+def test_a_constant_spectrum_stays_what_it_is(spectrometer: tuple[np.ndarray, np.ndarray], value: float) -> None:
     found = SpectralResponse.from_library("planetscope-psbsd").weights(*spectrometer)
     np.testing.assert_allclose(found.weights @ np.full(spectrometer[0].size, value), value, rtol=1e-12)

@@ -147,9 +147,7 @@ def test_prisma_levels_without_a_map_grid_and_corners_that_do_not_fit_are_refuse
         open_cube(path)
 
 
-def test_prismas_real_slots_come_out_as_the_bands_that_another_reader_lists(
-    tmp_path: Path, shared_data: Path
-) -> None:
+def test_prismas_real_slots_come_out_as_the_bands_that_another_reader_lists(tmp_path: Path, shared_data: Path) -> None:
     listed = json.loads((shared_data / "products/prisma" / f"{PRISMA_SCENE}.json").read_text())["expectedContent"]
     expected = []
     path = made.prisma(tmp_path / "a.he5")

@@ -66,9 +66,7 @@ def test_sentinel_2_since_baseline_4_without_a_list_gets_the_offset_with_a_warni
 
 
 @pytest.mark.parametrize("tile", [None, 3])
-def test_sentinel_2_bands_of_20_m_are_repeated_pixel_by_pixel_when_asked_for(
-    tmp_path: Path, tile: int | None
-) -> None:
+def test_sentinel_2_bands_of_20_m_are_repeated_pixel_by_pixel_when_asked_for(tmp_path: Path, tile: int | None) -> None:
     folder = made.sentinel2(tmp_path)
     ten = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
     cube = open_cube(folder, tile=tile, bands=ten)

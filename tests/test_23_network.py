@@ -71,9 +71,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
 
 
 @pytest.mark.parametrize("code, words", [(404, "HTTP 404 Not Found"), (503, "HTTP 503 Service Unavailable")])
-def test_a_server_that_refuses_is_exit_8_with_its_answer(
-    server: tuple[str, list[str]], code: int, words: str
-) -> None:
+def test_a_server_that_refuses_is_exit_8_with_its_answer(server: tuple[str, list[str]], code: int, words: str) -> None:
     address, requests = server
     with pytest.raises(RemoteError, match=words) as caught:
         open_cube(f"{address}/{code}.tif")

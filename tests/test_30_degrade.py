@@ -249,9 +249,7 @@ def test_gaussian_response_peaks_at_its_centres_with_the_width_it_should_have(n_
     weights = gaussian_srf(n_msi_bands, 20_000)
     wavelengths_nm = generated_wavelengths_nm(n_msi_bands, 20_000)
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
-    blue_green = (
-        [(480, 539 - 421), (552, 624 - 480)] if n_msi_bands < 8 else [(478, 515 - 442), (546, 586 - 506)]
-    )
+    blue_green = [(480, 539 - 421), (552, 624 - 480)] if n_msi_bands < 8 else [(478, 515 - 442), (546, 586 - 506)]
     if n_msi_bands == 16:
         blue_green = [(481, 517 - 445), (547, 586 - 507)]
     for row, (centre_nm, width_nm) in zip(weights[n_msi_bands >= 8 :], blue_green, strict=False):

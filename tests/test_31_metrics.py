@@ -103,9 +103,7 @@ def test_psnr_of_an_even_error_is_its_closed_form(reference: Array) -> None:
 def test_ssim_equals_scikit_image_with_gaussian_weights(product: Array, reference: Array) -> None:
     scores = evaluate_arrays(product, reference, data_range=0.9)
     expected = [
-        structural_similarity(
-            x, y, data_range=0.9, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
+        structural_similarity(x, y, data_range=0.9, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
         for x, y in zip(product, reference, strict=True)
     ]
     np.testing.assert_allclose(scores.per_band["ssim"], expected, rtol=1e-12)
@@ -123,9 +121,7 @@ def test_ssim_of_two_constants_is_its_luminance_term() -> None:
 
 def test_uniform_ssim_equals_scikit_image_with_a_flat_window(product: Array, reference: Array) -> None:
     found = ssim_map(product[0], reference[0], 1.0, window="uniform").mean()
-    expected = structural_similarity(
-        product[0], reference[0], data_range=1.0, win_size=11, use_sample_covariance=False
-    )
+    expected = structural_similarity(product[0], reference[0], data_range=1.0, win_size=11, use_sample_covariance=False)
     assert found == pytest.approx(expected, rel=1e-10)
 
 
@@ -232,9 +228,7 @@ def test_sam_of_only_zero_spectra_is_not_a_number(reference: Array) -> None:
 
 @pytest.mark.parametrize("tile_px", [6, 16, 33, 200])
 @pytest.mark.parametrize("convention", ["geolift", "hyperbench"])
-def test_scores_do_not_depend_on_tiling(
-    tile_px: int, convention: str, product: Array, reference: Array
-) -> None:
+def test_scores_do_not_depend_on_tiling(tile_px: int, convention: str, product: Array, reference: Array) -> None:
     product, reference = masked(product), reference.astype(np.float32)
     survey = Survey(6)
     survey.update(product, reference)
@@ -282,16 +276,12 @@ def test_an_invalid_border_gives_the_scores_of_the_image_without_it(product: Arr
         assert getattr(outer, name) == pytest.approx(getattr(inner, name), rel=1e-9), name
 
 
-def test_bands_without_valid_values_are_left_out_and_keep_their_place(
-    product: Array, reference: Array
-) -> None:
+def test_bands_without_valid_values_are_left_out_and_keep_their_place(product: Array, reference: Array) -> None:
     kept = [0, 1, 3, 4, 5]
     without = evaluate_arrays(product[kept], reference[kept], ratio=3)
     product[2] = np.nan
     scores = evaluate_arrays(product, reference, ratio=3)
-    assert scores.psnr_db == pytest.approx(without.psnr_db) and scores.sam_deg == pytest.approx(
-        without.sam_deg
-    )
+    assert scores.psnr_db == pytest.approx(without.psnr_db) and scores.sam_deg == pytest.approx(without.sam_deg)
     for name, values in scores.per_band.items():
         assert len(values) == 6 and math.isnan(values[2])
         np.testing.assert_allclose(np.delete(values, 2), without.per_band[name])
@@ -315,9 +305,7 @@ def test_an_image_smaller_than_a_window_has_no_structural_measures(product: Arra
 
 @settings(max_examples=40, deadline=None)
 @given(
-    plane=hnp.arrays(
-        np.int64, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.integers(-99, 99)
-    ),
+    plane=hnp.arrays(np.int64, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.integers(-99, 99)),
     size=st.integers(1, 12),
 )
 def test_sliding_sums_equal_those_of_the_windows(plane: NDArray[np.int64], size: int) -> None:
@@ -331,9 +319,7 @@ def test_sliding_sums_equal_those_of_the_windows(plane: NDArray[np.int64], size:
 # ---------------------------------------------------------------- hyperbench's stretch, percentiles
 
 
-def test_under_hyperbench_the_product_is_stretched_as_the_reference_is(
-    product: Array, reference: Array
-) -> None:
+def test_under_hyperbench_the_product_is_stretched_as_the_reference_is(product: Array, reference: Array) -> None:
     # A common affine change of both images is undone by the stretch.
     here = evaluate_arrays(product, reference, convention="hyperbench")
     there = evaluate_arrays(800 * product - 90, 800 * reference - 90, convention="hyperbench")
@@ -386,9 +372,7 @@ def test_streamed_percentiles_of_a_large_cube_leave_out_nan() -> None:
     for band in cube:
         percentile.refine(band)
     assert percentile.n_values == np.isfinite(cube).sum()
-    np.testing.assert_allclose(
-        percentile.result(), np.nanpercentile(cube.astype(float), [1, 50, 99]), rtol=1e-12
-    )
+    np.testing.assert_allclose(percentile.result(), np.nanpercentile(cube.astype(float), [1, 50, 99]), rtol=1e-12)
 
 
 def test_percentiles_want_both_passes_over_the_same_values() -> None:

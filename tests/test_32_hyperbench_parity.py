@@ -102,9 +102,7 @@ for n in (3, 4, 8, 16):
     )
     assert {key.removeprefix("wide ") for key in theirs if key.startswith("wide")} == set(PSF_NAMES)
     for name in PSF_NAMES:
-        np.testing.assert_allclose(
-            psf_kernel(name, 1.7, 4), theirs["narrow " + name], atol=2e-7, err_msg=name
-        )
+        np.testing.assert_allclose(psf_kernel(name, 1.7, 4), theirs["narrow " + name], atol=2e-7, err_msg=name)
         np.testing.assert_allclose(psf_kernel(name), theirs["wide " + name], atol=1e-7, err_msg=name)
     for n in (3, 4, 8, 16):
         # Theirs are float32 throughout: 1e-4 nm at 2000 nm, on the flank of a band of 55 nm.
@@ -153,9 +151,7 @@ def errors(cube: Cube, sigma: float) -> Cube:
 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.05, 0.4])
-def test_scores_of_stretched_images_equal_hyperbench_to_four_digits(
-    there: RunThere, scene: Cube, sigma: float
-) -> None:
+def test_scores_of_stretched_images_equal_hyperbench_to_four_digits(there: RunThere, scene: Cube, sigma: float) -> None:
     product = errors(scene, sigma)
     theirs = there(METRICS_THERE, product=to_yxb(product), reference=to_yxb(scene), stretch=np.ones(1))
     ours = evaluate_arrays(product, scene, convention="hyperbench")
@@ -176,19 +172,13 @@ def test_scores_of_real_scenes_equal_hyperbench_to_four_digits(there: RunThere, 
         reference = np.ascontiguousarray(to_byx(cube)[::4, :96, :96], dtype=np.float32)
         rough = block_mean(reference, 4).repeat(4, axis=1).repeat(4, axis=2)
         product = (0.3 * rough + 0.7 * reference).astype(np.float32)
-        theirs = there(
-            METRICS_THERE, product=to_yxb(product), reference=to_yxb(reference), stretch=np.ones(1)
-        )
+        theirs = there(METRICS_THERE, product=to_yxb(product), reference=to_yxb(reference), stretch=np.ones(1))
         ours = evaluate_arrays(product, reference, convention="hyperbench")
         values = {m: getattr(ours, m) for m in MEASURES}
-        np.testing.assert_allclose(
-            list(values.values()), theirs["scores"], rtol=5e-5, err_msg=json.dumps(values)
-        )
+        np.testing.assert_allclose(list(values.values()), theirs["scores"], rtol=5e-5, err_msg=json.dumps(values))
 
 
-def test_our_own_convention_equals_sewar_where_it_can_be_told_our_options(
-    there: RunThere, scene: Cube
-) -> None:
+def test_our_own_convention_equals_sewar_where_it_can_be_told_our_options(there: RunThere, scene: Cube) -> None:
     product = errors(scene, 0.2)
     theirs = there(
         """

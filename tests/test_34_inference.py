@@ -20,9 +20,7 @@ from geolift.network import BATCH_PIXELS, NO_RESIDUAL, Network, PackedNetwork
 RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
 
 
-def random_network(
-    msi: int = 4, hsi: int = 191, width: int = 64, *, basis: int = 0, skip: bool = False
-) -> Network:
+def random_network(msi: int = 4, hsi: int = 191, width: int = 64, *, basis: int = 0, skip: bool = False) -> Network:
     rng = np.random.default_rng(7)
 
     def matrix(rows: int, cols: int) -> np.ndarray:

@@ -118,7 +118,9 @@ def test_extent_overlap_is_the_window_of_whole_pixels_and_msi_the_whole_grid(tmp
     assert product.shape[1:] == (45, 39)
     with rasterio.open(pair.msi) as source:
         assert grid_of(product).affine == source.transform * Affine.translation(3, 3)
-    whole = runs.fuse_files(pair.hsi, pair.msi, tmp_path / "w.tif", FuseSettings(**QUICK, extent="msi", coregister="off"))
+    whole = runs.fuse_files(
+        pair.hsi, pair.msi, tmp_path / "w.tif", FuseSettings(**QUICK, extent="msi", coregister="off")
+    )
     with rasterio.open(tmp_path / "w.tif") as product_file, rasterio.open(pair.msi) as source:
         assert product_file.shape == source.shape
         assert np.isfinite(product_file.read(masked=True).filled(-1)).all()
@@ -207,9 +209,10 @@ def test_arrays_in_memory_fuse_like_files(pair: Pair, fused: Path) -> None:
         assert np.abs(product.values - b.read() * 1e-4).max() <= 0.5e-4 + 1e-6
 
 
-def test_a_sensor_must_be_named_and_fit(pair: Pair) -> None:
+def test_a_sensor_must_be_named_and_fit(pair: Pair, tmp_path: Path) -> None:
+    nameless = write(tmp_path / "m.tif", np.full((4, 48, 42), 0.3), gsd=10)
     with pytest.raises(UsageError, match="--sensor"):
-        geolift.fuse(pair.hsi, pair.msi)
+        geolift.fuse(pair.hsi, nameless)
     with pytest.raises(InputError, match="--msi-bands"):
         geolift.fuse(pair.hsi, pair.hsi, sensor="sentinel2")
 

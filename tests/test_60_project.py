@@ -166,7 +166,8 @@ def test_the_citation_file_names_the_version_and_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert citation["version"] == project["version"] == metadata.version("geolift")
-    assert citation["license"] == project["license"]
+    licences = citation["license"]
+    assert " AND ".join(licences if isinstance(licences, list) else [licences]) == project["license"]
     assert "2507.13339" in citation["preferred-citation"]["url"]
 
 

@@ -26,9 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "srf_library"
 DOCS_PAGE = ROOT / "docs" / "spectral-responses.md"
 SUPER_GAUSSIAN_EXPONENT = 6
-GAUSSIAN_PAN_LIMIT_NM = (
-    200.0  # no optical filter is a Gaussian that wide; its tails would leave the detector's range
-)
+GAUSSIAN_PAN_LIMIT_NM = 200.0  # no optical filter is a Gaussian that wide; its tails would leave the detector's range
 SMALLEST_GAUSSIAN = 0.01  # the main lobe of the measured curves is cut at 1 % too
 SMALLEST_SUPER_GAUSSIAN = 0.001
 
@@ -68,9 +66,7 @@ def approximated(rows: list[dict[str, str]]) -> Curves:
     grid = np.arange(np.floor(centre.min() - half_range) - 2, np.ceil(centre.max() + half_range) + 3)
     response = 2.0 ** -(np.abs(2 * (grid[:, None] - centre) / width) ** exponent)
     response = np.where(response >= smallest, np.round(response, 4), 0.0)
-    shapes = {
-        f"Gaussian (2^-|2(x-c)/w|^{p})" if p == 2 else f"super-Gaussian (2^-|2(x-c)/w|^{p})" for p in exponent
-    }
+    shapes = {f"Gaussian (2^-|2(x-c)/w|^{p})" if p == 2 else f"super-Gaussian (2^-|2(x-c)/w|^{p})" for p in exponent}
     header = {
         "sensor": rows[0]["sensor"],
         "document": "; ".join(dict.fromkeys(row["source"] for row in rows)),
@@ -95,9 +91,7 @@ def product_of(sensor: str, products: dict[str, Any]) -> dict[str, Any]:
     return {**product_of(own["like"], products), **own} if "like" in own else own
 
 
-def header_lines(
-    curves: Curves, product: dict[str, Any], gsd_m: dict[str, str], is_drawn: bool
-) -> Iterable[str]:
+def header_lines(curves: Curves, product: dict[str, Any], gsd_m: dict[str, str], is_drawn: bool) -> Iterable[str]:
     """Yield the header of one library file, one ``key: value`` a line."""
     yield f"sensor: {curves.header['sensor']}"
     yield f"title: {product['title']}"
@@ -199,24 +193,16 @@ def with_tables(page: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "facts", nargs="?", type=Path, help="folder with srf/, srf_bands.csv, srf_approx_bands.csv"
-    )
-    parser.add_argument(
-        "--docs", action="store_true", help="write docs/spectral-responses.md from the library"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("facts", nargs="?", type=Path, help="folder with srf/, srf_bands.csv, srf_approx_bands.csv")
+    parser.add_argument("--docs", action="store_true", help="write docs/spectral-responses.md from the library")
     options = parser.parse_args(arguments)
     if options.facts is None and not options.docs:
         parser.error("name the folder of figures, or pass --docs, or both")
     if options.facts is not None:
         print(f"{build_library(options.facts)} sensors written to {LIBRARY.name}/")
     if options.docs:
-        DOCS_PAGE.write_text(
-            with_tables(DOCS_PAGE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n"
-        )
+        DOCS_PAGE.write_text(with_tables(DOCS_PAGE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
     return 0
 
 

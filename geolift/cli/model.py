@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 import click
@@ -57,10 +58,22 @@ def apply_command(
 ) -> None:
     """Stream a saved MODEL over any MSI of its sensor: another date, the next tile.
 
+    A pattern such as "tiles/*.tif" applies it to every match; -o is then a folder.
+
     \b
-    Example:
+    Examples:
       geolift apply enmap_s2.safetensors other_date.tif -o other_date_fused.tif
+      geolift apply enmap_s2.safetensors "tiles/*.tif" -o fused/
     """
+    # Path.glob cannot take an absolute pattern.
+    matches = sorted(glob.glob(msi)) if glob.has_magic(msi) and not Path(msi).exists() else []  # noqa: PTH207
+    if matches:
+        from geolift.cli.batch import BatchSettings, run_jobs
+        from geolift.manifest import application_jobs
+
+        jobs = application_jobs(model, matches, (output or Path()).resolve(), settings)
+        run_jobs(jobs, BatchSettings(), console, dry_run=dry_run)
+        return
     target = output or Path(f"{Path(msi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
     from geolift import runs
 

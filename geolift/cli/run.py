@@ -28,7 +28,10 @@ def run(command: click.Command) -> NoReturn:
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        if _progress_mode(sys.argv) == "json":
+            _say(error.format_message(), "error")
+        else:
+            error.show()
         code = error.exit_code
     except GeoliftError as error:
         _say(error, "error")

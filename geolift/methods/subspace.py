@@ -75,7 +75,8 @@ def band_noise(covariance: torch.Tensor, n: int) -> torch.Tensor:
     else:
         unexplained = torch.stack([_unexplained(covariance + ridge, band, n) for band in range(bands)])
     floor = max(_NOISE_FLOOR * contrast**0.5, 1e-30)
-    return unexplained.clamp_min(0).sqrt().clamp_min(floor)
+    sigma: torch.Tensor = unexplained.clamp_min(0).sqrt().clamp_min(floor)
+    return sigma
 
 
 def _unexplained(covariance: torch.Tensor, band: int, n: int) -> torch.Tensor:
@@ -86,4 +87,5 @@ def _unexplained(covariance: torch.Tensor, band: int, n: int) -> torch.Tensor:
         return covariance[band, band] * 1e-4
     cross = covariance[others, band]
     explained = cross @ torch.linalg.solve(covariance[others][:, others], cross)
-    return (covariance[band, band] - explained) * n / (n - len(others))
+    variance: torch.Tensor = (covariance[band, band] - explained) * n / (n - len(others))
+    return variance

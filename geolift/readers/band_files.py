@@ -91,9 +91,7 @@ class BandStack:
         self.path = files[0].path
         self.layout = Layout(len(files), finest.shape, dtype, finest.block)
 
-    def read(
-        self, rows: slice, cols: slice, bands: BandIndices | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of stored numbers."""
         wanted = range(len(self._bands)) if bands is None else bands
         window = np.empty((len(wanted), rows.stop - rows.start, cols.stop - cols.start), self.layout.dtype)
@@ -134,9 +132,7 @@ def _zoom(file: BandFile, finest: GeoBox) -> int:
     a, b, c, d, e, f = tuple(base.affine)[:6]
     expected = (a * zoom, b * zoom, c, d * zoom, e * zoom, f)
     step = abs(a)
-    same = all(
-        abs(x - y) < SAME_PLACE_PX * step for x, y in zip(tuple(own.affine)[:6], expected, strict=True)
-    )
+    same = all(abs(x - y) < SAME_PLACE_PX * step for x, y in zip(tuple(own.affine)[:6], expected, strict=True))
     covers = all(own.shape[i] * zoom >= base.shape[i] for i in (0, 1))
     if own.crs != base.crs or zoom < 1 or not same or not covers:
         raise InputError(

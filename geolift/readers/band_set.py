@@ -145,9 +145,7 @@ def _spectral_order(path: str) -> tuple[int, int, str]:
     return (int(found[1]), len(found[2]), path) if found else (0, 0, path)
 
 
-def _decoding(
-    files: list[BandFile], stack: BandStack, reading: Reading, notes: list[str]
-) -> tuple[Decoding, str]:
+def _decoding(files: list[BandFile], stack: BandStack, reading: Reading, notes: list[str]) -> tuple[Decoding, str]:
     """Settle the values by the product the names tell, else by tags and magnitude."""
     tags = Declared(
         tuple(file.declared.scales[0] for file in files),

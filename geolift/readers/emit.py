@@ -42,9 +42,7 @@ class Orthorectified:
         self.path = file.path
         self.layout = Layout(self._cube.layout.count, shape, self._cube.layout.dtype, block)
 
-    def read(
-        self, rows: slice, cols: slice, bands: BandIndices | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of the map grid; what the table leaves empty holds the fill value."""
         samples, lines = (np.abs(table.read(rows, cols)[0][0]) for table in (self._samples, self._lines))
         seen = (samples > 0) & (lines > 0)

@@ -151,9 +151,7 @@ class Hdf5Cube:
         """Its size and blocks."""
         return self._layout
 
-    def read(
-        self, rows: slice, cols: slice, bands: BandIndices | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of stored numbers."""
         slots = self._slots if bands is None else self._slots[list(bands)]
         first, last = int(slots.min()), int(slots.max())

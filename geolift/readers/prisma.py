@@ -56,9 +56,7 @@ class _Cubes:
         self.path = path
         self.layout = Layout(len(order), first.shape, first.dtype, first.block)
 
-    def read(
-        self, rows: slice, cols: slice, bands: BandIndices | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of counts, and where the error matrices call them usable."""
         wanted = self._order if bands is None else self._order[list(bands)]
         shape = (len(wanted), rows.stop - rows.start, cols.stop - cols.start)

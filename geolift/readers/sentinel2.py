@@ -130,9 +130,7 @@ def _name(file: str) -> str:
 
 def _physical(root: ET.Element) -> tuple[str, ...]:
     """Return the band of each band_id."""
-    listed = {
-        int(info.get("bandId", -1)): str(info.get("physicalBand")) for info in root.iter("Spectral_Information")
-    }
+    listed = {int(info.get("bandId", -1)): str(info.get("physicalBand")) for info in root.iter("Spectral_Information")}
     return tuple(listed.get(i, name) for i, name in enumerate(PHYSICAL_BANDS))
 
 

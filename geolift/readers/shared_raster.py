@@ -126,14 +126,10 @@ class SharedRaster:
         if self._layout is None:
             with self._lock:
                 source = self._opened()
-                self._layout = Layout(
-                    source.count, source.shape, np.dtype(source.dtypes[0]), source.block_shapes[0]
-                )
+                self._layout = Layout(source.count, source.shape, np.dtype(source.dtypes[0]), source.block_shapes[0])
         return self._layout
 
-    def read(
-        self, rows: slice, cols: slice, bands: BandIndices | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Read one window of stored numbers. Raises InputError where the file is damaged, RemoteError if remote."""
         window = Window.from_slices(rows, cols)
         try:

@@ -66,9 +66,7 @@ class Stored(Protocol):
         """Its size and blocks."""
         ...
 
-    def read(
-        self, rows: slice, cols: slice, bands: BandIndices | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of 0-based ``bands``, and where it is valid: None, (y, x) or (band, y, x)."""
         ...
 
@@ -167,9 +165,7 @@ def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
     edge, count = SAMPLE_EDGE_PX, SAMPLES_PER_AXIS
     if rows <= edge * count and cols <= edge * count:
         return [(slice(0, rows), slice(0, cols))]
-    row_starts, col_starts = (
-        np.unique(np.linspace(0, max(0, length - edge), count).astype(int)) for length in shape
-    )
+    row_starts, col_starts = (np.unique(np.linspace(0, max(0, length - edge), count).astype(int)) for length in shape)
     return [
         (slice(int(row), min(rows, int(row) + edge)), slice(int(col), min(cols, int(col) + edge)))
         for row in row_starts

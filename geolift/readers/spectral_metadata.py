@@ -175,9 +175,7 @@ def _from_envi(source: Any) -> _Found | None:
     if wavelength is None or len(wavelength) != source.count:
         return None
     fwhm = _list(tags.get("fwhm"))
-    return _Found(
-        wavelength, fwhm if fwhm and len(fwhm) == source.count else None, None, tags.get("wavelength_units")
-    )
+    return _Found(wavelength, fwhm if fwhm and len(fwhm) == source.count else None, None, tags.get("wavelength_units"))
 
 
 def _from_band_tags(source: Any) -> _Found | None:
