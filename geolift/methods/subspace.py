@@ -48,7 +48,8 @@ def find_subspace(spectra: torch.Tensor) -> Subspace:
     n, bands = spectra.shape
     mean = spectra.mean(0)
     covariance = (spectra - mean).T @ (spectra - mean) / n
-    noise = band_noise(covariance, n)
+    level = float(mean.square().mean())
+    noise = band_noise(covariance, n, least=1e-12 * level)
     variance, vectors = torch.linalg.eigh(covariance / torch.outer(noise, noise))
     variance, vectors = variance.flip(0), vectors.flip(1)
     edge = (1 + (bands / n) ** 0.5) ** 2
@@ -59,7 +60,7 @@ def find_subspace(spectra: torch.Tensor) -> Subspace:
     return Subspace(mean, vectors * noise[:, None], vectors / noise[:, None], variance[:count], noise)
 
 
-def band_noise(covariance: torch.Tensor, n: int) -> torch.Tensor:
+def band_noise(covariance: torch.Tensor, n: int, least: float = 0.0) -> torch.Tensor:
     """(C,) noise of each band: what the other bands do not explain of it (their neighbours, if n is small).
 
     References
@@ -68,7 +69,7 @@ def band_noise(covariance: torch.Tensor, n: int) -> torch.Tensor:
     Sens. 46(8), 2008, section II, doi:10.1109/TGRS.2008.918089.
     """
     bands = len(covariance)
-    contrast = float(covariance.diagonal().mean())
+    contrast = max(float(covariance.diagonal().mean()), least, 1e-30)  # ``least``: for constant scenes
     ridge = 1e-6 * contrast * torch.eye(bands, dtype=covariance.dtype, device=covariance.device)
     if n > 2 * bands:
         unexplained = 1 / torch.linalg.inv(covariance + ridge).diagonal() * n / (n - bands + 1)

@@ -1,0 +1,137 @@
+"""Normal equations as sums over pixels, and what can be learned from the sums alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+CHUNK_PIXELS = 2048
+"""Rows whose products are summed at once. Fixed, so that sums do not depend on the number of threads."""
+
+CHUNKS_AT_ONCE = 8
+RIDGES = tuple(10.0 ** (step / 2) for step in range(-10, 8))
+LARGEST_LINEAR_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class NormalSums:
+    """Σ w φφᵀ (F, F), Σ w φtᵀ (F, K), Σ w ttᵀ (K, K), Σ w."""
+
+    gram: torch.Tensor
+    moment: torch.Tensor
+    power: torch.Tensor
+    weight: float
+
+    def __sub__(self, other: NormalSums) -> NormalSums:
+        return NormalSums(
+            self.gram - other.gram,
+            self.moment - other.moment,
+            self.power - other.power,
+            self.weight - other.weight,
+        )
+
+    @classmethod
+    def total(cls, parts: Sequence[NormalSums]) -> NormalSums:
+        """The sum, in the given order."""
+        gram, moment, power = parts[0].gram.clone(), parts[0].moment.clone(), parts[0].power.clone()
+        for part in parts[1:]:
+            gram += part.gram
+            moment += part.moment
+            power += part.power
+        return cls(gram, moment, power, sum(part.weight for part in parts))
+
+    def product(self, one: torch.Tensor, other: torch.Tensor, metric: torch.Tensor) -> float:
+        """Σ w rᵀ M s of the residuals r = t − oneᵀφ and s = t − otherᵀφ of two read-outs (F, K)."""
+        cross = self.power - one.T @ self.moment - self.moment.T @ other + one.T @ self.gram @ other
+        return float((metric * cross).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeFit:
+    """Read-out (F, K) and, per component, the ridge and its degrees of freedom."""
+
+    readout: torch.Tensor
+    ridges: torch.Tensor
+    freedom: torch.Tensor
+
+
+def accumulate(
+    mapping: Callable[[torch.Tensor], torch.Tensor],
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    pool: ThreadPoolExecutor,
+) -> NormalSums:
+    """Sums over (n, c) inputs and (n, K) targets, in fixed chunks and fixed order."""
+
+    def sums(start: int) -> NormalSums:
+        part = slice(start, start + CHUNK_PIXELS)
+        phi, goal, weight = mapping(inputs[part]), targets[part], weights[part, None]
+        weighted = (phi * weight).T
+        return NormalSums(weighted @ phi, weighted @ goal, (goal * weight).T @ goal, float(weight.sum()))
+
+    starts = range(0, len(inputs), CHUNK_PIXELS)
+    total: NormalSums | None = None
+    for first in range(0, len(starts), CHUNKS_AT_ONCE):  # in waves: every sum is a large matrix
+        parts = list(pool.map(sums, starts[first : first + CHUNKS_AT_ONCE]))
+        total = NormalSums.total(parts if total is None else [total, *parts])
+    if total is None:
+        raise ValueError("no pixels to sum over")
+    return total
+
+
+def solve(sums: NormalSums) -> RidgeFit:
+    """Ridge regression; the ridge of each component is that of highest evidence.
+
+    With weights β ~ N(0, σ²/λ), noise σ² and eigenvalues e of the Gram matrix the log evidence is, up to a
+    constant, −½ (n log q(λ) + Σ log(1 + e/λ)) with q the penalised residual sum of squares.
+
+    References
+    ----------
+    D. J. C. MacKay, Bayesian interpolation, Neural Comput. 4(3), 1992, doi:10.1162/neco.1992.4.3.415.
+    """
+    values, vectors = torch.linalg.eigh(sums.gram)
+    values = values.clamp_min(0)
+    rotated = vectors.T @ sums.moment
+    power = sums.power.diagonal()
+    left = torch.stack([power - (rotated.square() / (values + ridge)[:, None]).sum(0) for ridge in RIDGES])
+    left = torch.maximum(left, 1e-12 * power.clamp_min(1e-30))
+    complexity = torch.stack([torch.log1p(values / ridge).sum() for ridge in RIDGES])
+    best = (sums.weight * (left / sums.weight).log() + complexity[:, None]).argmin(0)
+    ridges = torch.tensor(RIDGES, dtype=torch.float64, device=values.device)[best]
+    shrunk = values[:, None] + ridges
+    return RidgeFit(vectors @ (rotated / shrunk), ridges, (values[:, None] / shrunk).sum(0))
+
+
+def least_squares(sums: NormalSums, rows: int) -> torch.Tensor:
+    """(rows, K) read-out that solves the sums of the last features exactly; zeros for the features before them."""
+    readout = torch.zeros(rows, sums.moment.shape[1], dtype=torch.float64, device=sums.gram.device)
+    readout[-len(sums.gram) :] = torch.linalg.pinv(sums.gram, hermitian=True, rtol=1e-12) @ sums.moment
+    return readout
+
+
+def held_out_share(folds: Sequence[tuple[NormalSums, NormalSums]], metric: torch.Tensor) -> float:
+    """The share of least squares, 0 … 0.5, whose blend with ridge regression errs least on held-out folds.
+
+    Parameters
+    ----------
+    folds
+        Per fold the sums of ridge regression and those of least squares.
+    metric
+        (K, K): squared errors are rᵀ M r.
+    """
+    ridge_total = NormalSums.total([ridge for ridge, _ in folds])
+    plain_total = NormalSums.total([plain for _, plain in folds])
+    gap = both = 0.0
+    for held, plain in folds:
+        ridge = solve(ridge_total - held).readout
+        linear = least_squares(plain_total - plain, len(ridge))
+        # |r + s (l − r)|² is least at s = ⟨r, r − l⟩ / |r − l|²
+        own = held.product(ridge, ridge, metric)
+        cross = held.product(ridge, linear, metric)
+        gap += own - cross
+        both += own - 2 * cross + held.product(linear, linear, metric)
+    return min(max(gap / both, 0.0), LARGEST_LINEAR_SHARE) if both > 0 else 0.0

@@ -1,0 +1,189 @@
+"""The default method and the linear one: planted truths, oracles and laws."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from geolift.methods.features import draw_features, sharpen
+from geolift.methods.normal import CHUNK_PIXELS, accumulate, least_squares, solve
+from geolift.methods.subspace import find_subspace
+from geolift.model import SpectralModel
+from geolift.network import PackedNetwork
+from geolift.training import fit
+from geolift.training_set import TrainingSet, training_set_from_cube
+
+
+def curved_scene(rows: int = 30, cols: int = 28, bands: int = 40, noise: float = 0.002, seed: int = 0) -> np.ndarray:
+    """(C, y, x): smooth patches whose spectra bend with brightness, plus white noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:rows, :cols] / 6.0
+    one, two = 0.5 + 0.5 * np.sin(x + 0.3 * y), 0.5 + 0.5 * np.cos(y - 0.2 * x)
+    wavelength = np.linspace(0, 1, bands)[:, None, None]
+    cube = 0.2 + 0.3 * one * wavelength + 0.2 * two * (1 - wavelength) + 0.3 * np.maximum(one - two, 0) * wavelength**2
+    return (cube + noise * rng.standard_normal(cube.shape)).astype(np.float32)
+
+
+def box_weights(bands: int = 40, count: int = 4) -> np.ndarray:
+    weights = np.zeros((count, bands), np.float32)
+    for index, members in enumerate(np.array_split(np.arange(bands), count)):
+        weights[index, members] = 1 / len(members)
+    return weights
+
+
+@pytest.fixture(scope="module")
+def training() -> TrainingSet:
+    return training_set_from_cube(curved_scene(), box_weights())
+
+
+def same(one: SpectralModel, other: SpectralModel) -> bool:
+    a, b = one.to_tensors(), other.to_tensors()
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def rmse(model: SpectralModel, training: TrainingSet, truth: np.ndarray) -> float:
+    return float(np.sqrt(np.square(model.predict(training.simulated) - truth).mean()))
+
+
+def test_linear_is_least_squares_with_an_intercept(training: TrainingSet) -> None:
+    simulated = training.simulated.astype(np.float64)
+    design = np.c_[simulated, np.ones(len(simulated))]
+    expected = design @ np.linalg.lstsq(design, training.spectra.astype(np.float64), rcond=None)[0]
+    assert np.allclose(fit("linear", training).predict(training.simulated), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["auto", "linear"])
+def test_a_truly_linear_scene_is_recovered(method: str) -> None:
+    rng = np.random.default_rng(1)
+    spectra = rng.random((3, 40)) + 0.2
+    cube = np.moveaxis(rng.dirichlet(np.ones(3), (20, 20)) @ spectra, 2, 0).astype(np.float32)
+    training = training_set_from_cube(cube, box_weights())
+    shares = rng.dirichlet(np.ones(3), 500)  # other mixtures than those trained on
+    truth = (shares @ spectra).astype(np.float32)
+    assert np.abs(fit(method, training).predict(training.simulate(truth)) - truth).max() < 1e-3
+
+
+def test_auto_follows_the_curve_that_linear_misses() -> None:
+    training = training_set_from_cube(curved_scene(), box_weights(count=2))  # three shares, two bands
+    truth = curved_scene(noise=0.0)[:, training.rows, training.cols].T
+    assert rmse(fit("auto", training), training, truth) < 0.4 * rmse(fit("linear", training), training, truth)
+
+
+def test_auto_and_linear_do_not_depend_on_threads_and_repeat_by_seed() -> None:
+    training = training_set_from_cube(curved_scene(56, 50), box_weights())  # several chunks
+    for method, options in (("auto", {"features": 256, "copies": 3}), ("linear", {})):
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            one = fit(method, training, threads=1, seed=3, **options)
+            torch.set_num_threads(2)
+            assert same(one, fit(method, training, threads=2, seed=3, **options))
+        finally:
+            torch.set_num_threads(before)
+    assert not same(fit("auto", training, seed=3, features=64), fit("auto", training, seed=4, features=64))
+
+
+def test_the_network_of_auto_computes_the_solved_regression(training: TrainingSet) -> None:
+    model = fit("auto", training, features=96)
+    subspace, pixels = sharpen(training, 6, 0)
+    mapping = draw_features(torch.cat([part.inputs for part in pixels]), pixels[0].inputs, 96, 0)
+    net = model.network
+    assert np.allclose(net.weights[0], mapping.weight, rtol=1e-5)
+    features = mapping(torch.tensor(training.simulated, dtype=torch.float64)).numpy()
+    rebuilt = net.head @ np.maximum(net.weights[0] @ training.simulated.T + net.biases[0][:, None], 0)
+    assert rebuilt.shape == (subspace.decode.shape[1], len(features))
+    expected = net.basis @ (rebuilt + net.skip @ training.simulated.T) + net.offset[:, None]
+    assert np.allclose(PackedNetwork(net)(training.simulated.T), expected, atol=2e-4)
+
+
+def test_scale_and_unit_of_the_data_do_not_matter(training: TrainingSet) -> None:
+    scaled = TrainingSet(
+        training.spectra * 1e4, training.neighbour_means * 1e4, training.weights, training.rows, training.cols
+    )
+    small, large = fit("auto", training), fit("auto", scaled)
+    assert np.allclose(large.predict(scaled.simulated) / 1e4, small.predict(training.simulated), atol=1e-4)
+
+
+def test_sharpened_pairs_obey_the_spectral_response(training: TrainingSet) -> None:
+    subspace, pixels = sharpen(training, 4, seed=0)
+    rebuilt = pixels[3].targets @ subspace.decode.T + subspace.mean
+    simulated = rebuilt @ torch.tensor(training.weights, dtype=torch.float64).T
+    assert torch.allclose(simulated, pixels[3].inputs, atol=0.02)  # up to the noise outside the subspace
+    assert pixels[3].targets.var(0)[0] > pixels[0].targets.var(0)[0]
+    assert sum(float(part.weights.sum()) for part in pixels) == pytest.approx(len(training.spectra))
+
+
+def test_the_subspace_finds_the_planted_number_of_components_and_the_noise() -> None:
+    rng = np.random.default_rng(2)
+    sigma = np.linspace(0.01, 0.03, 60)
+    signal = rng.standard_normal((2000, 5)) @ rng.standard_normal((5, 60))
+    spectra = torch.tensor(signal + sigma * rng.standard_normal((2000, 60)))
+    found = find_subspace(spectra)
+    assert found.decode.shape[1] == 5
+    ratio = found.noise.numpy() / sigma
+    assert 0.9 < ratio.min() < np.median(ratio) < 1.1
+    assert ratio.max() < 1.5
+    rebuilt = (spectra - found.mean) @ found.encode @ found.decode.T + found.mean
+    assert np.sqrt(np.square(rebuilt.numpy() - signal).mean()) < 0.4 * sigma.mean()
+
+
+def test_sums_over_chunks_equal_the_whole_product() -> None:
+    generator = torch.Generator().manual_seed(0)
+    count = 3 * CHUNK_PIXELS + 5
+    x = torch.rand(count, 3, generator=generator, dtype=torch.float64)
+    t = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+    w = torch.rand(count, generator=generator, dtype=torch.float64)
+    with ThreadPoolExecutor(2) as pool:
+        sums = accumulate(lambda v: v, x, t, w, pool)
+    assert torch.allclose(sums.gram, x.T @ (x * w[:, None]))
+    assert torch.allclose(sums.moment, x.T @ (t * w[:, None]))
+    one, other = torch.rand(3, 2, generator=generator).double(), torch.rand(3, 2, generator=generator).double()
+    expected = (((t - x @ one) * (t - x @ other)).sum(1) * w).sum()
+    assert sums.product(one, other, torch.eye(2, dtype=torch.float64)) == pytest.approx(float(expected))
+
+
+def test_the_evidence_picks_a_large_ridge_for_noise_and_a_small_one_for_signal() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(400, 20, generator=generator, dtype=torch.float64)
+    clean = x @ torch.randn(20, 1, generator=generator, dtype=torch.float64)
+    noise = torch.randn(400, 1, generator=generator, dtype=torch.float64)
+    with ThreadPoolExecutor(1) as pool:
+        sums = accumulate(lambda v: v, x, torch.cat([clean, noise], 1), torch.ones(400, dtype=torch.float64), pool)
+    found = solve(sums)
+    assert found.ridges[0] < 0.01 * found.ridges[1]
+    assert found.freedom[0] > 19
+    assert torch.allclose(least_squares(sums, 20)[:, :1], found.readout[:, :1], atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_a_handful_of_pixels_trains_to_something_finite_and_near(count: int) -> None:
+    training = training_set_from_cube(curved_scene(), box_weights()).subset(np.arange(count))
+    product = fit("auto", training).predict(training.simulated)
+    assert np.isfinite(product).all()
+    assert np.abs(product - training.spectra).mean() < 0.05
+
+
+@pytest.mark.parametrize("bands", [1, 13])
+def test_one_band_and_thirteen_bands_work(bands: int) -> None:
+    training = training_set_from_cube(curved_scene(), box_weights(count=bands))
+    truth = curved_scene(noise=0.0)[:, training.rows, training.cols].T
+    assert rmse(fit("auto", training), training, truth) < 1.05 * rmse(fit("linear", training), training, truth)
+
+
+def test_a_constant_scene_and_a_dead_band_do_not_break_auto() -> None:
+    cube = curved_scene()
+    cube[7] = 0.1
+    model = fit("auto", training_set_from_cube(cube, box_weights()))
+    assert np.allclose(model.predict(np.full((1, 4), 0.3, np.float32))[0, 7], 0.1, atol=0.01)
+    flat = training_set_from_cube(np.full((40, 6, 6), 0.3, np.float32), box_weights())
+    assert np.allclose(fit("auto", flat).predict(flat.simulated), 0.3, atol=1e-4)
+
+
+def test_the_choices_are_told(training: TrainingSet) -> None:
+    choices = fit("auto", training).choices
+    assert choices["pixels"] == len(training.spectra)
+    assert 0 <= choices["linear_share"] <= 0.5
+    assert len(choices["ridges"]) == choices["components"]
