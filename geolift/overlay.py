@@ -21,7 +21,7 @@ from geolift.cube import grid_of, rasterio_crs, window_values
 
 NEST_TOLERANCE_PX = 1e-3
 WARP_PAD_PX = 6
-MAX_EVIDENCE_PX = 1_500_000
+MAX_EVIDENCE_PX = 250_000
 """LR pixels used to compare the two sensors at most; a larger scene is judged by its central part."""
 
 
