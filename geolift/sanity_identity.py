@@ -20,11 +20,15 @@ ORDER_GAIN = 0.25
 SENSOR_GAIN = 0.25
 """Nats per band by which another sensor must; clean pairs reach 0.2, through the noise of narrow bands."""
 
-SENSOR_OVER_ORDER = 0.2
-"""The same over another order of the named sensor's bands: a sensor in its own order is the likelier cause."""
+SENSOR_OVER_SWAP, SENSOR_OVER_SHUFFLE = 0.5, 0.02
+"""The same over another order of the named sensor's bands. Two bands swapped, or all reversed, is a usual mistake;
+any other shuffle is more likely another sensor in its own order."""
 
 SENSOR_DOUBT = -0.05
 """From this gain on another sensor explains the MSI as well as the named one."""
+
+MAX_TWINS = 12
+"""Pairs of bands named in one message."""
 
 MUCH_FOREIGN = 0.18
 """With this part of the pixels under clouds, the evidence on the sensor must be twice as strong."""
@@ -92,7 +96,7 @@ def find_sensor(
         return None
     best = min(fits, key=lambda key: fits[key][0])
     loss, names, r = fits[best]
-    least = SENSOR_GAIN if order is None else SENSOR_OVER_ORDER
+    least = SENSOR_GAIN if order is None else _least_over(order)
     if named - loss < least * (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
         return None
     alike = [key for key, fit in fits.items() if key != best and fit[0] - loss < 0.1]
@@ -104,6 +108,13 @@ def find_sensor(
         f"{np.mean(r):.3f} against {np.diag(pair.correlation).mean():.3f}",
         f"--sensor {best} --msi-bands {','.join(names)}",
     )
+
+
+def _least_over(order: NDArray[np.intp]) -> float:
+    """Gain that a sensor needs over an order of the named one's bands."""
+    moved = int((order != np.arange(order.size)).sum())
+    usual = moved == 2 or bool((order[::-1] == np.arange(order.size)).all())
+    return SENSOR_OVER_SWAP if usual else SENSOR_OVER_SHUFFLE
 
 
 def _band_loss(r: DoubleArray) -> DoubleArray:
@@ -155,7 +166,8 @@ def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candid
     if not known.bands_known:
         twins = _alike_bands(pair, candidates.get(sensor))
         if twins:
-            text = f"the images cannot tell these bands apart: {', '.join(twins[:4])}; nothing else is wrong"
+            more = f" and {len(twins) - MAX_TWINS} more pairs" if len(twins) > MAX_TWINS else ""
+            text = f"the images cannot tell these bands apart: {', '.join(twins[:MAX_TWINS])}{more}"
             findings.append(Finding("undetermined", text, "--msi-bands LIST"))
     return findings
 
@@ -168,11 +180,14 @@ def _alike_sensor(pair: PairedPixels, candidate: Candidate) -> bool:
 
 
 def _alike_bands(pair: PairedPixels, whole: Candidate | None) -> list[str]:
-    """Pairs of bands, one of them in the file, whose simulated images can stand for each other."""
+    """Pairs of bands, one of them in the file, whose simulated images can stand for each other; closest first."""
     names, images = list(pair.names), pair.simulated
     if whole is not None:
         extra = [i for i, name in enumerate(whole.names) if name not in names]
         names += [whole.names[i] for i in extra]
         images = np.concatenate([images, whole.simulated[extra][:, pair.own].astype(np.float64)])
-    close = correlate(images[: len(pair.names)], images) > BAND_ALIKE_R
-    return [f"{names[i]}/{names[j]}" for i in range(len(pair.names)) for j in range(i + 1, len(names)) if close[i, j]]
+    r = correlate(images[: len(pair.names)], images)
+    close = [
+        (r[i, j], i, j) for i in range(len(pair.names)) for j in range(i + 1, len(names)) if r[i, j] > BAND_ALIKE_R
+    ]
+    return [f"{names[i]}/{names[j]}" for _, i, j in sorted(close, reverse=True)]
