@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geolift.coregistration import ShiftEstimate, choose_windows, estimate_shift_from_windows
+from geolift.coregistration import ShiftEstimate, Window, choose_windows, estimate_shift_by_windows
 from geolift.cube import blocks_of, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import TrustError
@@ -156,14 +156,11 @@ def _coregister(
 
 def estimate(laid: Overlay, simulated: np.ndarray) -> ShiftEstimate:
     """Estimate the residual shift from the windows that speak most clearly."""
-    windows = [
-        (
-            simulated[:, w.y : w.y + w.height, w.x : w.x + w.width],
-            laid.read(w.y, w.x, w.height, w.width, MARGIN_LR),
-        )
-        for w in choose_windows(simulated)
-    ]
-    return estimate_shift_from_windows(windows, laid.ratio, MARGIN_LR)
+
+    def read(w: Window) -> np.ndarray:
+        return laid.read(w.y, w.x, w.height, w.width, MARGIN_LR)
+
+    return estimate_shift_by_windows(simulated, read, laid.ratio, MARGIN_LR)
 
 
 def _blur(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:

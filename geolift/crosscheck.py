@@ -90,7 +90,8 @@ def _reading(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan) -> Rea
         hsi_scale=number(hsi, "scale", 1.0),
         hsi_offset=number(hsi, "offset", 0.0),
         sensor_known=msi.attrs.get("sensor") is not None,
-        bands_known=spectra.bands_named,
+        # A band description is somebody's word; only a product's own metadata settles which band is which.
+        bands_known=msi.attrs.get("product") is not None,
         reflectance=hsi.attrs.get("quantity") == REFLECTANCE,
     )
 

@@ -26,7 +26,6 @@ class SpectralPlan:
     """Which bands take part and how HSI bands make up MSI bands.
 
     ``hsi_bands``: 0-based, kept in the output, file order. ``good``: positions within ``hsi_bands`` that are learned.
-    ``bands_named``: whether the file or the user named its bands, so that their order is no assumption.
     ``msi_bands``: 0-based bands of the MSI file that are used. ``weights``: (len(msi_bands), len(good)), rows sum to 1.
     """
 
@@ -39,7 +38,6 @@ class SpectralPlan:
     weights: np.ndarray
     dropped: tuple[tuple[str, float], ...]
     srf_sha256: str
-    bands_named: bool = False
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -74,9 +72,7 @@ def plan_spectra(
     bands = bands.take(kept)
     good = np.flatnonzero(bands.good)
     srf, notes = find_response(settings, msi)
-    told = len(notes)
     file_names = name_msi_bands(srf, settings.msi_bands, msi, notes)
-    bands_named = not any("are taken for" in note for note in notes[told:])
     chosen = [(i, name) for i, name in enumerate(file_names) if name is not None]
     named = srf.select(tuple(name for _, name in chosen))
     if good.size <= len(chosen):
@@ -100,7 +96,6 @@ def plan_spectra(
         weights=weights.weights.astype(np.float32),
         dropped=tuple((name, float(share)) for name, share in weights.dropped.items()),
         srf_sha256=hashlib.sha256(named.response.tobytes() + named.wavelength_nm.tobytes()).hexdigest(),
-        bands_named=bands_named,
         warnings=tuple(notes),
     )
 

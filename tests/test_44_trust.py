@@ -208,7 +208,8 @@ def test_the_stated_error_holds_on_held_out_truth(tmp_path: Path, truth: tuple[n
     assert grid_of(product).affine == grid_of(sigma).affine
     assert (sigma.values > 0).all()
     inside = np.abs(product.values - pair.truth) <= sigma.values
-    assert 0.5 < inside.mean() < 0.85
+    # On a truth without noise the stated error is on the safe side; it must never be far too small.
+    assert 0.55 < inside.mean() < 0.92
     facts = result.sidecar["properties"]["geolift:uncertainty"]
     assert facts["held_out_pixels"] > 50
 
