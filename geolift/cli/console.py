@@ -49,7 +49,10 @@ class Console:
                 self._line({"event": "progress", "stage": stage, "pct": percent, "detail": detail})
         elif self.mode == "plain":
             if percent // 25 != self._shown // 25 or self._shown < 0:
-                click.echo(f"{stage} {percent:3d} % {detail}{self._left(fraction)}".rstrip(), err=True)
+                click.echo(
+                    f"{stage} {percent:3d} % {', '.join(filter(None, (detail, self._left(fraction))))}".rstrip(),
+                    err=True,
+                )
         elif self.mode == "bar":
             self._draw(stage, fraction, detail)
         self._shown = percent
@@ -58,7 +61,7 @@ class Console:
         spent = time.monotonic() - self._started
         if fraction <= 0.0 or fraction >= 1.0 or spent < 1.0:
             return ""
-        return f", about {spent * (1 - fraction) / fraction:.0f} s left"
+        return f"about {spent * (1 - fraction) / fraction:.0f} s left"
 
     def _draw(self, stage: str, fraction: float, detail: str) -> None:
         if self._bar is None:
