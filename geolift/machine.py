@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 CGROUP_FILES = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+
+
+def _psutil() -> Any:
+    """Import psutil when memory is asked for: training counts CPUs where only numpy and torch are installed."""
+    import psutil
+
+    return psutil
 
 
 def available_cpus() -> int:
@@ -23,7 +29,7 @@ def available_cpus() -> int:
 
 def memory_limit_bytes() -> int:
     """Return the memory this process may use: the machine's, or its control group's if that is less."""
-    limit = int(psutil.virtual_memory().total)
+    limit = int(_psutil().virtual_memory().total)
     for file in (*CGROUP_FILES, *_own_cgroup_files()):
         try:
             text = file.read_text().strip()
@@ -47,7 +53,7 @@ def _own_cgroup_files(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
 
 def spare_memory_bytes() -> int:
     """Return what a run takes unless told otherwise: half of what is allowed, and no more than most of what is free."""
-    return min(memory_limit_bytes() // 2, int(0.8 * psutil.virtual_memory().available))
+    return min(memory_limit_bytes() // 2, int(0.8 * _psutil().virtual_memory().available))
 
 
 def free_disk_bytes(folder: Path) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from geolift.errors import UsageError
+from geolift.machine import available_cpus
 from geolift.methods.common import Progress
 from geolift.methods.features import fit_features
 from geolift.methods.linear import fit_linear
@@ -60,7 +60,7 @@ def fit(
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}; known: {', '.join(METHODS)}.")
-    workers = threads or len(os.sched_getaffinity(0))
+    workers = threads or available_cpus()
     report = progress or (lambda fraction, loss: None)
     with ThreadPoolExecutor(workers) as pool, one_torch_thread():
         try:

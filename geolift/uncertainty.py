@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from geolift.methods.subspace import find_subspace
 from geolift.model import SpectralModel
-from geolift.noise import noise_sigma
 from geolift.training_set import TrainingSet, position_hash
 
 FloatArray = NDArray[np.float32]
@@ -113,7 +114,9 @@ def fit_errors(
     distances, residuals = [], []
     centre, whitening = _whitening(training.simulated)
     probe = ErrorModel(centre, whitening, np.zeros(1), np.ones(1), np.ones(1), sharpening, int(out.sum()))
-    noise, rng = noise_sigma(training.spectra), np.random.default_rng(seed)
+    # The same estimate of the HSI's noise that the default method whitens with.
+    noise = find_subspace(torch.from_numpy(training.spectra.astype(np.float64))).noise.numpy()
+    rng = np.random.default_rng(seed)
     for amount in sorted({0.0, sharpening / 2, sharpening}):
         spectra = held.spectra + np.float32(amount) * (held.spectra - held.neighbour_means)
         simulated = training.simulate(spectra)

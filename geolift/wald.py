@@ -21,7 +21,7 @@ from geolift.errors import InputError
 from geolift.halo import halo_tiles
 from geolift.listener import SILENT, Listener
 from geolift.metrics import Evaluation, Scores
-from geolift.plan import SpectralPlan, find_response, name_msi_bands, plan_spectra
+from geolift.plan import SpectralPlan, find_response, plan_spectra
 from geolift.psf import gaussian_kernel_for_fwhm, psf_kernel
 from geolift.readers import open_cube
 from geolift.settings import BandSettings, EvaluateSettings, SimulateSettings
@@ -338,9 +338,3 @@ def scores_json(scores: Scores) -> dict[str, Any]:
     if np.isinf(scores.psnr_db):
         document["identical"] = True
     return document
-
-
-def simulate_band_names(settings: SimulateSettings) -> list[str | None]:
-    """Return the sensor bands a simulation makes, before coverage is known."""
-    srf, notes = find_response(settings, None)
-    return name_msi_bands(srf, settings.msi_bands, None, notes)

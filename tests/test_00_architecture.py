@@ -40,7 +40,7 @@ ROOMS: dict[str, list[str]] = {
         "consistency",
         "model network",
         "training training_set methods < model network noise",
-        "uncertainty < noise model network training training_set",
+        "uncertainty < methods model network training training_set",
         "inference < model network",
         "refinement",
         "metrics conventions halo similarity value_range",
