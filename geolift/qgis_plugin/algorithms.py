@@ -311,8 +311,8 @@ class Check(GeoliftAlgorithm):
         self.addOutput(QgsProcessingOutputString("VERDICT", "Verdict"))
 
     def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Return the codes of the verdict as well, for models."""
-        codes = [str(finding.get("code")) for finding in result.document.get("verdict", [])]
+        """Return the codes of the verdict as well, each once, for models."""
+        codes = dict.fromkeys(str(finding.get("code")) for finding in result.document.get("verdict", []))
         return {**super().outcome(result, parameters, context), "VERDICT": ",".join(codes)}
 
 
