@@ -51,6 +51,8 @@ class Comparison:
         (c, h, w) float32 on the overlay's grid, NaN = invalid.
     blur_sigma_px
         Blur (y, x) of the HSI beside its pixel's average, in fine pixels, with which the MSI was degraded.
+    located
+        Whether shift and blur were found with confidence, applied or not.
     harmonization
         The relation applied to the MSI before inference.
     warnings
@@ -63,6 +65,7 @@ class Comparison:
     simulated: np.ndarray
     degraded: np.ndarray
     blur_sigma_px: tuple[float, float]
+    located: bool
     harmonization: Harmonization
     warnings: tuple[str, ...]
 
@@ -130,9 +133,9 @@ def compare(
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
     applied = laid.shift_msi_px(*fine)
-    return Comparison(
-        laid, shift, applied if fine != (0.0, 0.0) else (0.0, 0.0), simulated, degraded, blur, relation, tuple(notes)
-    )
+    if fine == (0.0, 0.0):
+        applied = (0.0, 0.0)
+    return Comparison(laid, shift, applied, simulated, degraded, blur, found.reliable, relation, tuple(notes))
 
 
 def _coregister(

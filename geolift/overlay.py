@@ -62,6 +62,17 @@ class Overlay:
             return _padded(self.msi, nested, target.shape)
         return _warped(self.msi, source, target)
 
+    def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
+        """Tell which fine pixels (y, x) of a window lie beyond the MSI's image; none, where the grids do not nest."""
+        target = self.fine_grid(row, col, height, width, margin)
+        nested = _nested_offset(grid_of(self.msi), target)
+        if nested is None:
+            return np.zeros(target.shape, bool)
+        (first_row, first_col), (rows, cols) = nested, self.msi.shape[1:]
+        down, across = first_row + np.arange(target.shape[0]), first_col + np.arange(target.shape[1])
+        inside = ((down >= 0) & (down < rows))[:, None] & ((across >= 0) & (across < cols))
+        return np.asarray(~inside)
+
     def shift_units(self, dy: float, dx: float) -> tuple[float, float]:
         """Turn a shift in fine pixels (dy down, dx right) into units of the HSI's CRS: (x, y)."""
         return dx * self.grid.affine.a / self.ratio, dy * self.grid.affine.e / self.ratio
@@ -85,13 +96,16 @@ class Overlay:
         return float(solved[0]), float(solved[1])
 
 
-def overlay(hsi: xr.DataArray, msi: xr.DataArray, ratio: float) -> Overlay | None:
-    """Lay the MSI over the HSI; None if no whole part of the HSI lies under it."""
+def overlay(hsi: xr.DataArray, msi: xr.DataArray, ratio: float, *, whole: bool = False) -> Overlay | None:
+    """Lay the MSI over the HSI; None if no whole part of the HSI lies under it.
+
+    Only the central part of a large overlap is taken, or the ``whole``.
+    """
     grid = grid_of(hsi)
     window = window_of(grid, bounds_in(grid_of(msi), grid.crs))
     if window is None:
         return None
-    rows, cols = _central(window)
+    rows, cols = window if whole else _central(window)
     return Overlay(rows, cols, grid[rows, cols], max(1, round(ratio)), msi)
 
 

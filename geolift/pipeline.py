@@ -17,6 +17,7 @@ from geolift.budget import estimate_cost, fitted
 from geolift.comparison import Comparison, compare, contrast_ratio, fine_windows, msi_noise
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
+from geolift.fusion_pair import refine
 from geolift.harmonization import Harmonization
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus
@@ -39,6 +40,7 @@ from geolift.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from geolift.model import SpectralModel
+    from geolift.refinement import Refined
     from geolift.uncertainty import ErrorModel
 
 STRIP_ROWS = 512
@@ -117,6 +119,8 @@ class Fusion:
     ----------
     compared, check
         What the two sensors say of each other; None where no HSI pixel lies under the MSI.
+    refined
+        How the product was made to agree with the HSI, or why not; None if that was not asked for.
     fused
         The product, lazy (band, y, x).
     quality
@@ -133,6 +137,7 @@ class Fusion:
     compared: Comparison | None
     check: CheckResult | None
     trained: Trained
+    refined: Refined | None
     fused: xr.DataArray
     quality: xr.DataArray
     sigma: xr.DataArray | None
@@ -165,7 +170,12 @@ def prepare(
     trained = kept_or(kept_model, lambda: learn(hsi, training, plan.spectra, settings, listener, settings.threads))
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
-    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, fitted(settings, plan.cost), relation)
+    refined, correct = None, None
+    if compared is not None and settings.refine != "off":
+        folder = None if kept_model is None else kept_model.parent
+        refined, correct = refine(hsi, usable, plan, compared, trained, training, settings, listener, folder)
+    streaming = fitted(settings, plan.cost)
+    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, streaming, relation, correct)
     ground = _ground(hsi, hsi_valid, compared)
     quality = _quality(
         crop(msi, rows, cols), None if mask is None else mask[rows, cols], plan, trained, compared, ground
@@ -173,7 +183,7 @@ def prepare(
     errors = _calibrated(training, compared, settings, listener, warnings) if settings.uncertainty else None
     sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
     missing = _count_missing(plan.region.grid, ground)
-    return Fusion(plan, compared, check, trained, fused, quality, sigma, errors, missing, tuple(warnings))
+    return Fusion(plan, compared, check, trained, refined, fused, quality, sigma, errors, missing, tuple(warnings))
 
 
 def _calibrated(

@@ -135,6 +135,8 @@ def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
     if fusion.compared is not None:
         facts["coregistration"] = fusion.compared.shift_json()
         facts["harmonization"] = fusion.compared.harmonization_json()
+    if fusion.refined is not None:
+        facts["refinement"] = fusion.refined.to_json()
     if fusion.errors is not None:
         facts["uncertainty"] = {
             "median_sigma": float(np.median(fusion.errors.band_sigma)),

@@ -147,6 +147,16 @@ class MethodSettings(SeedSettings):
     )
 
 
+class RefineSettings(Settings):
+    """Whether the product is made to agree with the HSI."""
+
+    refine: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Correct the product so that it agrees with the HSI: auto where held-out HSI pixels speak for it; "
+        "on; off: every pixel depends on its MSI values alone.",
+    )
+
+
 def _coregistration(value: object) -> object:
     """Accept auto, off, report, or a known shift "DY,DX" in MSI pixels."""
     if isinstance(value, str) and value not in ("auto", "off", "report"):
@@ -275,6 +285,7 @@ class FuseSettings(
     ComparisonSettings,
     MaskSettings,
     MethodSettings,
+    RefineSettings,
     RegionSettings,
     BandSettings,
     WritingSettings,

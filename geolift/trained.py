@@ -25,6 +25,9 @@ from geolift.writer import choose_scale, tile_shape
 if TYPE_CHECKING:
     from geolift.model import SpectralModel
 
+Correct = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
+"""Corrects a tile of the product in place: (C, y, x), harmonised (c, y, x), its first row and column."""
+
 # torch stands behind geolift.training, .inference and .model: they are imported where they are needed, so that bad
 # input is told at once.
 
@@ -149,8 +152,12 @@ def inverted(
     trained: Trained,
     settings: FuseSettings | ApplySettings,
     relation: Harmonization | None = None,
+    correct: Correct | None = None,
 ) -> xr.DataArray:
-    """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN."""
+    """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN.
+
+    ``correct`` then corrects the good bands of a tile; see `geolift.fusion_pair`.
+    """
     from geolift.inference import predict_block
 
     bands, good, model = trained.bands, trained.good, trained.model
@@ -158,8 +165,12 @@ def inverted(
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
     data = data.rechunk((len(msi_bands), *tile_shape(settings.tile_size, settings, (msi.shape[1], msi.shape[2]))))
 
-    def fused_block(block: np.ndarray) -> np.ndarray:
-        learned = predict_block(model, block if relation is None else relation.apply(block))
+    def fused_block(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        harmonised = block if relation is None else relation.apply(block)
+        learned = predict_block(model, harmonised)
+        if correct is not None:
+            _, (row, _), (col, _) = block_info[0]["array-location"]
+            learned = correct(learned, harmonised, (row, col))
         if good.size == len(bands):
             return learned
         full = np.full((len(bands), *block.shape[1:]), np.nan, np.float32)

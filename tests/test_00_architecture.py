@@ -25,7 +25,7 @@ PACKAGE = Path(geolift.__file__).parent
 ROOMS: dict[str, list[str]] = {
     "errors": ["errors"],
     "nouns": ["settings", "cube", "listener", "align", "srf sensors srf_table srf_weights", "results"],
-    "files": ["readers < machine", "writer < machine", "sidecar", "machine"],
+    "files": ["readers < machine", "writer < machine", "sidecar", "machine", "scratch"],
     "steps": [
         "degrade psf",
         "overlay",
@@ -42,12 +42,13 @@ ROOMS: dict[str, list[str]] = {
         "training training_set methods < model network noise",
         "uncertainty < methods model network training training_set",
         "inference < model network",
-        "refinement",
+        "refinement residual_process footprint "
+        "< coregistration degrade inference methods model network noise robust sampling training_set",
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline runs identity budget trained plan comparison crosscheck pair_check wald describe quality_gate "
-        "< report",
+        "pipeline fusion_pair runs identity budget trained plan comparison crosscheck pair_check wald describe "
+        "quality_gate < report",
         "manifest batch",
         "benchmark",
         "demo_scene",
@@ -62,7 +63,8 @@ ROOMS: dict[str, list[str]] = {
 NUMERIC = {
     "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration", "local_shift",
     "sanity", "sanity_identity", "sanity_pair", "sanity_values",
-    "harmonization", "refinement", "metrics", "conventions", "halo", "similarity", "value_range",
+    "harmonization", "refinement", "residual_process", "footprint", "metrics", "conventions", "halo",
+    "similarity", "value_range",
     "network", "training", "training_set", "methods", "noise", "uncertainty", "inference", "srf_weights",
     "demo_scene", "consistency",
 }  # fmt: skip

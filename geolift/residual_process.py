@@ -1,0 +1,346 @@
+"""What the inversion leaves of the HSI, as a Gaussian process over place and MSI value.
+
+The product A of the per-pixel inversion misses the truth by e. In the noise-whitened subspace, per component,
+
+    e(p, x) = g_0(p) + Σ_m φ_m(x) g_m(p),   cov g_0 = s ρ(ℓ_0),   cov g_m = s γ ρ(ℓ_m),   ρ(ℓ) = exp(−d² / 2ℓ²)
+
+a correction that varies with the place p and, ever more slowly, with how it depends on the MSI values x: a material
+that the MSI cannot tell from another is usually the same material across a field or a roof. The HSI shows e through
+its footprint D, with noise: r = D e + n. Expectation given r is area-to-point kriging with spatially varying
+coefficients.
+
+References
+----------
+P. C. Kyriakidis, Geogr. Anal. 36(3), 2004, doi:10.1111/j.1538-4632.2004.tb01135.x (area to point).
+A. E. Gelfand et al., JASA 98, 2003, doi:10.1198/016214503000000170 (spatially varying coefficients).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geolift.footprint import DoubleArray, Footprint
+from geolift.network import one_torch_thread
+from geolift.sampling import FloatArray
+
+LENGTHS_LR = (0.5, 0.75, 1.0, 1.5)
+GUIDED_LENGTHS_LR = (2.0, 4.0, 8.0)
+GUIDED_SHARES = (0.03, 0.1, 0.3, 1.0)
+STRENGTHS = tuple(10.0 ** (step / 4) for step in range(-6, 15))
+NOISES = (1.0, 1.5, 2.5, 4.0, 8.0)
+"""Noise of the residual per component; one is that of the HSI itself, more is what the footprint does not explain."""
+
+CUT_SIGMA = 3.0
+"""Correlations end so many lengths away."""
+
+LEAST_GAIN_NATS = 2.0
+"""A component whose log likelihood gains less is left alone."""
+
+TOLERANCE, MAX_ITERATIONS = 1e-3, 200
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualProcess:
+    """The process with its parameters chosen.
+
+    Parameters
+    ----------
+    footprint
+        How the HSI sees the fine image.
+    length_lr, guided_length_lr
+        ℓ_0 and ℓ_m in HSI pixels.
+    guided_share
+        γ; zero where there is nothing to guide by.
+    rotation
+        (K, K): the residual's own components, in its columns.
+    strength, noise
+        (K,) variances s and of n, per component; a strength of zero leaves the component alone.
+    """
+
+    footprint: Footprint
+    length_lr: float
+    guided_length_lr: float
+    guided_share: float
+    rotation: DoubleArray
+    strength: DoubleArray
+    noise: DoubleArray
+
+    @property
+    def halo_lr(self) -> int:
+        """HSI pixels around a block that its solution takes into account."""
+        longest = max(self.length_lr, self.guided_length_lr if self.guided_share else 0.0)
+        return int(np.ceil(1.5 * longest)) + 2 * self.footprint.margin_lr
+
+    def reach_lr(self, length_lr: float) -> int:
+        """HSI pixels by which the correction of a pixel may look away from it."""
+        return int(np.ceil(CUT_SIGMA * length_lr)) + self.footprint.margin_lr
+
+    @property
+    def terms(self) -> list[tuple[float, float, slice]]:
+        """Length, share and factors of the terms of e: the own one, and those guided by the MSI."""
+        own = (self.length_lr, 1.0, slice(0, 1))
+        return [own, (self.guided_length_lr, self.guided_share, slice(1, None))] if self.guided_share else [own]
+
+
+def covariance(footprint: Footprint, axis: int, length_lr: float, distance_lr: DoubleArray) -> DoubleArray:
+    """D ρ Dᵀ along one axis, at distances between HSI pixels."""
+    offsets, weights = footprint.offsets_lr(axis), footprint.weights[axis]
+    apart = distance_lr[..., None, None] + offsets[:, None] - offsets
+    return np.asarray(np.einsum("...ij,i,j->...", np.exp(-0.5 * np.square(apart / length_lr)), weights, weights))
+
+
+def cross_covariance(footprint: Footprint, axis: int, length_lr: float, distance_lr: DoubleArray) -> DoubleArray:
+    """ρ Dᵀ along one axis: between a point and HSI pixels, at their distances (point − pixel centre)."""
+    apart = distance_lr[..., None] - footprint.offsets_lr(axis)
+    return np.asarray(np.exp(-0.5 * np.square(apart / length_lr)) @ footprint.weights[axis])
+
+
+# -- choosing the parameters ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Valid HSI pixels of a window: positions (n,), rotated residual (K, n), factors (1 + M, n)."""
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+    residual: DoubleArray
+    factors: DoubleArray
+
+    def covariance(self, footprint: Footprint, length_lr: float, factors: DoubleArray) -> DoubleArray:
+        """(n, n) covariance of a term at strength one."""
+        span = np.arange(max(self.rows.max(), self.cols.max()) + 1.0)
+        along = [covariance(footprint, axis, length_lr, span) for axis in (0, 1)]
+        apart_y, apart_x = (np.abs(v[:, None] - v) for v in (self.rows, self.cols))
+        return np.asarray(along[0][apart_y] * along[1][apart_x] * (factors.T @ factors))
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Log likelihoods lost (K,) with the best strength and noise, and the eigensystems they came from."""
+
+    lost: DoubleArray
+    strength: DoubleArray
+    noise: DoubleArray
+    systems: list[tuple[DoubleArray, DoubleArray]]
+
+
+def fit_process(
+    windows: Sequence[tuple[FloatArray, FloatArray]], footprint: Footprint, metric: DoubleArray
+) -> tuple[ResidualProcess, float, float]:
+    """Choose the parameters by marginal likelihood, and judge them on pixels left out.
+
+    Parameters
+    ----------
+    windows
+        Pairs: residual (K, h, w) in the whitened subspace and factors (1 + M, h, w), NaN = invalid.
+    metric
+        (K, K): squared errors in physical units are rᵀ M r.
+
+    Returns
+    -------
+    process, explained, doubt
+        The share of the residual's squared error that is predicted at HSI pixels from the others (each left out
+        in turn), noise included, and the standard error of that share.
+    """
+    pixels = np.concatenate([r[:, np.isfinite(r[0])] for r, _ in windows], axis=1).astype(np.float64)
+    _, vectors = np.linalg.eigh(pixels @ pixels.T / pixels.shape[1])
+    rotation = vectors[:, ::-1] * np.where(vectors[:, ::-1].sum(axis=0) < 0, -1.0, 1.0)
+    parts = [_window(residual, factors, rotation) for residual, factors in windows]
+
+    def tried(length: float, guided: float, share: float) -> _Fit:
+        grams = [w.covariance(footprint, length, w.factors[:1]) for w in parts]
+        if share:
+            grams = [
+                gram + share * w.covariance(footprint, guided, w.factors[1:])
+                for gram, w in zip(grams, parts, strict=True)
+            ]
+        return _best_strengths(parts, grams)
+
+    best, fit = min(((v, tried(v, v, 0.0)) for v in LENGTHS_LR), key=lambda pair: float(pair[1].lost.sum()))
+    chosen = (best, 0.0, 0.0)
+    if len(parts[0].factors) > 1:
+        middle = GUIDED_LENGTHS_LR[1]
+        for guided, share in [(middle, share) for share in GUIDED_SHARES]:
+            other = tried(best, guided, share)
+            if other.lost.sum() < fit.lost.sum():
+                chosen, fit = (best, guided, share), other
+        share = chosen[2] or GUIDED_SHARES[0]
+        for guided in (length for length in GUIDED_LENGTHS_LR if length != middle):
+            other = tried(best, guided, share)
+            if other.lost.sum() < fit.lost.sum():
+                chosen, fit = (best, guided, share), other
+    strength = np.where(_without(parts) - fit.lost > LEAST_GAIN_NATS, fit.strength, 0.0)
+    process = ResidualProcess(footprint, *chosen, rotation, strength, fit.noise)
+    return process, *_left_out(parts, fit, strength, rotation.T @ metric @ rotation)
+
+
+def _window(residual: FloatArray, factors: FloatArray, rotation: DoubleArray) -> _Window:
+    rows, cols = np.nonzero(np.isfinite(residual[0]))
+    values = rotation.T @ residual[:, rows, cols].astype(np.float64)
+    return _Window(rows, cols, values, factors[:, rows, cols].astype(np.float64))
+
+
+def _best_strengths(parts: Sequence[_Window], grams: Sequence[DoubleArray]) -> _Fit:
+    """Per component the strength and noise of highest likelihood, over all windows."""
+    choices = [(s, n) for s in STRENGTHS for n in NOISES]
+    lost = np.zeros((len(choices), len(parts[0].residual)))
+    systems = []
+    for part, gram in zip(parts, grams, strict=True):
+        values, vectors = (t.numpy() for t in torch.linalg.eigh(torch.from_numpy(gram)))
+        values = np.maximum(values, 0.0)
+        systems.append((values, vectors))
+        power = np.square(vectors.T @ part.residual.T)
+        spread = np.array([s * values + n for s, n in choices])
+        lost += 0.5 * (np.log(spread).sum(axis=1)[:, None] + (1.0 / spread) @ power)
+    best = lost.argmin(axis=0)
+    picked = np.array(choices)[best]
+    return _Fit(lost[best, np.arange(len(best))], picked[:, 0], picked[:, 1], systems)
+
+
+def _without(parts: Sequence[_Window]) -> DoubleArray:
+    """Log likelihood lost per component by noise alone."""
+    count = sum(part.residual.shape[1] for part in parts)
+    power = np.sum([np.square(part.residual).sum(axis=1) for part in parts], axis=0)
+    return np.asarray(np.min([0.5 * (count * np.log(n) + power / n) for n in NOISES], axis=0))
+
+
+def _left_out(parts: Sequence[_Window], fit: _Fit, strength: DoubleArray, metric: DoubleArray) -> tuple[float, float]:
+    """Share of the squared residual predicted where each pixel is left out in turn, and its standard error."""
+    before, after = [], []
+    for part, (values, vectors) in zip(parts, fit.systems, strict=True):
+        left = part.residual.copy()
+        for k in np.flatnonzero(strength):
+            weight = 1.0 / (strength[k] * values + fit.noise[k])
+            # error at a pixel left out: (C⁻¹ r)_i / (C⁻¹)_ii
+            left[k] = (vectors @ (weight * (vectors.T @ part.residual[k]))) / (np.square(vectors) @ weight)
+        before.append(np.einsum("kn,kl,ln->n", part.residual, metric, part.residual))
+        after.append(np.einsum("kn,kl,ln->n", left, metric, left))
+    gain = np.concatenate(before) - np.concatenate(after)
+    total = max(float(np.concatenate(before).sum()), 1e-300)
+    return float(gain.sum()) / total, float(gain.std() * np.sqrt(len(gain))) / total
+
+
+# -- solving and reading the correction -------------------------------------------------------------------------------
+
+
+def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatArray) -> FloatArray:
+    """Solve (s S + n) β = r on a block of HSI pixels by conjugate gradients, all components at once.
+
+    Parameters
+    ----------
+    residual
+        (K, h, w) in the whitened subspace, NaN = invalid.
+    factors
+        (1 + M, h, w).
+
+    Returns
+    -------
+    FloatArray
+        (K, h, w) β of the rotated components; zero at invalid pixels and in components left alone. The correction
+        is s (ρ Dᵀ) β, and n β what it leaves of the residual.
+    """
+    valid = np.isfinite(residual[0]) & np.isfinite(factors).all(axis=0)
+    out = np.zeros(residual.shape, np.float32)
+    used = np.flatnonzero(process.strength)
+    if not used.size or not valid.any():
+        return out
+    rotated = np.einsum("kl,kyx->lyx", process.rotation[:, used], np.where(valid, residual, 0.0))
+    with torch.inference_mode(), one_torch_thread():
+        mask = torch.from_numpy(valid.astype(np.float32))
+        goal = torch.from_numpy(rotated.astype(np.float32)) * mask
+        scaled = torch.from_numpy(np.where(valid, factors, 0.0).astype(np.float32))
+        strength = torch.tensor(process.strength[used], dtype=torch.float32)[:, None, None]
+        noise = torch.tensor(process.noise[used], dtype=torch.float32)[:, None, None]
+        terms = [
+            (_matrices(process.footprint, length, valid.shape), share, scaled[part])
+            for length, share, part in process.terms
+        ]
+
+        def product(x: torch.Tensor) -> torch.Tensor:
+            total = torch.zeros_like(x)
+            for (along_y, along_x), share, parts in terms:
+                for factor in parts:
+                    total += share * factor * (along_y @ (factor * x) @ along_x)
+            return (strength * total + noise * x) * mask
+
+        out[used] = _conjugate_gradients(product, goal, noise).numpy()
+    return out
+
+
+def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) -> list[torch.Tensor]:
+    matrices = []
+    for axis, size in enumerate(shape):
+        along = covariance(footprint, axis, length_lr, np.arange(float(size)))
+        apart = np.abs(np.arange(size)[:, None] - np.arange(size))
+        matrices.append(torch.from_numpy(along[apart].astype(np.float32)))
+    return matrices
+
+
+def _conjugate_gradients(product, goal: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """Solve for every component on its own; a component at rest keeps still."""
+
+    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a * b).sum(dim=(1, 2), keepdim=True, dtype=torch.float64)
+
+    solution, left = torch.zeros_like(goal), goal.clone()
+    way, power = left.clone(), dot(left, left)
+    enough = TOLERANCE**2 * power
+    for _ in range(MAX_ITERATIONS):
+        moving = power > enough
+        if not bool(moving.any()):
+            break
+        image = product(way)
+        step = torch.where(moving, power / dot(way, image).clamp_min(1e-300), 0.0).to(goal.dtype)
+        solution += step * way
+        left -= step * image
+        new = dot(left, left)
+        way = left + torch.where(moving, new / power.clamp_min(1e-300), 0.0).to(goal.dtype) * way
+        power = new
+    return solution
+
+
+def correction_fields(
+    process: ResidualProcess,
+    beta: FloatArray,
+    factors: FloatArray,
+    origin: tuple[int, int],
+    rows_lr: DoubleArray,
+    cols_lr: DoubleArray,
+) -> FloatArray:
+    """Expectation of g_0 and of the g_m, in the whitened subspace, on a grid of points.
+
+    Parameters
+    ----------
+    beta, factors
+        (K, h, w) and (1 + M, h, w) of a window of HSI pixels; invalid pixels zero.
+    origin
+        Row and column of the window's first pixel.
+    rows_lr, cols_lr
+        (y,) and (x,): places of the points, in HSI pixels; the centre of pixel (0, 0) is at 0.
+
+    Returns
+    -------
+    FloatArray
+        (1 + M, K, y, x).
+    """
+    fields = torch.zeros((len(factors), len(beta), len(rows_lr), len(cols_lr)))
+    with torch.inference_mode(), one_torch_thread():
+        turned = torch.from_numpy((process.rotation * process.strength).astype(np.float32))
+        solution = torch.einsum("kl,lyx->kyx", turned, torch.from_numpy(beta))
+        known = torch.from_numpy(factors)
+        for length, share, part in process.terms:
+            ways = []
+            for axis, places in enumerate((rows_lr, cols_lr)):
+                apart = places[:, None] - (origin[axis] + np.arange(float(beta.shape[1 + axis])))
+                weights = cross_covariance(process.footprint, axis, length, apart)
+                weights[np.abs(apart) > process.reach_lr(length)] = 0.0
+                ways.append(torch.from_numpy(weights.astype(np.float32)))
+            seen = known[part, None] * solution
+            fields[part] = share * (ways[0] @ seen @ ways[1].T)
+    return fields.numpy()
