@@ -503,12 +503,14 @@ class _Work:
 
     def process_windows(self, residual: Sheets, factors: Sheets) -> list[tuple[FloatArray, FloatArray]]:
         """Residual and factors where the process is fitted."""
-        chosen = self.places
+        places = self.places
         if max(self.pair.shape) > WHOLE_LR:
-            chosen = [tuple(_middle(part, PROCESS_WINDOW_LR) for part in window) for window in chosen]  # type: ignore[misc]
-            if len(chosen) == 1:
-                chosen = [_spread(self.pair.shape, PROCESS_WINDOW_LR)[i] for i in (0, 2, 6, 8)]
-        return [_agreed(residual.read(*window), factors.read(*window)) for window in chosen]
+            middles = [(_middle(rows, PROCESS_WINDOW_LR), _middle(cols, PROCESS_WINDOW_LR)) for rows, cols in places]
+            places = middles if len(places) > 1 else _spread(self.pair.shape, PROCESS_WINDOW_LR)
+        windows = [_agreed(residual.read(*place), factors.read(*place)) for place in places]
+        counts = [int(np.isfinite(left[0]).sum()) for left, _ in windows]
+        best = sorted(range(len(windows)), key=lambda index: -counts[index])[:MAX_WINDOWS]
+        return [windows[index] for index in best if counts[index]]
 
     def solve(
         self, process: ResidualProcess, residual: Sheets, factors: Sheets, progress: Progress
