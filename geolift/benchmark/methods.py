@@ -79,7 +79,7 @@ def fuse_arrays(method: str, hsi: Cube, msi: Cube, weights: NDArray[np.float32],
 
 
 def bicubic(image: Cube, shape: tuple[int, ...]) -> Cube:
-    """Upsample an image (band, y, x) to (rows, cols) by cubic convolution with a = −0.75, as OpenCV does.
+    """Upsample an image (band, y, x) to (rows, cols) by cubic convolution with a = −½; weights outside are shared.
 
     Invalid pixels take the value of the nearest valid one first.
 
@@ -94,7 +94,7 @@ def bicubic(image: Cube, shape: tuple[int, ...]) -> Cube:
     if invalid.any():
         rows, cols = distance_transform_edt(invalid, return_distances=False, return_indices=True)
         image = image[:, rows, cols]
-    fine = torch.nn.functional.interpolate(
-        torch.from_numpy(np.ascontiguousarray(image))[None], size=tuple(shape), mode="bicubic", align_corners=False
-    )
+    tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
+    # Torch's plain bicubic has a = −¾, which bends planes; its antialiased one, upsampling, is Keys' own.
+    fine = torch.nn.functional.interpolate(tensor, size=tuple(shape), mode="bicubic", antialias=True)
     return fine[0].numpy()

@@ -13,6 +13,7 @@ import scipy.io
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from scipy.io.matlab import MatReadError
 
 from geolift.cube import make_cube
 from geolift.errors import InputError
@@ -61,7 +62,7 @@ def _variables(path: str) -> dict[str, np.ndarray]:
                 found: Mapping[str, Any] = {key: item[()].T for key, item in file.items() if _is_array(item)}
         else:
             found = scipy.io.loadmat(path)
-    except (OSError, ValueError, NotImplementedError, TypeError) as error:
+    except (OSError, ValueError, NotImplementedError, TypeError, MatReadError) as error:
         raise InputError(f"{path}: not a MATLAB file that can be read: {error}") from error
     return {
         key: value
