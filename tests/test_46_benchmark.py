@@ -22,6 +22,7 @@ from scenes import spectra_of, write
 from geolift.benchmark import HyperBenchPipeline, methods, summary, sweep
 from geolift.benchmark.cases import AXES, expand, usual_snr_db
 from geolift.cli.benchmark import benchmark_command
+from geolift.degrade import apply_srf, block_mean
 from geolift.errors import GeoliftError, InputError, UsageError
 from geolift.readers.mat_scene import open_mat_scene
 from geolift.settings import BenchmarkSettings
@@ -267,7 +268,7 @@ def test_invalid_pixels_and_bad_bands_of_a_raster_are_left_out(cube: np.ndarray,
     assert min(quality["linear"], quality["auto"]) > quality["bicubic"] > 10
 
 
-# -- bicubic ----------------------------------------------------------------------------------------------------------
+# -- methods ----------------------------------------------------------------------------------------------------------
 
 
 def test_bicubic_puts_a_plane_back_where_it_was() -> None:
@@ -277,6 +278,27 @@ def test_bicubic_puts_a_plane_back_where_it_was() -> None:
     fine = methods.bicubic(coarse, (24, 32))
     inner = (slice(None), slice(8, -8), slice(8, -8))
     np.testing.assert_allclose(fine[inner], plane[inner], atol=1e-4)
+
+
+def test_a_refined_product_agrees_better_with_the_lr_hsi_and_is_nearer_to_the_truth(cube: np.ndarray) -> None:
+    truth = cube[:, :32, :36]
+    hsi = block_mean(truth, 2)
+    one_band = np.full((1, 30), 1 / 30, np.float32)
+    msi = apply_srf(truth, one_band.astype(np.float64))
+    plain = methods.fuse_arrays("linear", hsi, msi, one_band)
+    refined = methods.fuse_arrays("linear+refine", hsi, msi, one_band, refine="on")
+    assert plain.note == "" and "held-out HSI pixels" in refined.note
+    for reference, seen in ((truth, lambda fused: fused), (hsi, lambda fused: block_mean(fused, 2))):
+        before, after = (np.square(seen(fused.product) - reference).mean() for fused in (plain, refined))
+        assert after < 0.5 * before
+
+
+def test_without_whole_blocks_auto_leaves_the_refinement_out_and_on_says_so(cube: np.ndarray) -> None:
+    srf = np.full((1, 30), 1 / 30, np.float32)
+    msi, hsi = apply_srf(cube, srf.astype(np.float64))[:, :33], block_mean(cube, 4)
+    assert "no whole blocks" in methods.fuse_arrays("linear+refine", hsi, msi, srf).note
+    with pytest.raises(InputError, match="no whole blocks"):
+        methods.fuse_arrays("linear+refine", hsi, msi, srf, refine="on")
 
 
 # -- the summary ------------------------------------------------------------------------------------------------------
@@ -319,5 +341,6 @@ def test_the_pipeline_takes_and_gives_what_hyperbench_does_and_no_other_layout()
     np.testing.assert_array_equal(batch, plain[None])
     with pytest.raises(InputError, match=r"\(rows, cols, bands\)"):
         pipeline.run_pipeline(np.moveaxis(msi, 2, 0), np.moveaxis(hsi, 2, 0), srf)
+    assert HyperBenchPipeline("linear").run_pipeline(msi, hsi, srf).shape == (12, 8, 9)
     with pytest.raises(UsageError, match="magic"):
         HyperBenchPipeline("magic")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.benchmark.methods import REFINED, fuse_arrays, require_known
+from geolift.benchmark.methods import REFINED, Refine, fuse_arrays, require_known
 from geolift.errors import InputError
 
 
@@ -38,8 +38,9 @@ class HyperBenchPipeline:
     (8, 12, 5)
     """
 
-    def __init__(self, method: str = "auto", refine: Literal["auto", "on", "off"] = "off", seed: int = 0) -> None:
-        self.method = method if refine == "off" else method + REFINED
+    def __init__(self, method: str = "auto", refine: Refine | Literal["off"] = "auto", seed: int = 0) -> None:
+        self.method = method if refine == "off" else method.removesuffix(REFINED) + REFINED
+        self.refine: Refine = "on" if refine == "on" else "auto"
         self.seed = seed
         require_known(self.method)
 
@@ -70,7 +71,8 @@ class HyperBenchPipeline:
         Raises
         ------
         InputError
-            If the arrays do not fit each other.
+            If the arrays do not fit each other, or `refine` is `on` and LR pixels are no whole blocks of HR pixels, as
+            HyperBench makes them of scenes that the ratio does not divide.
         """
         msi, hsi = (np.asarray(array, np.float32) for array in (HR_MSI, LR_HSI))
         batch = msi.ndim == 4
@@ -83,6 +85,6 @@ class HyperBenchPipeline:
                 "bands), twice, and (MSI bands, HSI bands), as HyperBench passes them with input_backend='numpy'"
             )
         hsi, msi = (np.ascontiguousarray(np.moveaxis(cube, 2, 0)) for cube in (hsi, msi))
-        fused = fuse_arrays(self.method, hsi, msi, weights, seed=self.seed)
+        fused = fuse_arrays(self.method, hsi, msi, weights, seed=self.seed, refine=self.refine)
         product = np.ascontiguousarray(np.moveaxis(fused.product, 0, 2))
         return product[np.newaxis] if batch else product

@@ -5,16 +5,23 @@ from __future__ import annotations
 import inspect
 import time
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.errors import UsageError
+from geolift.comparison import MARGIN_LR, blur_of
+from geolift.coregistration import estimate_shift
+from geolift.degrade import apply_srf
+from geolift.errors import InputError, UsageError
 from geolift.inference import predict_block
+from geolift.machine import available_cpus
+from geolift.model import SpectralModel
+from geolift.refinement import ArrayPair, Refined, find_refinement
 from geolift.training import METHODS, fit
-from geolift.training_set import training_set_from_cube
+from geolift.training_set import TrainingSet, training_set_from_cube
 
 Cube = NDArray[np.float32]
 
@@ -22,28 +29,37 @@ BICUBIC = "bicubic"
 REFINED = "+refine"
 
 
+Refine = Literal["auto", "on", "off"]
+
+
 @dataclass(frozen=True)
 class Fused:
-    """A product (band, y, x) in [0, 1], NaN where the MSI is invalid, and the seconds it took."""
+    """A product (band, y, x) in [0, 1], NaN where the MSI is invalid.
+
+    ``train_s`` counts learning and the search for the refinement, ``inference_s`` their application; ``note`` says what
+    became of the refinement.
+    """
 
     product: Cube
     train_s: float
     inference_s: float
+    note: str = ""
 
 
 def known_methods() -> tuple[str, ...]:
-    """Return the names a sweep knows."""
-    return (BICUBIC, *METHODS)
+    """Return the names a sweep knows, each of METHODS also refined."""
+    return (BICUBIC, *METHODS, *(method + REFINED for method in METHODS))
 
 
 def require_known(method: str) -> None:
     """Refuse a method that a sweep does not know. Raises UsageError."""
     if method not in known_methods():
-        hint = f" {REFINED} is not part of this geolift." if method.endswith(REFINED) else ""
-        raise UsageError(f"--method: {method!r} is not known.{hint} Choose among {', '.join(known_methods())}.")
+        raise UsageError(f"--method: {method!r} is not known. Choose among {', '.join(known_methods())}.")
 
 
-def fuse_arrays(method: str, hsi: Cube, msi: Cube, weights: NDArray[np.float32], *, seed: int = 0) -> Fused:
+def fuse_arrays(
+    method: str, hsi: Cube, msi: Cube, weights: NDArray[np.float32], *, seed: int = 0, refine: Refine = "auto"
+) -> Fused:
     """Fuse an LR-HSI with an HR-MSI, both scaled to [0, 1].
 
     Methods that can keep the scale of such data, as `spectralift` can, are told to.
@@ -53,16 +69,20 @@ def fuse_arrays(method: str, hsi: Cube, msi: Cube, weights: NDArray[np.float32],
     method
         One of `known_methods`.
     hsi, msi
-        (band, y, x), NaN = invalid; one LR pixel covers a whole block of HR pixels.
+        (band, y, x), NaN = invalid, of the same ground.
     weights
         (MSI band, HSI band), rows sum to 1.
     seed
         Of everything random.
+    refine
+        What ``+refine`` means: `auto`, if held-out LR pixels speak for it, or `on`, always.
 
     Raises
     ------
     UsageError
         For an unknown method.
+    InputError
+        If the refinement is `on` and LR pixels are no whole blocks of HR pixels.
     """
     require_known(method)
     started = time.perf_counter()
@@ -70,12 +90,41 @@ def fuse_arrays(method: str, hsi: Cube, msi: Cube, weights: NDArray[np.float32],
         product = bicubic(hsi, msi.shape[1:])
         product[:, ~np.isfinite(msi).all(axis=0)] = np.nan
         return Fused(np.clip(product, 0, 1), 0.0, time.perf_counter() - started)
-    keeps_scale = "unit_scale" in inspect.signature(METHODS[method]).parameters
+    name = method.removesuffix(REFINED)
+    keeps_scale = "unit_scale" in inspect.signature(METHODS[name]).parameters
     options: dict[str, Any] = {"unit_scale": True} if keeps_scale else {}
-    model = fit(method, training_set_from_cube(hsi, weights), seed=seed, **options)
-    trained = time.perf_counter()
+    training = training_set_from_cube(hsi, weights)
+    model = fit(name, training, seed=seed, **options)
+    found = None if name == method else _refinement(model, training, hsi, msi, forced=refine == "on")
+    learned = time.perf_counter()
     product = predict_block(model, msi)
-    return Fused(np.clip(product, 0, 1), trained - started, time.perf_counter() - trained)
+    if found is not None and found.refinement is not None:
+        ratio = msi.shape[1] // hsi.shape[1]
+        found.refinement.refined(product, msi, (0, 0), product.shape[1:], partial(_places, ratio=ratio))
+    product = np.clip(product, 0, 1)
+    return Fused(product, learned - started, time.perf_counter() - learned, "" if found is None else found.reason)
+
+
+def _refinement(model: SpectralModel, training: TrainingSet, hsi: Cube, msi: Cube, *, forced: bool) -> Refined:
+    """Find the refinement as `geolift fuse` does: the HSI's place and blur are taken from the images."""
+    pair = ArrayPair(hsi, msi)
+    if tuple(size * pair.ratio for size in pair.shape) != msi.shape[1:]:
+        reason = f"LR pixels are no whole blocks of HR pixels: {pair.shape} against {msi.shape[1:]}"
+        if forced:
+            raise InputError(reason)
+        return Refined(None, reason)
+    simulated = apply_srf(hsi, training.weights.astype(np.float64))
+    shift = estimate_shift(simulated, pair.msi(0, 0, *pair.shape, MARGIN_LR), pair.ratio, MARGIN_LR)
+    if not (shift.reliable or forced):
+        return Refined(None, "the place of the HSI on the MSI is not known well enough")
+    place, blur = (shift.dy, shift.dx) if shift.reliable else (0.0, 0.0), blur_of(shift, pair.ratio)
+    return find_refinement(pair, model, training, place, blur, forced=forced, threads=available_cpus())
+
+
+def _places(rows: slice, cols: slice, ratio: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where HR pixels lie in LR pixels, the centre of LR pixel (0, 0) at 0: (y, 1) and (1, x)."""
+    y, x = ((np.arange(part.start, part.stop) + 0.5) / ratio - 0.5 for part in (rows, cols))
+    return y[:, np.newaxis], x[np.newaxis]
 
 
 def bicubic(image: Cube, shape: tuple[int, ...]) -> Cube:

@@ -26,8 +26,9 @@ MEASURES = ("rmse", "psnr_db", "ssim", "uiqi", "ergas", "sam_deg")
 SECONDS = ("train_s", "inference_s")
 SHAPE = ("rows", "cols", "hsi_bands", "n_msi_bands")
 VERSIONS = ("geolift", "numpy", "torch")
-COLUMNS = (*AXES, *SHAPE, *MEASURES, *SECONDS, *VERSIONS, "error")
-"""Columns of the CSV: where a case lies, what it is, how good and how fast, made by what, and why not."""
+COLUMNS = (*AXES, *SHAPE, *MEASURES, *SECONDS, *VERSIONS, "note", "error")
+"""Columns of the CSV: where a case lies, what it is, how good and how fast, made by what, what there is
+to note, and why it failed."""
 
 Row = dict[str, str]
 
@@ -180,7 +181,7 @@ def measure(case: Case, pair: Pair) -> Row:
     sizes = (*pair.truth.shape[1:], len(pair.truth), len(pair.msi))
     row = {name: str(size) for name, size in zip(SHAPE, sizes, strict=True)}
     row |= {name: f"{getattr(scores, name):.7g}" for name in MEASURES}
-    return row | {name: f"{getattr(fused, name):.4g}" for name in SECONDS}
+    return row | {name: f"{getattr(fused, name):.4g}" for name in SECONDS} | {"note": fused.note}
 
 
 def _key(row: Row) -> tuple[str, ...]:
