@@ -127,7 +127,7 @@ def compare(
     # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
     found = estimate(laid, simulated)
     shift, fine = _coregister(laid, found, settings, notes)
-    blur = blur_of(found, laid.ratio)
+    blur = _blur(found, laid.ratio)
     degraded = degraded_msi(laid, fine, blur)
     relation = fit_harmonization(simulated, degraded, settings.harmonize)
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
@@ -166,7 +166,7 @@ def estimate(laid: Overlay, simulated: np.ndarray) -> ShiftEstimate:
     return estimate_shift_by_windows(simulated, read, laid.ratio, MARGIN_LR)
 
 
-def blur_of(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:
+def _blur(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:
     """Return the blur found, or that of a Gaussian of one LR pixel's FWHM if the evidence is weak."""
     found = (shift.blur_sigma_y, shift.blur_sigma_x)
     usual = TYPICAL_BLUR_LR * ratio

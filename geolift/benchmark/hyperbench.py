@@ -71,8 +71,8 @@ class HyperBenchPipeline:
         Raises
         ------
         InputError
-            If the arrays do not fit each other, or `refine` is `on` and LR pixels are no whole blocks of HR pixels, as
-            HyperBench makes them of scenes that the ratio does not divide.
+            If the arrays do not fit each other, or `refine` is `on` and impossible, as where LR pixels are no whole
+            blocks of HR pixels: HyperBench makes them so of scenes that the ratio does not divide.
         """
         msi, hsi = (np.asarray(array, np.float32) for array in (HR_MSI, LR_HSI))
         batch = msi.ndim == 4

@@ -5,23 +5,18 @@ from __future__ import annotations
 import inspect
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.comparison import MARGIN_LR, blur_of
-from geolift.coregistration import estimate_shift
-from geolift.degrade import apply_srf
 from geolift.errors import InputError, UsageError
 from geolift.inference import predict_block
 from geolift.machine import available_cpus
-from geolift.model import SpectralModel
-from geolift.refinement import ArrayPair, Refined, find_refinement
+from geolift.refinement import refine_arrays
 from geolift.training import METHODS, fit
-from geolift.training_set import TrainingSet, training_set_from_cube
+from geolift.training_set import training_set_from_cube
 
 Cube = NDArray[np.float32]
 
@@ -36,8 +31,7 @@ Refine = Literal["auto", "on", "off"]
 class Fused:
     """A product (band, y, x) in [0, 1], NaN where the MSI is invalid.
 
-    ``train_s`` counts learning and the search for the refinement, ``inference_s`` their application; ``note`` says what
-    became of the refinement.
+    ``train_s`` counts learning, and the refinement, which is nearly all search; ``note`` says what became of it.
     """
 
     product: Cube
@@ -82,7 +76,7 @@ def fuse_arrays(
     UsageError
         For an unknown method.
     InputError
-        If the refinement is `on` and LR pixels are no whole blocks of HR pixels.
+        If the refinement is `on` and cannot be found, as where LR pixels are no whole blocks of HR pixels.
     """
     require_known(method)
     started = time.perf_counter()
@@ -95,36 +89,17 @@ def fuse_arrays(
     options: dict[str, Any] = {"unit_scale": True} if keeps_scale else {}
     training = training_set_from_cube(hsi, weights)
     model = fit(name, training, seed=seed, **options)
-    found = None if name == method else _refinement(model, training, hsi, msi, forced=refine == "on")
     learned = time.perf_counter()
-    product = predict_block(model, msi)
-    if found is not None and found.refinement is not None:
-        ratio = msi.shape[1] // hsi.shape[1]
-        found.refinement.refined(product, msi, (0, 0), product.shape[1:], partial(_places, ratio=ratio))
-    product = np.clip(product, 0, 1)
-    return Fused(product, learned - started, time.perf_counter() - learned, "" if found is None else found.reason)
-
-
-def _refinement(model: SpectralModel, training: TrainingSet, hsi: Cube, msi: Cube, *, forced: bool) -> Refined:
-    """Find the refinement as `geolift fuse` does: the HSI's place and blur are taken from the images."""
-    pair = ArrayPair(hsi, msi)
-    if tuple(size * pair.ratio for size in pair.shape) != msi.shape[1:]:
-        reason = f"LR pixels are no whole blocks of HR pixels: {pair.shape} against {msi.shape[1:]}"
-        if forced:
-            raise InputError(reason)
-        return Refined(None, reason)
-    simulated = apply_srf(hsi, training.weights.astype(np.float64))
-    shift = estimate_shift(simulated, pair.msi(0, 0, *pair.shape, MARGIN_LR), pair.ratio, MARGIN_LR)
-    if not (shift.reliable or forced):
-        return Refined(None, "the place of the HSI on the MSI is not known well enough")
-    place, blur = (shift.dy, shift.dx) if shift.reliable else (0.0, 0.0), blur_of(shift, pair.ratio)
-    return find_refinement(pair, model, training, place, blur, forced=forced, threads=available_cpus())
-
-
-def _places(rows: slice, cols: slice, ratio: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where HR pixels lie in LR pixels, the centre of LR pixel (0, 0) at 0: (y, 1) and (1, x)."""
-    y, x = ((np.arange(part.start, part.stop) + 0.5) / ratio - 0.5 for part in (rows, cols))
-    return y[:, np.newaxis], x[np.newaxis]
+    product, note = predict_block(model, msi), ""
+    predicted = time.perf_counter()
+    if name != method:
+        forced = refine == "on"
+        product, result = refine_arrays(model, training, hsi, msi, product, forced=forced, threads=available_cpus())
+        if forced and result.refinement is None:
+            raise InputError(f"the product cannot be refined: {result.reason}")
+        note = result.reason
+    refining_s = time.perf_counter() - predicted
+    return Fused(np.clip(product, 0, 1), learned - started + refining_s, predicted - learned, note)
 
 
 def bicubic(image: Cube, shape: tuple[int, ...]) -> Cube:
