@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geolift import benchmark as benchmark
     from geolift.pipeline import apply, fuse, train
     from geolift.readers import open_cube as open
     from geolift.srf import SpectralResponse
@@ -24,9 +25,11 @@ __all__ = ["SpectralResponse", "apply", "evaluate", "fuse", "open", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        import importlib
+    import importlib
 
+    if name == "benchmark":
+        return importlib.import_module("geolift.benchmark")
+    if name in _HOME:
         module, attribute = _HOME[name]
         return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'geolift' has no attribute {name!r}")

@@ -53,3 +53,11 @@ class RemoteError(GeoliftError, OSError):
     """A remote read failed after its retries."""
 
     exit_code = 8
+
+
+class PartlyFailed(GeoliftError):
+    """Some of many jobs failed; leaves with the code of the first of them."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code

@@ -6,8 +6,9 @@ Command line, environment, TOML and the sidecar are all read and written through
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -15,17 +16,24 @@ NAN_WORDS = {"nan", "none"}
 
 
 def _split_names(value: object) -> object:
-    """Accept ``"B2,B3"`` as well as a list."""
+    """Accept ``"B2,B3"`` as well as a list, whose members may be such texts."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+    return _flat(value, _split_names)
 
 
 def _split_numbers(value: object) -> object:
-    """Accept ``"1,2,3"`` and ``"1 2 3"`` as well as a list."""
+    """Accept ``"1,2,3"`` and ``"1 2 3"`` as well as a list, whose members may be such texts."""
     if isinstance(value, str):
         return tuple(value.replace(",", " ").split())
-    return value
+    return _flat(value, _split_numbers)
+
+
+def _flat(value: object, split: Callable[[object], object]) -> object:
+    """Split the texts of a list, as a repeated option gives them."""
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        return value
+    return tuple(part for text in value for part in split(text))  # type: ignore[attr-defined]
 
 
 def _band_numbers(value: object) -> object:
@@ -332,22 +340,25 @@ class ApplySettings(
     """Everything `geolift apply` can be told."""
 
 
+Psf = Literal[
+    "gaussian",
+    "kolmogorov",
+    "airy",
+    "moffat",
+    "sinc",
+    "lorentzian2",
+    "hermite",
+    "parabolic",
+    "gabor",
+    "delta",
+]
+
+
 class SimulateSettings(SensorSettings, SeedSettings, HsiReadingSettings, WritingSettings):
     """Everything `geolift simulate` can be told."""
 
     ratio: int = Field(3, ge=2, le=256, description="HR pixels per LR pixel along one edge.")
-    psf: Literal[
-        "gaussian",
-        "kolmogorov",
-        "airy",
-        "moffat",
-        "sinc",
-        "lorentzian2",
-        "hermite",
-        "parabolic",
-        "gabor",
-        "delta",
-    ] = Field("gaussian", description="Point spread function of the LR sensor.")
+    psf: Psf = Field("gaussian", description="Point spread function of the LR sensor.")
     psf_sigma: float | None = Field(
         None, gt=0, description="Width of the PSF in HR pixels. Default: a Gaussian with a FWHM of `ratio` pixels."
     )
@@ -366,3 +377,71 @@ class EvaluateSettings(Settings):
     convention: Literal["geolift", "hyperbench"] = Field(
         "geolift", description="hyperbench: both stretched to the reference's 1–99 percentiles, 8-bit PSNR and SSIM."
     )
+
+
+def _psf_names(value: object) -> object:
+    """Accept ``"gaussian,moffat"``, a list, and ``"all"``."""
+    names = _split_names(value)
+    return get_args(Psf) if names == ("all",) else names
+
+
+# Axes of a sweep: options that take several values, parted by commas or given repeatedly.
+REPEATABLE: dict[str, Any] = {"repeatable": True}
+Psfs = Annotated[tuple[Psf, ...], BeforeValidator(_psf_names), Field(min_length=1)]
+Ratio = Annotated[int, Field(ge=2, le=256)]
+Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(_split_numbers), Field(min_length=1)]
+BandCounts = Annotated[tuple[Literal["3", "4", "8", "16"], ...], BeforeValidator(_split_numbers)]
+Decibels = Annotated[tuple[float, ...], BeforeValidator(_split_numbers)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_split_numbers), Field(min_length=1)]
+
+
+class BenchmarkSettings(HsiReadingSettings):
+    """Everything `geolift benchmark` can be told."""
+
+    method: Annotated[Names, Field(min_length=1)] = Field(
+        ("bicubic", "linear", "auto"),
+        description="Methods: those of `geolift fuse`, with +refine behind a name for its refinement, and bicubic, "
+        "the LR-HSI alone. Every axis takes several values, parted by commas or given repeatedly.",
+        json_schema_extra=REPEATABLE,
+    )
+    psf: Psfs = Field(
+        ("gaussian",),
+        description=f"Point spread functions, HyperBench's ten: {', '.join(get_args(Psf))}; or all.",
+        json_schema_extra=REPEATABLE,
+    )
+    psf_sigma: float = Field(3.4, gt=0, description="Width of the PSF in HR pixels.")
+    psf_radius: int = Field(7, ge=1, le=512, description="Radius of the PSF kernel in HR pixels.")
+    ratio: Ratios = Field((4,), description="HR pixels per LR pixel along one edge.", json_schema_extra=REPEATABLE)
+    srf_bands: BandCounts = Field(
+        (),
+        description="MSIs of HyperBench's Gaussian spectral responses: 3, 4, 8 or 16 bands on a generated wavelength "
+        "axis. Default 4, unless --sensor is given.",
+        json_schema_extra=REPEATABLE,
+    )
+    sensor: Names = Field(
+        (),
+        description="MSIs of sensors of the library; they need scenes with wavelengths.",
+        json_schema_extra=REPEATABLE,
+    )
+    msi_bands: Names | None = Field(
+        None, description="Bands of --sensor that make up the MSI: B02,B03,B04,B08. Default its usual ones."
+    )
+    snr: Decibels = Field(
+        (),
+        description="Signal-to-noise ratios of the LR-HSI in power dB per band; inf for no noise. "
+        "Default 35 at ratio 4, 5 less for each doubling.",
+        json_schema_extra=REPEATABLE,
+    )
+    msi_snr: float = Field(40.0, description="Signal-to-noise ratio of the HR-MSI in power dB per band.")
+    seed: Seeds = Field((0,), description="Seeds of the methods.", json_schema_extra=REPEATABLE)
+    noise_seed: int = Field(42, ge=0, description="Seed of the noise: it is the same for every method.")
+    overwrite: bool = Field(False, description="Replace the CSV if it exists.")
+    resume: bool = Field(False, description="Continue the CSV: cases that are in it are skipped.")
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> BenchmarkSettings:
+        if self.overwrite and self.resume:
+            raise ValueError("--overwrite and --resume exclude each other: a CSV is begun anew or continued")
+        if self.msi_bands is not None and not self.sensor:
+            raise ValueError("--msi-bands names bands of a --sensor; none is given")
+        return self

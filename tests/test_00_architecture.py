@@ -50,7 +50,7 @@ ROOMS: dict[str, list[str]] = {
         "pipeline fusion_pair runs identity budget trained plan comparison crosscheck pair_check wald describe "
         "quality_gate < report",
         "manifest batch",
-        "benchmark",
+        "benchmark < plan",
         "demo_scene",
         "pictures",
         "report < comparison plan pictures",

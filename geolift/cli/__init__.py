@@ -18,6 +18,10 @@ COMMANDS = {
     "sensors": ("geolift.cli.inspect", "List the sensors, or one sensor's bands."),
     "simulate": ("geolift.cli.wald", "Degrade one HSI into LR-HSI + HR-MSI + reference (Wald's protocol)."),
     "evaluate": ("geolift.cli.wald", "Measure a product against its reference."),
+    "benchmark": (
+        "geolift.cli.benchmark",
+        "Sweep degradations and methods over scenes; HyperBench's axes and measures.",
+    ),
     "report": ("geolift.cli.report", "Write the HTML report of a finished run."),
     "demo": ("geolift.cli.demo", "Make a small realistic pair, fuse it, evaluate it, draw it."),
     "doctor": ("geolift.cli.doctor", "Check the installation with a self-test."),

@@ -13,7 +13,7 @@ from pydantic import Field
 from geolift.cli import version_option
 from geolift.cli.console import Console
 from geolift.cli.options import dry_run_option, run_options, settings_options
-from geolift.errors import GeoliftError, ResourceError, UsageError
+from geolift.errors import PartlyFailed, ResourceError, UsageError
 from geolift.settings import FuseSettings
 
 if TYPE_CHECKING:
@@ -26,14 +26,6 @@ class BatchSettings(FuseSettings):
 
     jobs: int = Field(1, ge=1, description="Pairs worked on at the same time, each a process of its own.")
     summary: Path | None = Field(None, description="Write the summary as JSON here, anew after every pair.")
-
-
-class FailedBatch(GeoliftError):
-    """Some pairs failed; leaves with the code of the first of them."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code
 
 
 @click.command("batch")
@@ -78,7 +70,7 @@ def run_jobs(
     require: tuple[str, ...] = (),
     dry_run: bool = False,
 ) -> None:
-    """Run jobs, show them, print the table, and raise FailedBatch if any failed."""
+    """Run jobs, show them, print the table, and raise PartlyFailed if any failed."""
     from geolift import batch, quality_gate
 
     for rule in require:
@@ -100,7 +92,7 @@ def run_jobs(
     failed = [outcome.row for outcome in outcomes if outcome.code]
     if failed:
         listed = ", ".join(map(str, failed))
-        raise FailedBatch(f"{len(failed)} of {len(outcomes)} pairs failed: row {listed}", document["exit_code"])
+        raise PartlyFailed(f"{len(failed)} of {len(outcomes)} pairs failed: row {listed}", document["exit_code"])
 
 
 def _intention(job: Job) -> dict[str, Any]:

@@ -61,11 +61,18 @@ def _option(name: str, field: Any) -> Callable[[Command], Command]:
         return click.option(flag, name, multiple=True, metavar="NAME=VALUE", help=field.description)
     if kind is bool:
         return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=field.description)
-    default = field.default
-    shown = default if default not in (None, PydanticUndefined, ()) else False
+    default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    shown = default if default not in (None, PydanticUndefined, "") else False
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
     option_type: Any = click.Choice([str(c) for c in choices]) if choices else _click_type(kind)
-    return click.option(*names, name, type=option_type, default=None, help=_help(field.description, shown))
+    return click.option(
+        *names,
+        name,
+        type=option_type,
+        default=None,
+        multiple=bool((field.json_schema_extra or {}).get("repeatable")),
+        help=_help(field.description, shown),
+    )
 
 
 def _help(text: str | None, default: Any) -> str:
