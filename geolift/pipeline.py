@@ -37,6 +37,7 @@ from geolift.sanity import CheckResult, Finding
 from geolift.settings import ApplySettings, FuseSettings, Reading, SensorSettings, TrainSettings
 from geolift.trained import Trained, inverted, kept_or, learn, load_trained, survey
 from geolift.training_set import TrainingSet
+from geolift.unmixing import unmixed
 
 if TYPE_CHECKING:
     from geolift.model import SpectralModel
@@ -127,6 +128,8 @@ class Fusion:
         Lazy (1, y, x), the bits of `geolift.quality.Flag`.
     sigma, errors
         Standard error, lazy (band, y, x), and how it was calibrated; None if not asked for or not to be had.
+    abundances
+        Lazy (endmember, y, x); None if not asked for.
     pixels_without_hsi
         Output pixels whose centre lies on no valid HSI pixel; they are fused all the same.
     warnings
@@ -142,6 +145,7 @@ class Fusion:
     quality: xr.DataArray
     sigma: xr.DataArray | None
     errors: ErrorModel | None
+    abundances: xr.DataArray | None
     pixels_without_hsi: int
     warnings: tuple[str, ...]
 
@@ -182,8 +186,14 @@ def prepare(
     )
     errors = _calibrated(training, compared, settings, listener, warnings) if settings.uncertainty else None
     sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
+    abundances = None
+    if settings.abundances is not None:
+        mixing = unmixed(trained)
+        abundances = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, mixing, streaming, relation)
     missing = _count_missing(plan.region.grid, ground)
-    return Fusion(plan, compared, check, trained, refined, fused, quality, sigma, errors, missing, tuple(warnings))
+    return Fusion(
+        plan, compared, check, trained, refined, fused, quality, sigma, errors, abundances, missing, tuple(warnings)
+    )
 
 
 def _calibrated(
@@ -198,7 +208,8 @@ def _calibrated(
     from geolift.uncertainty import fit_errors
 
     def refit(part: TrainingSet) -> SpectralModel:
-        return fit(settings.method, part, seed=settings.seed, threads=settings.threads or available_cpus())
+        threads = settings.threads or available_cpus()
+        return fit(settings.method, part, seed=settings.seed, threads=threads, **settings.method_options)
 
     listener.progress("calibrating", 0.0)
     spread = noise = None

@@ -121,6 +121,7 @@ def learn(
         training,
         seed=settings.seed,
         threads=threads or available_cpus(),
+        **settings.method_options,
         progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}" if loss == loss else ""),
     )
     quantity = str(hsi.attrs.get("quantity", "unknown"))

@@ -47,8 +47,8 @@ ROOMS: dict[str, list[str]] = {
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline fusion_pair runs identity budget trained plan comparison crosscheck pair_check wald describe "
-        "quality_gate < report",
+        "pipeline fusion_pair runs identity budget trained unmixing plan comparison crosscheck pair_check wald "
+        "describe quality_gate < report",
         "manifest batch",
         "benchmark",
         "demo_scene",
