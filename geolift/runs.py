@@ -146,6 +146,13 @@ def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
             "sharpening": fusion.errors.sharpening,
             "held_out_pixels": fusion.errors.held_out,
         }
+    if fusion.information is not None:
+        facts["information"] = {
+            "wavelength_nm": fusion.trained.facts["hsi"]["wavelength_nm"],
+            "explained": fusion.trained.in_places(fusion.information.explained),
+            "bits": fusion.trained.in_places(fusion.information.bits),
+            "held_out_pixels": fusion.information.held_out,
+        }
     if fusion.check is not None:
         facts["check"] = crosscheck.document(fusion.check)
     return facts

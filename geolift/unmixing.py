@@ -49,13 +49,10 @@ def endmember_facts(trained: Trained) -> dict[str, Any]:
     """Return names, centres in nm, and spectra (endmember, band), None at bad bands, of a model that unmixes."""
     basis = trained.model.network.basis
     assert basis is not None
-    spectra = np.full((basis.shape[1], len(trained.bands)), None)
-    # Seven digits: what the model's float32 holds.
-    spectra[:, trained.good] = [[float(f"{value:.7g}") for value in spectrum] for spectrum in basis.T]
     return {
         "names": unmixed(trained).facts["hsi"]["names"],
         "wavelength_nm": trained.facts["hsi"]["wavelength_nm"],
-        "spectra": spectra.tolist(),
+        "spectra": [trained.in_places(spectrum) for spectrum in basis.T],
     }
 
 
