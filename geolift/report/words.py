@@ -241,8 +241,8 @@ def information(told: dict[str, Any]) -> str:
     least, _, where = min(known, key=lambda band: band[0])
     well = sum(share >= WELL_DETERMINED for share in shares)
     return (
-        f"On {told['held_out_pixels']} HSI pixels held out, the MSI's bands explain {percent(_mean(shares))} of a band's "
-        f"variance on average ({fixed(_mean(bits), 1)} bits); {well} of {len(known)} bands are determined to "
+        f"On {told['held_out_pixels']} HSI pixels held out, the MSI's bands explain {percent(_mean(shares))} of a "
+        f"band's variance on average ({fixed(_mean(bits), 1)} bits); {well} of {len(known)} bands are determined to "
         f"{percent(WELL_DETERMINED)} or more, least the one at {fixed(where, 0)} nm ({percent(max(least, 0.0))})."
     )
 
