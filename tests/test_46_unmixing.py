@@ -19,7 +19,7 @@ from geolift.methods import spectramorph
 from geolift.settings import ApplySettings, FuseSettings
 from geolift.trained import load_trained
 
-MORPH = {"sensor": "sentinel-2a", "method": "spectramorph", "endmembers": 3, "coregister": "off", "harmonize": "off"}
+MORPH = {"sensor": "sentinel-2a", "method": "spectramorph", "endmembers": 3, "refine": "off"}
 
 
 @pytest.fixture(autouse=True)
