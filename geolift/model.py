@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from geolift.errors import InputError, ResourceError
-from geolift.network import Floats, Network, PackedNetwork
+from geolift.network import Floats, Network, PackedNetwork, Unmixing
 
 FORMAT = "geolift-model"
 FORMAT_VERSION = 1
@@ -80,7 +80,8 @@ class SpectralModel:
         tensors = {"training_low": self.training_low, "training_high": self.training_high}
         for index, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True)):
             tensors |= {f"hidden.{index}.weight": weight, f"hidden.{index}.bias": bias}
-        optional = {"head": net.head, "skip": net.skip, "basis": net.basis}
+        level = None if net.unmixing is None else net.unmixing.level
+        optional = {"head": net.head, "skip": net.skip, "basis": net.basis, "level": level}
         tensors |= {name: array for name, array in optional.items() if array is not None}
         tensors["offset"] = net.offset
         steps = [(s.step, s.loss, s.learning_rate) for s in self.history]
@@ -89,11 +90,13 @@ class SpectralModel:
 
     def description(self) -> dict[str, Any]:
         """What is needed beside the arrays; JSON-able."""
+        unmixing = self.network.unmixing
         return {
             "method": self.method,
             "residuals": list(self.network.residuals),
             "slope": self.network.slope,
             "clip": self.network.clip,
+            "unmixing": None if unmixing is None else [unmixing.non_negative, unmixing.sum_to_one],
             "choices": self.choices,
         }
 
@@ -101,7 +104,7 @@ class SpectralModel:
     def from_tensors(cls, tensors: dict[str, Floats], description: dict[str, Any]) -> SpectralModel:
         """The inverse of ``to_tensors`` and ``description``. Raises KeyError or ValueError on nonsense."""
         count = len(description["residuals"])
-        clip = description["clip"]
+        clip, constraints = description["clip"], description.get("unmixing")
         network = Network(
             weights=tuple(tensors[f"hidden.{i}.weight"] for i in range(count)),
             biases=tuple(tensors[f"hidden.{i}.bias"] for i in range(count)),
@@ -112,6 +115,7 @@ class SpectralModel:
             basis=tensors.get("basis"),
             offset=tensors["offset"],
             clip=None if clip is None else (float(clip[0]), float(clip[1])),
+            unmixing=None if constraints is None else Unmixing(tensors["level"], *map(bool, constraints)),
         )
         history = tuple(TrainingStep(int(s), float(x), float(lr)) for s, x, lr in tensors["history"])
         return cls(

@@ -2,9 +2,10 @@
 
 Every method of geolift ends in one form, so that one engine runs them all:
 
-    h_0 = x,  h_i = a(W_i h_{i-1} + b_i) + h_{r_i},  y = B (H h_L + S x) + o
+    h_0 = x,  h_i = a(W_i h_{i-1} + b_i) + h_{r_i},  y = B g(H h_L + S x) + o
 
-with the leaky rectifier a, an optional skip S from the input and an optional basis B (the low-rank head).
+with the leaky rectifier a, an optional skip S from the input, an optional basis B (the low-rank head) and, where the
+coordinates in it are abundances, their constraint g; else g is the identity.
 Scaling of inputs and outputs is folded into the weights, so physical units go in and come out.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,45 @@ def one_torch_thread() -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
+class Unmixing:
+    """Abundances of endmembers: z + level, constrained.
+
+    Parameters
+    ----------
+    level
+        (K,), added to the coordinates first.
+    non_negative, sum_to_one
+        Constraints, met by the nearest abundances that meet them.
+    """
+
+    level: Floats
+    non_negative: bool = False
+    sum_to_one: bool = False
+
+    def abundances(self, coordinates: torch.Tensor) -> torch.Tensor:
+        """(K, n) abundances of (K, n) coordinates."""
+        level = torch.tensor(self.level, device=coordinates.device)
+        return self.constrained(coordinates + level[:, None], dim=0)
+
+    def constrained(self, free: torch.Tensor, dim: int) -> torch.Tensor:
+        """Abundances under the constraints; the endmembers lie along ``dim``.
+
+        References
+        ----------
+        A. F. T. Martins, R. F. Astudillo, arXiv 1602.02068, section 2.2: the projection onto the simplex.
+        """
+        if not self.sum_to_one:
+            return free.clamp_min(0) if self.non_negative else free
+        if not self.non_negative:
+            return free - (free.sum(dim, keepdim=True) - 1) / free.shape[dim]
+        falling = free.sort(dim, descending=True).values
+        number = torch.ones_like(falling).cumsum(dim)
+        surplus = (falling.cumsum(dim) - 1) / number
+        used = (falling > surplus).sum(dim, keepdim=True).clamp_min(1)
+        return (free - surplus.gather(dim, used - 1)).clamp_min(0)
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
     """Weights of a dense residual network from MSI to HSI values, in physical units.
 
@@ -78,6 +118,8 @@ class Network:
         (C,), added last.
     clip
         Lowest and highest value of the product, or None.
+    unmixing
+        What makes abundances of the coordinates in the basis, whose columns are endmembers then; or None.
     """
 
     weights: tuple[Floats, ...]
@@ -89,6 +131,7 @@ class Network:
     basis: Floats | None
     offset: Floats
     clip: tuple[float, float] | None = None
+    unmixing: Unmixing | None = None
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.biases) == len(self.residuals):
@@ -109,6 +152,12 @@ class Network:
     def outputs(self) -> int:
         """Number of HSI bands C."""
         return int(self.offset.shape[0])
+
+    def abundances(self) -> Network:
+        """The network of the abundances alone. Raises ValueError where there are none."""
+        if self.unmixing is None:
+            raise ValueError("only a network that unmixes has abundances")
+        return replace(self, basis=None, offset=np.zeros_like(self.unmixing.level), clip=None)
 
     @property
     def flops_per_pixel(self) -> int:
@@ -187,6 +236,8 @@ class PackedNetwork:
         parts = [(self._head, hidden), (self._skip, pixels)]
         products = [_band_major(w, h, fused=self._fused) for w, h in parts if w is not None]
         result = products[0] if len(products) == 1 else products[0].add_(products[1])
+        if self.network.unmixing is not None:
+            result = self.network.unmixing.abundances(result)
         if self._basis is not None:
             result = self._basis @ result
         result.add_(self._offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.fusion_pair import refine
 from geolift.harmonization import Harmonization
+from geolift.information import Information, measure_information
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus
 from geolift.masking import mask_of, without
@@ -34,9 +36,10 @@ from geolift.plan import (
 from geolift.quality import quality_bits
 from geolift.readers import open_cube
 from geolift.sanity import CheckResult, Finding
-from geolift.settings import ApplySettings, FuseSettings, Reading, SensorSettings, TrainSettings
+from geolift.settings import ApplySettings, FuseSettings, MethodSettings, Reading, SensorSettings, TrainSettings
 from geolift.trained import Trained, inverted, kept_or, learn, load_trained, survey
 from geolift.training_set import TrainingSet
+from geolift.unmixing import unmixed
 
 if TYPE_CHECKING:
     from geolift.model import SpectralModel
@@ -127,6 +130,10 @@ class Fusion:
         Lazy (1, y, x), the bits of `geolift.quality.Flag`.
     sigma, errors
         Standard error, lazy (band, y, x), and how it was calibrated; None if not asked for or not to be had.
+    abundances
+        Lazy (endmember, y, x); None if not asked for.
+    information
+        What the MSI's bands tell of each learned HSI band; None if there are too few HSI pixels to measure it.
     pixels_without_hsi
         Output pixels whose centre lies on no valid HSI pixel; they are fused all the same.
     warnings
@@ -142,6 +149,8 @@ class Fusion:
     quality: xr.DataArray
     sigma: xr.DataArray | None
     errors: ErrorModel | None
+    abundances: xr.DataArray | None
+    information: Information | None
     pixels_without_hsi: int
     warnings: tuple[str, ...]
 
@@ -182,8 +191,25 @@ def prepare(
     )
     errors = _calibrated(training, compared, settings, listener, warnings) if settings.uncertainty else None
     sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
+    abundances = None
+    if settings.abundances is not None:
+        mixing = unmixed(trained)
+        abundances = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, mixing, streaming, relation)
     missing = _count_missing(plan.region.grid, ground)
-    return Fusion(plan, compared, check, trained, refined, fused, quality, sigma, errors, missing, tuple(warnings))
+    return Fusion(
+        plan, compared, check, trained, refined, fused, quality, sigma, errors, abundances,
+        information_of(training, settings), missing, tuple(warnings),
+    )  # fmt: skip
+
+
+def information_of(training: TrainingSet, settings: MethodSettings) -> Information | None:
+    """Measure what the MSI tells of each HSI band, with the default method made small: five fits in a second."""
+    from geolift.training import fit
+
+    def refit(part: TrainingSet) -> Callable[[np.ndarray], np.ndarray]:
+        return fit("auto", part, seed=settings.seed, features=128, copies=1).predict
+
+    return measure_information(training, refit, settings.seed)
 
 
 def _calibrated(
@@ -198,7 +224,8 @@ def _calibrated(
     from geolift.uncertainty import fit_errors
 
     def refit(part: TrainingSet) -> SpectralModel:
-        return fit(settings.method, part, seed=settings.seed, threads=settings.threads or available_cpus())
+        threads = settings.threads or available_cpus()
+        return fit(settings.method, part, seed=settings.seed, threads=threads, **settings.method_options)
 
     listener.progress("calibrating", 0.0)
     spread = noise = None

@@ -20,7 +20,7 @@ from geolift.pipeline import Fusion, match_bands, prepare
 from geolift.plan import file_facts
 from geolift.quality import Flag
 from geolift.readers import open_cube, open_cubes
-from geolift.settings import ApplySettings, FuseSettings, WritingSettings
+from geolift.settings import AbundanceSettings, ApplySettings, FuseSettings, WritingSettings
 from geolift.sidecar import (
     MSI_INPUT,
     dump_settings,
@@ -31,6 +31,7 @@ from geolift.sidecar import (
     write_json,
 )
 from geolift.trained import Trained, inverted, load_trained
+from geolift.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
 from geolift.writer import (
     Cluster,
     Draft,
@@ -92,7 +93,7 @@ def fuse_files(
     check_output(output, settings.overwrite, (str(hsi), *paths_of(msi)))
     # What an interrupted run has written beside its output may be written again.
     replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
-    for path in (settings.save_model, settings.qa, settings.uncertainty, settings.report):
+    for path in (settings.save_model, settings.qa, settings.uncertainty, *_unmixing_paths(settings), settings.report):
         if path is not None:
             check_output(path, replace, (str(hsi), *paths_of(msi)))
     inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
@@ -106,6 +107,8 @@ def fuse_files(
             _write_quality(fusion.quality, settings.qa, beside)
         if settings.uncertainty is not None and fusion.sigma is not None:
             _write_sigma(fusion, settings.uncertainty, beside, listener)
+        if fusion.abundances is not None:
+            _write_abundances(fusion.abundances, fusion.trained, beside, listener)
         report = _write(fusion.fused, output, fusion.trained, streaming, listener, draft)
         facts = {
             **_run_facts(settings, inputs, output, fusion.trained, report),
@@ -142,6 +145,13 @@ def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
             "median_sigma": float(np.median(fusion.errors.band_sigma)),
             "sharpening": fusion.errors.sharpening,
             "held_out_pixels": fusion.errors.held_out,
+        }
+    if fusion.information is not None:
+        facts["information"] = {
+            "wavelength_nm": fusion.trained.facts["hsi"]["wavelength_nm"],
+            "explained": fusion.trained.in_places(fusion.information.explained),
+            "bits": fusion.trained.in_places(fusion.information.bits),
+            "held_out_pixels": fusion.information.held_out,
         }
     if fusion.check is not None:
         facts["check"] = crosscheck.document(fusion.check)
@@ -181,13 +191,40 @@ def _write_quality(quality: xr.DataArray, path: Path, settings: FuseSettings) ->
     )
 
 
+def _unmixing_paths(settings: AbundanceSettings) -> tuple[Path, ...]:
+    """Return the raster of abundances and the table of endmembers, if they are asked for."""
+    path = settings.abundances
+    return () if path is None else (path, endmember_path(path))
+
+
+def _write_abundances(
+    abundances: xr.DataArray, trained: Trained, settings: FuseSettings | ApplySettings, listener: Listener
+) -> None:
+    """Write the abundances as the product is written, and the endmembers' spectra beside them."""
+    assert settings.abundances is not None
+    facts = unmixed(trained).facts
+    write_cube(
+        abundances,
+        settings.abundances,
+        settings,
+        encoding=Encoding.of(settings, facts["scales"].get(settings.dtype, 1.0)),
+        threads=settings.threads or available_cpus(),
+        tile_size=settings.tile_size,
+        tags={"GEOLIFT_QUANTITY": facts["quantity"]},
+        progress=lambda share: listener.progress("abundances", share),
+    )
+    write_endmembers(endmember_facts(trained), endmember_path(settings.abundances))
+
+
 def apply_files(
     model: str | Path, msi: str | Path, output: Path, settings: ApplySettings, listener: Listener = SILENT
 ) -> FileResult:
     """Apply a saved model to a file; see `apply`. The output appears whole or not at all."""
     started = time.perf_counter()
-    check_output(output, settings.overwrite, (str(model), str(msi)))
+    for path in (output, *_unmixing_paths(settings)):
+        check_output(path, settings.overwrite, (str(model), str(msi)))
     trained = load_trained(model)
+    mixing = None if settings.abundances is None else unmixed(trained)
     cube = open_cube(
         msi, settings.msi_reading, tile_edge(settings.tile_size, settings.creation_options), settings.msi_bands
     )
@@ -201,6 +238,8 @@ def apply_files(
         fused = fused.isel(band=trained.good)
     identity = run_identity(settings, {"model": str(model), "msi": str(msi)})
     with draft_of(output, identity, resume=settings.resume) as draft:
+        if mixing is not None:
+            _write_abundances(inverted(window, bands, mixing, streaming), trained, streaming, listener)
         report = _write(fused, output, trained, streaming, listener, draft)
         facts = {
             **_run_facts(settings, {"model": str(model), "msi": str(msi)}, output, trained, report),
@@ -257,12 +296,14 @@ def _write(
 def _run_facts(
     settings: Any, inputs: dict[str, str], output: Path, trained: Trained, report: WriteReport
 ) -> dict[str, Any]:
+    unmixes = trained.model.network.unmixing is not None
     return {
         "settings": dump_settings(settings),
         "inputs": {name: input_facts(path) for name, path in inputs.items()},
         "output": str(output),
         "model": {key: value for key, value in trained.facts.items() if key not in ("hsi", "versions")},
         "choices": trained.model.choices,
+        **({"endmembers": endmember_facts(trained)} if unmixes else {}),
         "training_curve": [asdict(step) for step in trained.model.history],
         "written": {
             "valid_pixels": report.n_valid_pixels,

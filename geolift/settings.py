@@ -142,17 +142,41 @@ class SeedSettings(Settings):
     seed: int = Field(0, ge=0, description="Seed of everything random; the same seed gives the same pixels.")
 
 
-class MethodSettings(SeedSettings):
+class UnmixingSettings(Settings):
+    """How `spectramorph` takes the scene apart into endmembers and their abundances."""
+
+    endmembers: int = Field(7, ge=2, le=64, description="Number of endmembers of --method spectramorph.")
+    non_negative: bool = Field(False, description="Keep the abundances of --method spectramorph from being negative.")
+    sum_to_one: bool = Field(
+        False, description="Make the abundances of a pixel sum to one in --method spectramorph; no shade is left."
+    )
+
+
+class MethodSettings(UnmixingSettings, SeedSettings):
     """How the spectral inversion is learned."""
 
-    method: Literal["auto", "linear", "spectralift"] = Field(
+    method: Literal["auto", "linear", "spectralift", "spectramorph"] = Field(
         "auto",
         description="auto: closed-form inversion learned from sharpened pixels; linear: least squares; "
-        "spectralift: the published network (arXiv 2507.13339).",
+        "spectralift: the published network (arXiv 2507.13339); spectramorph: abundances of endmembers "
+        "(arXiv 2510.20814).",
     )
     max_train_pixels: int = Field(
         50_000, ge=16, description="LR pixels used for training at most, spread over the scene by a seeded hash."
     )
+
+    @model_validator(mode="after")
+    def _unmixing_is_asked_of_what_unmixes(self) -> MethodSettings:
+        fields = UnmixingSettings.model_fields.items()
+        changed = [name.replace("_", "-") for name, field in fields if getattr(self, name) != field.default]
+        if changed and self.method != "spectramorph":
+            raise ValueError(f"--{changed[0]} needs --method spectramorph: {self.method} knows no endmembers")
+        return self
+
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """What the method's own fit is told."""
+        return {"unmixing": self} if self.method == "spectramorph" else {}
 
 
 class RefineSettings(Settings):
@@ -286,7 +310,18 @@ class StreamingSettings(Settings):
     )
 
 
+class AbundanceSettings(Settings):
+    """What is written of an unmixing beside the product."""
+
+    abundances: Path | None = Field(
+        None,
+        description="Also write the abundances, one band for each endmember (with --method spectramorph), and the "
+        "endmembers' spectra beside them as CSV.",
+    )
+
+
 class FuseSettings(
+    AbundanceSettings,
     SensorSettings,
     HsiReadingSettings,
     MsiReadingSettings,
@@ -310,13 +345,18 @@ class FuseSettings(
     uncertainty: Path | None = Field(
         None, description="Also write the standard error of every band and pixel, calibrated on held-out LR pixels."
     )
-
     report: Path | None = Field(None, description="Also write a report of the run here: one HTML file for people.")
 
     @model_validator(mode="after")
     def _one_response(self) -> FuseSettings:
         if self.sensor and self.srf:
             raise ValueError("--sensor and --srf exclude each other: the response comes from one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _abundances_of_endmembers(self) -> FuseSettings:
+        if self.abundances is not None and self.method != "spectramorph":
+            raise ValueError(f"--abundances needs --method spectramorph: {self.method} knows no endmembers")
         return self
 
 
@@ -335,7 +375,13 @@ class TrainSettings(SensorSettings, HsiReadingSettings, MethodSettings, BandSett
 
 
 class ApplySettings(
-    MsiBandSettings, MsiReadingSettings, BadBandSettings, RegionSettings, WritingSettings, StreamingSettings
+    AbundanceSettings,
+    MsiBandSettings,
+    MsiReadingSettings,
+    BadBandSettings,
+    RegionSettings,
+    WritingSettings,
+    StreamingSettings,
 ):
     """Everything `geolift apply` can be told."""
 

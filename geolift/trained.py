@@ -51,6 +51,13 @@ class Trained:
         """Positions of the learned bands among the output bands."""
         return np.flatnonzero(self.bands.good)
 
+    def in_places(self, values: np.ndarray) -> list[float | None]:
+        """Put one number for each learned band in its place among the output bands, with seven digits; None else."""
+        placed: list[float | None] = [None] * len(self.bands)
+        for band, value in zip(self.good, values, strict=True):
+            placed[band] = float(f"{value:.7g}")
+        return placed
+
 
 def load_trained(path: str | Path) -> Trained:
     """Read a saved model with its facts. Raises InputError if the file is not one."""
@@ -121,6 +128,7 @@ def learn(
         training,
         seed=settings.seed,
         threads=threads or available_cpus(),
+        **settings.method_options,
         progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}" if loss == loss else ""),
     )
     quantity = str(hsi.attrs.get("quantity", "unknown"))

@@ -12,6 +12,7 @@ from geolift.methods.common import Progress
 from geolift.methods.features import fit_features
 from geolift.methods.linear import fit_linear
 from geolift.methods.spectralift import fit_published
+from geolift.methods.spectramorph import fit_spectramorph
 from geolift.model import SpectralModel
 from geolift.network import one_torch_thread
 from geolift.training_set import TrainingSet
@@ -20,6 +21,7 @@ METHODS: dict[str, Callable[..., SpectralModel]] = {
     "auto": fit_features,
     "linear": fit_linear,
     "spectralift": fit_published,
+    "spectramorph": fit_spectramorph,
 }
 
 

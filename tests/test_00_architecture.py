@@ -40,6 +40,7 @@ ROOMS: dict[str, list[str]] = {
         "consistency",
         "model network",
         "training training_set methods < model network noise",
+        "information < training_set",
         "uncertainty < methods model network training training_set",
         "inference < model network",
         "refinement residual_process footprint "
@@ -47,8 +48,8 @@ ROOMS: dict[str, list[str]] = {
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
-        "pipeline fusion_pair runs identity budget trained plan comparison crosscheck pair_check wald describe "
-        "quality_gate < report",
+        "pipeline fusion_pair runs identity budget trained unmixing plan comparison crosscheck pair_check wald "
+        "describe quality_gate < report",
         "manifest batch",
         "benchmark < plan",
         "demo_scene",
@@ -65,7 +66,8 @@ NUMERIC = {
     "sanity", "sanity_identity", "sanity_pair", "sanity_values",
     "harmonization", "refinement", "residual_process", "footprint", "metrics", "conventions", "halo",
     "similarity", "value_range",
-    "network", "training", "training_set", "methods", "noise", "uncertainty", "inference", "srf_weights",
+    "network", "training", "training_set", "methods", "noise", "uncertainty", "information", "inference",
+    "srf_weights",
     "demo_scene", "consistency",
 }  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}

@@ -118,6 +118,7 @@ def test_the_page_tells_the_run(page: str, fused: Path) -> None:
         "nothing known against it",
         "Standard error",
         "Seen through the HSI's eyes",
+        f"On {facts['information']['held_out_pixels']} HSI pixels held out, the MSI's bands explain",
     ):
         assert told in text, told
 

@@ -191,6 +191,14 @@ def test_no_overlap(pair: Pair, tmp_path: Path) -> None:
     assert "do not overlap" in refused((pair.hsi, msi), cwd=tmp_path)
 
 
+def test_only_a_method_that_unmixes_is_asked_for_endmembers(pair: Pair, tmp_path: Path) -> None:
+    for option in (("--abundances", "a.tif"), ("--endmembers", "5"), ("--sum-to-one",)):
+        done = run("fuse", pair.hsi, pair.msi, *S2, *option, "-o", "out.tif", cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"{option[0]} needs --method spectramorph" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("transform", "word"),
     [(Affine(7, 7, 364095, 7, -7, 5809965), "rotated"), (Affine(10, 0, 364095, 0, 10, 5e6), "north")],

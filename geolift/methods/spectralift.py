@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -46,8 +46,12 @@ def glorot_uniform(outputs: int, inputs: int, generator: torch.Generator) -> tor
     return torch.empty(outputs, inputs).uniform_(-bound, bound, generator=generator)
 
 
+Loss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""From (n, K) outputs and (n, C) targets to the loss, a float64 sum, and its (n, K) gradient."""
+
+
 class LayerStack:
-    """Parameters of a residual network as views of one flat vector, with its l1 gradient by hand.
+    """Parameters of a residual network as views of one flat vector, with its gradient by hand.
 
     One flat vector makes the optimiser a few long operations; the gradient by hand costs no graph and
     runs in threads without sharing anything.
@@ -74,21 +78,19 @@ class LayerStack:
             weight.copy_(glorot_uniform(outputs, inputs, generator))
         return flat
 
-    def l1_gradient(
-        self, flat: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
+    def gradient(
+        self, flat: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, loss: Loss
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of |f(inputs) − targets| and its gradient with respect to the flat parameters."""
+        """The loss of f(inputs) and its gradient with respect to the flat parameters."""
         layers = self.views(flat)
         activated, outputs = [], [inputs]
         for (weight, bias), residual in zip(layers[:-1], self.residuals, strict=True):
             hidden = torch.nn.functional.leaky_relu_(torch.addmm(bias, outputs[-1], weight.T), self.slope)
             activated.append(hidden)
             outputs.append(hidden if residual == NO_RESIDUAL else hidden + outputs[residual + 1])
-        error = torch.addmm(layers[-1][1], outputs[-1], layers[-1][0].T).sub_(targets)
-        loss = error.abs().sum(dtype=torch.float64)
+        value, upstream = loss(torch.addmm(layers[-1][1], outputs[-1], layers[-1][0].T), targets)
         gradient = torch.empty_like(flat)
         slots = self.views(gradient)
-        upstream = error.sign_()
         torch.mm(upstream.T, outputs[-1], out=slots[-1][0])
         torch.sum(upstream, 0, out=slots[-1][1])
         behind: list[torch.Tensor | None] = [None] * len(outputs)
@@ -104,7 +106,13 @@ class LayerStack:
             torch.sum(local, 0, out=slots[index][1])
             if index:
                 behind[index] = _added(behind[index], local @ layers[index][0])
-        return loss, gradient
+        return value, gradient
+
+
+def absolute_error(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of |outputs − targets| and its gradient with respect to the outputs, which are overwritten."""
+    error = outputs.sub_(targets)
+    return error.abs().sum(dtype=torch.float64), error.sign_()
 
 
 def _added(total: torch.Tensor | None, term: torch.Tensor) -> torch.Tensor:
@@ -131,7 +139,7 @@ def fit_published(
     shapes = [(width, inputs.shape[1])] + [(width, width)] * (hidden - 1) + [(targets.shape[1], width)]
     stack = LayerStack(shapes, settings.residuals, settings.slope)
     flat = stack.glorot(torch.Generator().manual_seed(seed)).to(device)
-    history = _full_batch_adam(stack, flat, inputs, targets, settings, pool, progress)
+    history = full_batch_adam(stack, flat, inputs, targets, settings, pool, progress)
     network = _folded(stack, flat.cpu(), low, high, clip=(0.0, 1.0) if unit_scale else None)
     return SpectralModel(
         "spectralift",
@@ -148,7 +156,7 @@ def _percentile_range(spectra: Floats) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)  # a constant scene: any scale will do
 
 
-def _full_batch_adam(
+def full_batch_adam(
     stack: LayerStack,
     flat: torch.Tensor,
     inputs: torch.Tensor,
@@ -156,8 +164,9 @@ def _full_batch_adam(
     settings: PublishedSettings,
     pool: ThreadPoolExecutor,
     progress: Progress,
+    loss: Loss = absolute_error,
 ) -> tuple[TrainingStep, ...]:
-    """Adam on the mean absolute error of all pixels; updates ``flat`` in place."""
+    """Adam on the mean loss of all pixels' values; updates ``flat`` in place."""
     starts = range(0, len(inputs), CHUNK_PIXELS)
     chunks = [(inputs[i : i + CHUNK_PIXELS], targets[i : i + CHUNK_PIXELS]) for i in starts]
     optimiser = torch.optim.Adam([flat], lr=settings.first_rate, eps=1e-7)
@@ -166,12 +175,12 @@ def _full_batch_adam(
 
     def part(chunk: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode():
-            return stack.l1_gradient(flat, *chunk)
+            return stack.gradient(flat, *chunk, loss)
 
     for epoch in range(settings.epochs):
         rate = settings.learning_rate(epoch)
         parts = list(pool.map(part, chunks) if len(chunks) > 1 else map(part, chunks))
-        loss = sum(float(p[0]) for p in parts) / targets.numel()
+        mean = sum(float(p[0]) for p in parts) / targets.numel()
         gradient = parts[0][1].clone()
         for _, term in parts[1:]:
             gradient += term
@@ -179,8 +188,8 @@ def _full_batch_adam(
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
         if epoch % every == 0 or epoch == settings.epochs - 1:
-            history.append(TrainingStep(epoch, loss, rate))
-            progress((epoch + 1) / settings.epochs, loss)
+            history.append(TrainingStep(epoch, mean, rate))
+            progress((epoch + 1) / settings.epochs, mean)
     return tuple(history)
 
 

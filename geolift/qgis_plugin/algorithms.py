@@ -40,6 +40,7 @@ STAGES = {
     "calibrating": (50, 52),
     "writing": (52, 97),
     "uncertainty": (97, 99),
+    "abundances": (50, 52),
     "measuring": (10, 100),
 }
 ENVI_SUFFIXES = (".img", ".dat", ".bsq")

@@ -108,6 +108,7 @@ def render(product: Path, sidecar: Path, facts: dict[str, Any], item: dict[str, 
         thumbnails=evidence.thumbnails(scene),
         footprints=_footprints(scene),
         training=_training(facts.get("training_curve", [])),
+        information=_information(scene, facts.get("information")),
         agreements=_agreements(scene, facts),
         **shown,
     )
@@ -179,6 +180,23 @@ def _training(curve: list[dict[str, Any]]) -> Markup | None:
     x, y = np.asarray(steps, np.float64).T
     line = charts.Line("loss", x, y, "#2f6f4f")
     return charts.line_chart([line], "epoch", "mean absolute error", logarithmic=bool((y > 0).all()))
+
+
+def _information(scene: Scene, told: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Draw what the MSI tells of each HSI band, with the MSI's own bands for comparison."""
+    if told is None:
+        return None
+    x = np.asarray(told["wavelength_nm"], np.float64)
+    order = np.argsort(x, kind="stable")
+    share = np.maximum(np.asarray(told["explained"], np.float64), 0.0)
+    lines = [charts.Line("HSI bands", x[order], 100 * share[order], evidence.COLOURS["HSI"])]
+    if scene.response is not None and scene.msi_names:
+        centres = np.asarray(scene.response.select(scene.msi_names).centres_nm)
+        lines.append(
+            charts.Line("centres of the MSI's bands", centres, 0 * centres, evidence.COLOURS["MSI"], points=True)
+        )
+    chart = charts.line_chart(lines, "wavelength, nm", "variance explained, %", from_zero=True)
+    return {"sentence": words.information(told), "chart": chart}
 
 
 def _agreements(scene: Scene, facts: dict[str, Any]) -> dict[str, Any] | None:

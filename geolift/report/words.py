@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,9 @@ RELATIONS = {
 }
 
 REPEATED = {"overwrite", "config"}
+
+WELL_DETERMINED = 0.9
+"""Share of a band's variance from which on the report counts it as determined by the MSI."""
 
 LISTED = 6
 """Numbers of a longer list that are written out."""
@@ -224,6 +228,27 @@ def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
     what = f"standard error, median {number(told['median_sigma'], 3)}"
     why = f"Calibrated on {told['held_out_pixels']} HSI pixels that a second model did not see."
     return [Decision("Uncertainty", what, why)]
+
+
+def information(told: dict[str, Any]) -> str:
+    """Say in one sentence how far the MSI determines the spectra."""
+    known = [
+        (share, bits, centre)
+        for share, bits, centre in zip(told["explained"], told["bits"], told["wavelength_nm"], strict=True)
+        if share is not None
+    ]
+    shares, bits, _ = zip(*known, strict=True)
+    least, _, where = min(known, key=lambda band: band[0])
+    well = sum(share >= WELL_DETERMINED for share in shares)
+    return (
+        f"On {told['held_out_pixels']} HSI pixels held out, the MSI's bands explain {percent(_mean(shares))} of a "
+        f"band's variance on average ({fixed(_mean(bits), 1)} bits); {well} of {len(known)} bands are determined to "
+        f"{percent(WELL_DETERMINED)} or more, least the one at {fixed(where, 0)} nm ({percent(max(least, 0.0))})."
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _written(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
