@@ -189,10 +189,12 @@ def _equations(
 def _solved(table: DoubleArray, seen: DoubleArray, start: Footprint, current: Footprint, axis: int) -> Footprint:
     """Least squares for the weights of one axis, drawn towards smooth weights near the first ones, summing to one."""
     prior = start.weights[axis]
-    power = table @ table.T
+    power = np.einsum("in,jn->ij", table, table)  # einsum: BLAS would share the sum among threads
     bends = np.diff(np.eye(len(prior)), 2, axis=0)
     wishes = SMOOTHNESS * bends.T @ bends + NEARNESS * np.eye(len(prior)) + SUM_TO_ONE
-    change = np.linalg.solve(power + np.trace(power) / len(prior) * wishes, table @ (seen - prior @ table))
+    change = np.linalg.solve(
+        power + np.trace(power) / len(prior) * wishes, np.einsum("in,n->i", table, seen - prior @ table)
+    )
     both = [*current.weights]
     both[axis] = (prior + change) / (prior + change).sum()
     return Footprint(current.ratio, current.start_px, (both[0], both[1]))

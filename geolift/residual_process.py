@@ -117,7 +117,7 @@ class _Window:
         span = np.arange(max(self.rows.max(), self.cols.max()) + 1.0)
         along = [covariance(footprint, axis, length_lr, span) for axis in (0, 1)]
         apart_y, apart_x = (np.abs(v[:, None] - v) for v in (self.rows, self.cols))
-        return np.asarray(along[0][apart_y] * along[1][apart_x] * (factors.T @ factors))
+        return np.asarray(along[0][apart_y] * along[1][apart_x] * np.einsum("mi,mj->ij", factors, factors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class _Fit:
     lost: DoubleArray
     strength: DoubleArray
     noise: DoubleArray
-    systems: list[tuple[DoubleArray, DoubleArray]]
+    systems: list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def fit_process(
@@ -149,7 +149,7 @@ def fit_process(
         in turn), noise included, and the standard error of that share.
     """
     pixels = np.concatenate([r[:, np.isfinite(r[0])] for r, _ in windows], axis=1).astype(np.float64)
-    _, vectors = np.linalg.eigh(pixels @ pixels.T / pixels.shape[1])
+    _, vectors = np.linalg.eigh(np.einsum("kn,ln->kl", pixels, pixels) / pixels.shape[1])
     rotation = vectors[:, ::-1] * np.where(vectors[:, ::-1].sum(axis=0) < 0, -1.0, 1.0)
     parts = [_window(residual, factors, rotation) for residual, factors in windows]
 
@@ -188,19 +188,20 @@ def _window(residual: FloatArray, factors: FloatArray, rotation: DoubleArray) ->
 
 def _best_strengths(parts: Sequence[_Window], grams: Sequence[DoubleArray]) -> _Fit:
     """Per component the strength and noise of highest likelihood, over all windows."""
-    choices = [(s, n) for s in STRENGTHS for n in NOISES]
-    lost = np.zeros((len(choices), len(parts[0].residual)))
+    choices = torch.tensor([(s, n) for s in STRENGTHS for n in NOISES], dtype=torch.float64)
+    strength, noise = choices[:, :1], choices[:, 1:]
+    lost = torch.zeros((len(choices), len(parts[0].residual)), dtype=torch.float64)
     systems = []
-    for part, gram in zip(parts, grams, strict=True):
-        values, vectors = (t.numpy() for t in torch.linalg.eigh(torch.from_numpy(gram)))
-        values = np.maximum(values, 0.0)
-        systems.append((values, vectors))
-        power = np.square(vectors.T @ part.residual.T)
-        spread = np.array([s * values + n for s, n in choices])
-        lost += 0.5 * (np.log(spread).sum(axis=1)[:, None] + (1.0 / spread) @ power)
-    best = lost.argmin(axis=0)
-    picked = np.array(choices)[best]
-    return _Fit(lost[best, np.arange(len(best))], picked[:, 0], picked[:, 1], systems)
+    with torch.inference_mode(), one_torch_thread():
+        for part, gram in zip(parts, grams, strict=True):
+            values, vectors = torch.linalg.eigh(torch.from_numpy(gram))
+            systems.append((values.clamp_min(0), vectors))
+            power = (vectors.T @ torch.from_numpy(part.residual.T)).square()
+            spread = strength * systems[-1][0] + noise
+            lost += 0.5 * (spread.log().sum(1, keepdim=True) + (1.0 / spread) @ power)
+        least, best = lost.min(0)
+    picked = choices[best].numpy()
+    return _Fit(least.numpy(), picked[:, 0], picked[:, 1], systems)
 
 
 def _without(parts: Sequence[_Window]) -> DoubleArray:
@@ -213,17 +214,21 @@ def _without(parts: Sequence[_Window]) -> DoubleArray:
 def _left_out(parts: Sequence[_Window], fit: _Fit, strength: DoubleArray, metric: DoubleArray) -> tuple[float, float]:
     """Share of the squared residual predicted where each pixel is left out in turn, and its standard error."""
     before, after = [], []
-    for part, (values, vectors) in zip(parts, fit.systems, strict=True):
-        left = part.residual.copy()
-        for k in np.flatnonzero(strength):
-            weight = 1.0 / (strength[k] * values + fit.noise[k])
-            # error at a pixel left out: (C⁻¹ r)_i / (C⁻¹)_ii
-            left[k] = (vectors @ (weight * (vectors.T @ part.residual[k]))) / (np.square(vectors) @ weight)
-        before.append(np.einsum("kn,kl,ln->n", part.residual, metric, part.residual))
-        after.append(np.einsum("kn,kl,ln->n", left, metric, left))
-    gain = np.concatenate(before) - np.concatenate(after)
-    total = max(float(np.concatenate(before).sum()), 1e-300)
-    return float(gain.sum()) / total, float(gain.std() * np.sqrt(len(gain))) / total
+    with torch.inference_mode(), one_torch_thread():
+        weighed = torch.from_numpy(metric)
+        for part, (values, vectors) in zip(parts, fit.systems, strict=True):
+            residual = torch.from_numpy(part.residual)
+            left = residual.clone()
+            for k in np.flatnonzero(strength):
+                weight = 1.0 / (float(strength[k]) * values + float(fit.noise[k]))
+                # error at a pixel left out: (C⁻¹ r)_i / (C⁻¹)_ii
+                left[k] = (vectors @ (weight * (vectors.T @ residual[k]))) / (vectors.square() @ weight)
+            before.append(((weighed @ residual) * residual).sum(0))
+            after.append(((weighed @ left) * left).sum(0))
+        first = torch.cat(before)
+        gain = first - torch.cat(after)
+    total = max(float(first.sum()), 1e-300)
+    return float(gain.sum()) / total, float(gain.std(correction=0)) * len(gain) ** 0.5 / total
 
 
 # -- solving and reading the correction -------------------------------------------------------------------------------

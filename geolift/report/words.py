@@ -116,6 +116,7 @@ def decisions(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
         *_shift(facts.get("coregistration")),
         *_harmonization(facts.get("harmonization")),
         *_method(facts),
+        *_refinement(facts.get("refinement")),
         *_uncertainty(facts.get("uncertainty")),
         *_written(facts, item),
     ]
@@ -220,6 +221,20 @@ def _choice(value: Any) -> str:
         shown = " / ".join(number(part, 3) for part in value[:LISTED])
         return shown if len(value) <= LISTED else f"{shown} / … ({len(value)} values)"
     return number(value)
+
+
+def _refinement(told: dict[str, Any] | None) -> list[Decision]:
+    if told is None:
+        return []
+    reason = sentence(str(told.get("reason", "")))
+    errors = told.get("agreement_with_hsi", {})
+    if "rmse_after" in errors:
+        reason += (
+            f" Seen through the HSI's footprint, the product differs from the HSI by {number(errors['rmse_after'])} "
+            f"(RMSE), before by {number(errors['rmse_before'])}."
+        )
+    outcome = "the product is corrected to agree with the HSI" if told.get("applied") else "left as the MSI gives it"
+    return [Decision("Agreement with the HSI", outcome, reason)]
 
 
 def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
