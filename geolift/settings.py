@@ -233,6 +233,12 @@ class WritingSettings(Settings):
         None, description="Value of invalid pixels. Default -32768 (int16), 65535 (uint16), nan (float32)."
     )
 
+    overviews: Literal["auto", "none"] = Field(
+        "auto",
+        description="Smaller copies for viewers: auto: in a COG, and in FILE.ovr for GTiff and ENVI with an edge over "
+        "2048 pixels; none.",
+    )
+
     @model_validator(mode="after")
     def _nodata_fits(self) -> WritingSettings:
         limits = {"int16": (-32768, 32767), "uint16": (0, 65535)}
