@@ -8,7 +8,7 @@ from typing import TypeVar
 from geolift.errors import ResourceError
 from geolift.machine import available_cpus, spare_memory_bytes
 from geolift.settings import ApplySettings, FuseSettings
-from geolift.writer import Encoding, tile_shape
+from geolift.writer import Encoding, overview_factors, tile_shape
 
 Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 
@@ -23,7 +23,8 @@ class Cost:
     """What a run takes and how it is cut.
 
     ``memory_bytes``: peak of resident memory; ``budget_bytes``: what it may take; ``disk_bytes``: uncompressed size,
-    an upper bound, the draft of a COG included; ``threads``: tiles computed at once, one more waits for the writer.
+    an upper bound, overviews and the draft of a COG included; ``threads``: tiles computed at once, one more waits for
+    the writer.
     """
 
     memory_bytes: int
@@ -81,5 +82,7 @@ def estimate_cost(
             f"--memory {budget / 1e9:.2f}GB: {hsi_bands} bands need at least {memory / 1e9:.2f} GB. "
             "Give more, or keep fewer bands (--bands), or choose smaller file blocks (--co BLOCKXSIZE, BLOCKYSIZE)."
         )
-    disk = shape[0] * shape[1] * hsi_bands * encoding.itemsize * (2 if settings.of == "COG" else 1)
+    copies = 2.0 if settings.of == "COG" else 1.0
+    copies += sum(factor**-2 for factor in overview_factors(shape, settings))
+    disk = round(shape[0] * shape[1] * hsi_bands * encoding.itemsize * copies)
     return Cost(memory, budget, disk, tile, threads)

@@ -5,17 +5,27 @@ The MSI degraded to the HSI's pixels is held against the MSI simulated from the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from geolift.coregistration import ShiftEstimate, Window, choose_windows, estimate_shift_by_windows
+from geolift.coregistration import (
+    NEAR_LR,
+    NEAR_PX,
+    ShiftEstimate,
+    Window,
+    choose_windows,
+    cut_window,
+    estimate_shift_by_windows,
+)
 from geolift.cube import blocks_of, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.harmonization import Harmonization, fit_harmonization
+from geolift.local_shift import ShiftField, estimate_local_shifts
 from geolift.noise import quiet_noise
 from geolift.overlay import Overlay, overlay
 from geolift.plan import RegionPlan, SpectralPlan
@@ -30,6 +40,9 @@ STRIP_PX = 4_000_000
 """Fine pixels degraded at once."""
 
 MIN_COMPARED_PX = 12
+
+FIELD_BLOCK_LR = 8
+"""Edge of the blocks within which a field of shifts counts as one shift, in LR pixels."""
 
 TYPICAL_BLUR_LR = 0.425
 """Sigma of a Gaussian whose FWHM is one LR pixel, in LR pixels."""
@@ -57,6 +70,9 @@ class Comparison:
         The relation applied to the MSI before inference.
     warnings
         Sentences for the user.
+    field
+        How the shift varies over the overlay, in fine pixels; None if it was not looked for. Followed, instead of
+        ``applied_px``, under ``--coregister local``.
     """
 
     overlay: Overlay
@@ -68,6 +84,7 @@ class Comparison:
     located: bool
     harmonization: Harmonization
     warnings: tuple[str, ...]
+    field: ShiftField | None = None
 
     def shift_json(self) -> dict[str, Any]:
         """Return the stable document of `geolift coregister --json`."""
@@ -84,6 +101,8 @@ class Comparison:
         if self.shift is not None:
             facts = asdict(self.shift)
             document |= {key: facts[key] for key in facts if key not in ("dy", "dx", "confidence")}
+        if self.shift is not None and self.field is not None:
+            document["local"] = self.field.to_json(self.shift)
         return document
 
     def harmonization_json(self) -> dict[str, Any]:
@@ -106,6 +125,8 @@ def compare(
     spectra: SpectralPlan,
     region: RegionPlan,
     settings: ComparisonSettings,
+    *,
+    look_for_variation: bool = False,
 ) -> Comparison | None:
     """Compare the sensors where they overlap; None if no HSI pixel lies under the MSI.
 
@@ -113,6 +134,8 @@ def compare(
     ----------
     hsi, msi : DataArray (band, y, x)
         Whole images, masked; the MSI with its used bands only, in the order of ``spectra.msi_names``.
+    look_for_variation
+        Also tell how the shift varies over the scene where it is not to be followed; takes several times as long.
 
     Raises
     ------
@@ -128,14 +151,17 @@ def compare(
     found = estimate(laid, simulated)
     shift, fine = _coregister(laid, found, settings, notes)
     blur = _blur(found, laid.ratio)
-    degraded = degraded_msi(laid, fine, blur)
+    follow, field = settings.coregister == "local", None
+    if shift is not None and shift.reliable and (follow or look_for_variation):
+        field = _field(laid, simulated, shift, follow, notes)
+    degraded = degraded_msi(laid, fine, blur, field if follow else None)
     relation = fit_harmonization(simulated, degraded, settings.harmonize)
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
     applied = laid.shift_msi_px(*fine)
     if fine == (0.0, 0.0):
         applied = (0.0, 0.0)
-    return Comparison(laid, shift, applied, simulated, degraded, blur, found.reliable, relation, tuple(notes))
+    return Comparison(laid, shift, applied, simulated, degraded, blur, found.reliable, relation, tuple(notes), field)
 
 
 def _coregister(
@@ -159,11 +185,23 @@ def _coregister(
 
 def estimate(laid: Overlay, simulated: np.ndarray) -> ShiftEstimate:
     """Estimate the residual shift from the windows that speak most clearly."""
+    return estimate_shift_by_windows(simulated, _reader(laid), laid.ratio, MARGIN_LR)
 
-    def read(w: Window) -> np.ndarray:
-        return laid.read(w.y, w.x, w.height, w.width, MARGIN_LR)
 
-    return estimate_shift_by_windows(simulated, read, laid.ratio, MARGIN_LR)
+def _reader(laid: Overlay) -> Callable[[Window], np.ndarray]:
+    return lambda w: laid.read(w.y, w.x, w.height, w.width, MARGIN_LR)
+
+
+def _field(laid: Overlay, simulated: np.ndarray, shift: ShiftEstimate, follow: bool, notes: list[str]) -> ShiftField:
+    """Look how the shift varies over the scene; warn where one shift is too far off."""
+    field = estimate_local_shifts(simulated, _reader(laid), laid.ratio, MARGIN_LR, shift)
+    largest = field.largest_px(shift)
+    if not follow and largest > max(NEAR_PX, NEAR_LR * laid.ratio):
+        notes.append(
+            f"the shift varies over the scene, by up to {largest:.1f} MSI pixels ({field.reason}); one shift cannot "
+            "correct that. Pass --coregister local to follow it."
+        )
+    return field
 
 
 def _blur(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:
@@ -184,17 +222,34 @@ def simulate_msi(hsi: xr.DataArray, laid: Overlay, spectra: SpectralPlan) -> np.
     return out
 
 
-def degraded_msi(laid: Overlay, fine_shift: tuple[float, float], blur_sigma_px: tuple[float, float]) -> np.ndarray:
-    """Degrade the MSI to the overlay's grid at a shift and blur, strip by strip: (c, h, w)."""
+def degraded_msi(
+    laid: Overlay,
+    fine_shift: tuple[float, float],
+    blur_sigma_px: tuple[float, float],
+    field: ShiftField | None = None,
+) -> np.ndarray:
+    """Degrade the MSI to the overlay's grid at a shift or along a field of them, strip by strip: (c, h, w)."""
     height, width = laid.grid.shape
     across = (width + 2 * MARGIN_LR) * laid.ratio
     strip = int(max(1, min(height, STRIP_PX // (across * laid.ratio) - 2 * MARGIN_LR)))
+    block = max(strip, width) if field is None else FIELD_BLOCK_LR
     out = np.empty((laid.msi.shape[0], height, width), np.float32)
     for row in range(0, height, strip):
         rows = min(strip, height - row)
         fine = laid.read(row, 0, rows, width, MARGIN_LR)
-        out[:, row : row + rows] = degrade_msi(fine, laid.ratio, MARGIN_LR, fine_shift, blur_sigma_px)
+        corners = [(y, x) for y in range(0, rows, block) for x in range(0, width, block)]
+        for window in (Window(y, x, min(block, rows - y), min(block, width - x)) for y, x in corners):
+            target, part = cut_window(out[:, row : row + rows], fine, laid.ratio, MARGIN_LR, window)
+            here = fine_shift if field is None else _shift_in(field, window, row)
+            target[...] = degrade_msi(part, laid.ratio, MARGIN_LR, here, blur_sigma_px)
     return out
+
+
+def _shift_in(field: ShiftField, window: Window, first_row: int) -> tuple[float, float]:
+    """Return the field's shift at the centre of a window of a strip."""
+    y = first_row + window.y + (window.height - 1) / 2
+    dy, dx = field.at(np.array(y), np.array(window.x + (window.width - 1) / 2))
+    return float(dy), float(dx)
 
 
 def fine_windows(comparison: Comparison) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from geolift.comparison import Comparison
-from geolift.cube import REFLECTANCE
+from geolift.cube import REFLECTANCE, UnitsNote
 from geolift.degrade import apply_srf
 from geolift.errors import GeoliftError, TrustError
 from geolift.plan import SpectralPlan
@@ -36,7 +36,7 @@ def check(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared:
         slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
         slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
     )
-    return check_pair(
+    result = check_pair(
         compared.simulated[:, rows, cols],
         compared.degraded[:, rows, cols],
         spectra.msi_names,
@@ -46,6 +46,23 @@ def check(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared:
         candidates=_candidates(hsi, spectra, window),
         reading=_reading(hsi, msi, spectra),
     )
+    units = _units(hsi, msi, compared)
+    if not units:
+        return result
+    return replace(result, verdict=(*units, *(f for f in result.verdict if f.code != "ok")))
+
+
+def _units(hsi: xr.DataArray, msi: xr.DataArray, compared: Comparison) -> list[Finding]:
+    """Tell which units were not what a file says, and whether the two images hold different quantities."""
+    notes = [note for cube in (hsi, msi) for note in cube.attrs.get("warnings", []) if isinstance(note, UnitsNote)]
+    findings = [Finding("units", str(note), settled=True) for note in notes]
+    quantities = [cube.attrs.get("quantity", "unknown") for cube in (hsi, msi)]
+    if "unknown" not in quantities and quantities[0] != quantities[1]:
+        fitted = not compared.harmonization.is_identity
+        text = f"the HSI holds {quantities[0]}, the MSI {quantities[1]}; the product is {quantities[0]}"
+        text += ", the relation between them is fitted" if fitted else ", and no relation between them is applied"
+        findings.append(Finding("units", text, "" if fitted else "--harmonize gain", settled=fitted))
+    return findings
 
 
 def _central(shape: tuple[int, ...]) -> tuple[slice, slice]:

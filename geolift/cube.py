@@ -23,6 +23,10 @@ CUBE_DIMS = ("band", "y", "x")
 REFLECTANCE = "reflectance"
 
 
+class UnitsNote(str):
+    """A warning of a reader that a unit was not what the file says, and was set right."""
+
+
 @dataclass(frozen=True)
 class Bands:
     """What is known of a cube's bands; every field has one entry per band.

@@ -10,7 +10,7 @@ from geolift.sidecar import dump_settings, software_versions
 
 # Options that change where or how the run goes, not what it makes.
 BESIDE_THE_PRODUCT = {"save_model", "qa", "uncertainty", "abundances", "report"}
-NOT_OF_THE_PRODUCT = {"overwrite", "strict", *BESIDE_THE_PRODUCT, *StreamingSettings.model_fields}
+NOT_OF_THE_PRODUCT = {"overwrite", "overviews", "strict", *BESIDE_THE_PRODUCT, *StreamingSettings.model_fields}
 # A folder product is known by its size and time, and so are the files in it, as far down as products go.
 DEPTH = 3
 

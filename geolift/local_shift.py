@@ -7,12 +7,14 @@ clearly better than one shift for all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.coregistration import MAX_FIT_BANDS, ShiftEstimate, Window, cut_window, rank_bands
+from geolift.coregistration import MAX_FIT_BANDS, ShiftEstimate, Window, rank_bands
 from geolift.matching import Patch
 from geolift.sampling import FloatArray
 from geolift.shift_fit import FitResult, fit_place
@@ -62,6 +64,22 @@ class ShiftField:
         values = terms(y_lr, x_lr, self.shape, self.degree) @ self.coefficients
         return values[..., 0], values[..., 1]
 
+    def largest_px(self, shift: ShiftEstimate) -> float:
+        """Largest distance between the field and one shift on the scene, in MSI pixels."""
+        y, x = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float64)
+        dy, dx = self.at(y, x)
+        return float(np.hypot(dy - shift.dy, dx - shift.dx).max())
+
+    def to_json(self, shift: ShiftEstimate) -> dict[str, Any]:
+        """Return the field and what speaks for it as plain JSON types."""
+        return {
+            "degree": self.degree,
+            "coefficients_px": self.coefficients.tolist(),
+            "heldout_rms_px": list(self.heldout_rms_px),
+            "largest_px": self.largest_px(shift),
+            "reason": self.reason,
+        }
+
 
 def terms(y_lr: DoubleArray, x_lr: DoubleArray, shape: tuple[int, int], degree: int) -> DoubleArray:
     """Polynomial terms 1, v, u, v^2, vu, u^2 with v, u running from -1 to 1 over the scene."""
@@ -73,7 +91,7 @@ def terms(y_lr: DoubleArray, x_lr: DoubleArray, shape: tuple[int, int], degree: 
 
 def estimate_local_shifts(
     simulated: FloatArray,
-    msi_fine: FloatArray,
+    read: Callable[[Window], FloatArray],
     ratio: int,
     margin: int,
     shift: ShiftEstimate,
@@ -84,8 +102,8 @@ def estimate_local_shifts(
 
     Parameters
     ----------
-    simulated, msi_fine, ratio, margin
-        As in :func:`geolift.coregistration.estimate_shift`.
+    simulated, read, ratio, margin
+        As in :func:`geolift.coregistration.estimate_shift_by_windows`.
     shift
         The global shift.
     max_degree
@@ -95,7 +113,7 @@ def estimate_local_shifts(
     flat = ShiftField(0, np.array([[shift.dy, shift.dx]]), shape, (), "too few windows with enough texture")
     if not shift.reliable:
         return flat
-    places, shifts, sigmas = _window_shifts(simulated, msi_fine, ratio, margin, shift)
+    places, shifts, sigmas = _window_shifts(simulated, read, ratio, margin, shift)
     if len(places) < MIN_WINDOWS:
         return flat
     weights = 1.0 / (sigmas**2 + _WINDOW_SIGMA_PX**2)
@@ -117,7 +135,7 @@ def estimate_local_shifts(
 
 
 def _window_shifts(
-    simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, shift: ShiftEstimate
+    simulated: FloatArray, read: Callable[[Window], FloatArray], ratio: int, margin: int, shift: ShiftEstimate
 ) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
     """Centre, shift and error of each window whose fit came to rest near the global one."""
     height, width = simulated.shape[1:]
@@ -125,9 +143,8 @@ def _window_shifts(
     places, shifts, sigmas = [], [], []
     for y in range(0, height - side + 1, side):
         for x in range(0, width - side + 1, side):
-            fit = _fit_window(
-                cut_window(simulated, msi_fine, ratio, margin, Window(y, x, side, side)), ratio, margin, shift
-            )
+            part = simulated[:, y : y + side, x : x + side]
+            fit = _fit_window((part, read(Window(y, x, side, side))), ratio, margin, shift)
             if fit is None or not fit.converged or fit.agreement < 0.5:
                 continue
             sigma = np.sqrt(np.diag(fit.covariance_px2))
@@ -176,3 +193,33 @@ def _heldout(basis: DoubleArray, shifts: DoubleArray, weights: DoubleArray) -> f
         predicted = basis[out] @ _solve(basis[rest], shifts[rest], weights[rest])
         total += float((weights[out] * (shifts[out] - predicted) ** 2).sum())
     return total / float(weights.sum())
+
+
+def resample(image: FloatArray, y: DoubleArray, x: DoubleArray) -> FloatArray:
+    """Read an image (band, h, w) at positions (rows, cols) between its pixels, by cubic convolution.
+
+    A position whose 4 x 4 neighbourhood is not valid throughout, or reaches beyond the image, becomes NaN.
+    Keys, IEEE Trans. ASSP 29 (1981), doi:10.1109/TASSP.1981.1163711, a = -1/2.
+    """
+    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
+    height, width = image.shape[1:]
+    beyond = (top < 1) | (left < 1) | (top + 2 >= height) | (left + 2 >= width)
+    out = np.zeros((len(image), *y.shape), np.float32)
+    weights_y, weights_x = _keys(y - top), _keys(x - left)
+    for i, weight_y in enumerate(weights_y):
+        rows = np.clip(top + i - 1, 0, height - 1)
+        for j, weight_x in enumerate(weights_x):
+            columns = np.clip(left + j - 1, 0, width - 1)
+            out += (weight_y * weight_x).astype(np.float32) * image[:, rows, columns]
+    out[:, beyond] = np.nan
+    return out
+
+
+def _keys(t: DoubleArray) -> tuple[DoubleArray, ...]:
+    """Weights of the four neighbours at a position t, 0 ... 1, between the middle two."""
+    return (
+        -0.5 * t + t**2 - 0.5 * t**3,
+        1.0 - 2.5 * t**2 + 1.5 * t**3,
+        0.5 * t + 2.0 * t**2 - 1.5 * t**3,
+        -0.5 * t**2 + 0.5 * t**3,
+    )

@@ -5,18 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
+import numpy as np
 import xarray as xr
 
 from geolift.comparison import Comparison, compare
 from geolift.crosscheck import check, document, enforce
+from geolift.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import NoOverlapError, TrustError
 from geolift.listener import SILENT, Listener
+from geolift.local_shift import ShiftField, resample
 from geolift.masking import mask_of, without
 from geolift.plan import SpectralPlan, plan_region, plan_spectra
 from geolift.readers import open_cube
-from geolift.settings import PairSettings, RegionSettings
-from geolift.writer import check_output
+from geolift.settings import PairSettings, RegionSettings, WritingSettings
+from geolift.writer import Encoding, check_output, write_cube
 from geolift.writer.moved import write_moved
+
+RESAMPLE_PX = 256
 
 
 def open_pair(
@@ -55,17 +61,50 @@ def coregister_files(
         check_output(output, settings.overwrite, (str(hsi), str(msi)))
     hsi_cube, msi_cube, spectra = open_pair(hsi, msi, settings, listener)
     region = plan_region(hsi_cube, msi_cube, RegionSettings())
-    compared = compare(hsi_cube, msi_cube.isel(band=list(spectra.msi_bands)), spectra, region, settings)
+    used = msi_cube.isel(band=list(spectra.msi_bands))
+    compared = compare(hsi_cube, used, spectra, region, settings, look_for_variation=True)
     if compared is None:
         raise NoOverlapError(f"{hsi} and {msi}: no HSI pixel lies under the MSI")
     for text in compared.warnings:
         listener.warn(text)
     document = compared.shift_json()
     if output is not None:
-        move_x, move_y = _applied_units(compared)
-        write_moved(str(hsi_cube.attrs["source"]), output, move_x, move_y)
+        if settings.coregister == "local" and compared.field is not None and compared.field.degree > 0:
+            writing = WritingSettings(overwrite=settings.overwrite, dtype="float32")
+            write_cube(
+                followed(hsi_cube, compared.field, compared), output, writing, encoding=Encoding.of(writing, 1.0)
+            )
+        else:
+            move_x, move_y = _applied_units(compared)
+            write_moved(str(hsi_cube.attrs["source"]), output, move_x, move_y)
         document["output"] = str(output)
     return document
+
+
+def followed(hsi: xr.DataArray, field: ShiftField, compared: Comparison) -> xr.DataArray:
+    """Move every pixel of the HSI by the field of shifts, on its own grid, lazily; beyond the overlap the field's edge.
+
+    Cubic, so that the values are no longer those that were measured: for looking and comparing, not for training.
+    """
+    data, laid = da.asarray(hsi.data), compared.overlay
+    height, width = hsi.shape[1:]
+
+    def block(block_info: Any = None) -> np.ndarray:
+        (_, _), *spans = block_info[None]["array-location"]
+        y, x = np.mgrid[spans[0][0] : spans[0][1], spans[1][0] : spans[1][1]].astype(np.float64)
+        dy, dx = field.at(
+            np.clip(y - laid.rows.start, 0, field.shape[0] - 1), np.clip(x - laid.cols.start, 0, field.shape[1] - 1)
+        )
+        y, x = y - dy / laid.ratio, x - dx / laid.ratio
+        rows, cols = (
+            slice(max(0, int(at.min()) - 2), max(0, min(size, int(at.max()) + 4)))
+            for at, size in ((y, height), (x, width))
+        )
+        return resample(window_values(data, rows, cols), y - rows.start, x - cols.start)
+
+    chunks = (len(hsi), *da.core.normalize_chunks((RESAMPLE_PX, RESAMPLE_PX), (height, width)))
+    lazy = da.map_blocks(block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    return make_cube(lazy, grid=grid_of(hsi), bands=bands_of(hsi), attrs=hsi.attrs)
 
 
 def _applied_units(compared: Comparison) -> tuple[float, float]:

@@ -178,7 +178,8 @@ def _write_sigma(fusion: Fusion, path: Path, settings: FuseSettings, listener: L
 
 def _write_quality(quality: xr.DataArray, path: Path, settings: FuseSettings) -> None:
     """Write the quality raster as uint16 GeoTIFF, beside the product."""
-    writing = WritingSettings(overwrite=settings.overwrite, dtype="uint16")
+    # A mean of bit masks means nothing, so there are no overviews.
+    writing = WritingSettings(overwrite=settings.overwrite, dtype="uint16", overviews="none")
     tags = {"GEOLIFT_BITS": ", ".join(f"{flag.value} {flag.name}" for flag in Flag)}
     write_cube(
         quality,

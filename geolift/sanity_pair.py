@@ -30,11 +30,14 @@ class Finding:
         One sentence with the numbers.
     option
         The option that repairs it, empty if there is none.
+    settled
+        Whether it has been set right already, and is only told.
     """
 
     code: str
     message: str
     option: str = ""
+    settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ class CheckResult:
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
-        """Findings that need a hand: neither ok nor undetermined."""
-        return tuple(f for f in self.verdict if f.code not in ("ok", "undetermined"))
+        """Findings that need a hand: neither ok nor undetermined nor settled."""
+        return tuple(f for f in self.verdict if not f.settled and f.code not in ("ok", "undetermined"))
 
 
 @dataclass(frozen=True)

@@ -190,13 +190,13 @@ class RefineSettings(Settings):
 
 
 def _coregistration(value: object) -> object:
-    """Accept auto, off, report, or a known shift "DY,DX" in MSI pixels."""
-    if isinstance(value, str) and value not in ("auto", "off", "report"):
+    """Accept auto, local, off, report, or a known shift "DY,DX" in MSI pixels."""
+    if isinstance(value, str) and value not in ("auto", "local", "off", "report"):
         parts = value.replace(",", " ").split()
         try:
             dy, dx = (float(part) for part in parts)
         except ValueError:
-            raise ValueError("auto, off, report or a shift DY,DX in MSI pixels is expected") from None
+            raise ValueError("auto, local, off, report or a shift DY,DX in MSI pixels is expected") from None
         return (dy, dx)
     return value
 
@@ -204,12 +204,12 @@ def _coregistration(value: object) -> object:
 class ComparisonSettings(Settings):
     """How HSI and MSI are brought to one place and one radiometry, and how strictly they are judged."""
 
-    coregister: Annotated[Literal["auto", "off", "report"] | tuple[float, float], BeforeValidator(_coregistration)] = (
-        Field(
-            "auto",
-            description="auto: correct the residual shift if the evidence is good; report: only tell it; off; "
-            "or DY,DX in MSI pixels, the motion that brings the HSI onto the MSI.",
-        )
+    coregister: Annotated[
+        Literal["auto", "local", "off", "report"] | tuple[float, float], BeforeValidator(_coregistration)
+    ] = Field(
+        "auto",
+        description="auto: correct the residual shift if the evidence is good; local: also follow how it varies over "
+        "the scene; report: only tell it; off; or DY,DX in MSI pixels, the motion that brings the HSI onto the MSI.",
     )
     harmonize: Literal["auto", "off", "gain", "affine"] = Field(
         "auto", description="Radiometric relation applied to the MSI: auto decides on held-out blocks."
@@ -263,6 +263,12 @@ class WritingSettings(Settings):
     )
     nodata: float | None = Field(
         None, description="Value of invalid pixels. Default -32768 (int16), 65535 (uint16), nan (float32)."
+    )
+
+    overviews: Literal["auto", "none"] = Field(
+        "auto",
+        description="Smaller copies for viewers: auto: in a COG, and in FILE.ovr for GTiff and ENVI with an edge over "
+        "2048 pixels; none.",
     )
 
     @model_validator(mode="after")

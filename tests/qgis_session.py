@@ -67,6 +67,16 @@ def run(name: str, cancel_at: str = "", load: bool = False, **parameters: Any) -
     return told
 
 
+def opened(path: Path) -> dict[str, Any]:
+    """What a user sees who drags the file into QGIS."""
+    drawn = QgsRasterLayer(str(path), "dragged").renderer()
+    red = drawn.redContrastEnhancement()
+    return {
+        "bands": [drawn.redBand(), drawn.greenBand(), drawn.blueBand()],
+        "red": [red.minimumValue(), red.maximumValue()],
+    }
+
+
 def main() -> None:
     application = QgsApplication([], False)
     application.initQgis()
@@ -111,6 +121,7 @@ def main() -> None:
     }
     (FOLDER / "cancelled").mkdir()
     told["cancelled"] = run("fuse", cancel_at="Training", **large, OUTPUT=str(FOLDER / "cancelled" / "c.tif"))
+    told["opened"] = opened(out / "applied.tif")
     plugin.unload()
     print(json.dumps(told))
     sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -170,3 +171,102 @@ def test_the_cog_is_valid(tmp_path: Path, values: np.ndarray) -> None:
 def test_a_picture_is_chosen_from_good_bands_only() -> None:
     assert default_rgb(BANDS) == (3, 2, 1)
     assert default_rgb(BANDS.take([0, 4])) is None
+
+
+# -- for viewers ------------------------------------------------------------------------------------------------------
+
+LARGE = GeoBox((300, 2100), GRID.affine, GRID.crs)
+
+
+@pytest.fixture(scope="module")
+def large_values() -> np.ndarray:
+    made = np.random.default_rng(2).integers(-400, 9000, (4, *LARGE.shape)) * 1e-4
+    made[:, 50:120, 33:91] = np.nan
+    return made.astype(np.float32)
+
+
+def written_large(path: Path, values: np.ndarray, tile_size: int = 256, **options: object) -> Path:
+    settings = WritingSettings(overwrite=True, **options)  # type: ignore[arg-type]
+    cube = make_cube(values, grid=LARGE, bands=BANDS.take(range(4)))
+    write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=tile_size)
+    return path
+
+
+@pytest.mark.parametrize("of", ["GTiff", "ENVI"])
+def test_overviews_are_means_of_valid_pixels_beside_a_large_product(
+    tmp_path: Path, large_values: np.ndarray, of: str
+) -> None:
+    path = written_large(tmp_path / FORMATS[of], large_values, of=of)
+    with rasterio.open(path) as source:
+        assert source.overviews(1) == [4, 8]
+        found = source.read(out_shape=(75, 525), masked=True) * 1e-4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing
+        wanted = np.nanmean(large_values.reshape(4, 75, 4, 525, 4), axis=(2, 4))
+    assert np.array_equal(found.mask, np.isnan(wanted))
+    assert np.abs(found.data - wanted)[~found.mask].max() < 1e-4
+    overviews = path.with_name(path.name + ".ovr")
+    before = overviews.read_bytes()
+    written_large(path, large_values, of=of, tile_size=64)
+    assert overviews.read_bytes() == before
+    written_large(path, large_values, of=of, overviews="none")
+    assert not overviews.exists()
+
+
+def test_a_small_product_needs_no_overviews(tmp_path: Path, values: np.ndarray) -> None:
+    written(tmp_path / "a.tif", values)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.qml", "a.tif"]
+
+
+@pytest.mark.parametrize(("overviews", "factors"), [("auto", [2, 4, 8]), ("none", [])])
+def test_a_large_cog_is_valid_and_carries_its_overviews_and_statistics(
+    tmp_path: Path, large_values: np.ndarray, overviews: str, factors: list[int]
+) -> None:
+    from rio_cogeo import cog_validate
+
+    path = written_large(tmp_path / "a.tif", large_values, of="COG", overviews=overviews)
+    valid, errors, remarks = cog_validate(str(path), strict=overviews == "auto")
+    assert valid, (errors, remarks)
+    with rasterio.open(path) as source:
+        assert source.overviews(1) == factors
+        assert source.tags(1)["STATISTICS_APPROXIMATE"] == "YES"
+    assert not path.with_name("a.tif.ovr").exists()
+
+
+def test_statistics_are_those_of_the_valid_pixels_and_cost_no_file(tmp_path: Path, values: np.ndarray) -> None:
+    path = written(tmp_path / "a.tif", values)
+    with rasterio.open(path) as source:
+        tags, stored = source.tags(2), source.read(2, masked=True)
+        assert "STATISTICS_MEAN" not in source.tags(5)  # all nodata
+        assert source.tags(2, ns="IMAGERY")
+        assert source.scales == (1e-4,) * 5
+    assert stored.min() <= float(tags["STATISTICS_MINIMUM"]) < float(tags["STATISTICS_MAXIMUM"]) <= stored.max()
+    assert float(tags["STATISTICS_MEAN"]) == pytest.approx(stored.mean(), abs=4 * stored.std() / np.sqrt(350))
+    assert float(tags["STATISTICS_VALID_PERCENT"]) == pytest.approx(99, abs=1)
+
+
+def test_the_style_names_red_green_and_blue_and_leaves_a_users_own_alone(tmp_path: Path, values: np.ndarray) -> None:
+    path = written(tmp_path / "a.tif", values)
+    style = ElementTree.parse(tmp_path / "a.qml").find("pipe/rasterrenderer")
+    assert style is not None
+    assert [style.get(f"{colour}Band") for colour in ("red", "green", "blue")] == ["4", "3", "2"]
+    low, high = (float(style.findtext(f"redContrastEnhancement/{end}Value", "nan")) for end in ("min", "max"))
+    assert (low, high) == pytest.approx(np.nanpercentile(values[3], (2, 98)), abs=0.05)
+    (tmp_path / "a.qml").write_text("<qgis>mine</qgis>")
+    written(path, values, overwrite=True)
+    assert (tmp_path / "a.qml").read_text() == "<qgis>mine</qgis>"
+
+
+def test_enmap_box_finds_centres_widths_and_bad_bands_under_its_keys(tmp_path: Path, values: np.ndarray) -> None:
+    """EnMAP-Box asks a band's IMAGERY domain, then its default domain; a header's lists for ENVI files."""
+    with rasterio.open(written(tmp_path / "a.tif", values)) as source:
+        for band in source.indexes:
+            assert float(source.tags(band, ns="IMAGERY")["FWHM_UM"]) * 1000 == pytest.approx(9.87654, abs=1e-4)
+            assert source.tags(band)["wavelength_units"] == "Nanometers"
+            assert float(source.tags(band)["fwhm"]) == pytest.approx(9.87654, abs=1e-4)
+        assert source.descriptions[2] == "band 3 (560.1 Nanometers)"
+    with rasterio.open(written(tmp_path / "a.img", values, of="ENVI")) as source:
+        header = source.tags(ns="ENVI")
+    assert header["wavelength_units"] == "Nanometers"
+    assert header["default_bands"].strip("{}").replace(" ", "") == "4,3,2"
+    assert len(header["bbl"].split(",")) == len(header["fwhm"].split(",")) == 5

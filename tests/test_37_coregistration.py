@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,10 +13,11 @@ from geolift.coregistration import (
     ShiftEstimate,
     Window,
     choose_windows,
+    cut_window,
     estimate_shift,
     estimate_shift_by_windows,
 )
-from geolift.local_shift import estimate_local_shifts
+from geolift.local_shift import estimate_local_shifts, resample
 from geolift.sampling import axis_kernel, degrade_msi
 
 FloatArray = NDArray[np.float32]
@@ -198,6 +201,10 @@ def test_windows_are_put_where_the_texture_is() -> None:
     assert any(w.y < 264 and w.y + w.height > 200 and w.x < 74 for w in choose_windows(quiet))
 
 
+def fine_part(hsi: np.ndarray, msi: np.ndarray, window: Window) -> np.ndarray:
+    return cut_window(hsi, msi, 3, 2, window)[1]
+
+
 def test_an_affine_distortion_is_followed_and_a_plain_shift_is_not_bent() -> None:
     image = scene(360, 9)
     rows, columns = np.mgrid[:360, :360].astype(float)
@@ -209,7 +216,8 @@ def test_an_affine_distortion_is_followed_and_a_plain_shift_is_not_bent() -> Non
         )
         hsi, _ = planted(image, 3, 0, 0)
         msi = moved[:, : (hsi.shape[1] + 4) * 3, : (hsi.shape[2] + 4) * 3].astype(np.float32)
-        field = estimate_local_shifts(hsi, msi, 3, 2, estimate_shift(hsi, msi, 3, 2))
+        read = functools.partial(fine_part, hsi, msi)
+        field = estimate_local_shifts(hsi, read, 3, 2, estimate_shift(hsi, msi, 3, 2))
         assert field.degree == (0 if bend == 0 else field.degree) and (bend == 0 or field.degree >= 1)
         y, x = np.mgrid[: hsi.shape[1], : hsi.shape[2]]
         found_dy, found_dx = field.at(y, x)
@@ -218,6 +226,18 @@ def test_an_affine_distortion_is_followed_and_a_plain_shift_is_not_bent() -> Non
             found_dy - truth[0][: y.shape[0], : y.shape[1]], found_dx - truth[1][: y.shape[0], : y.shape[1]]
         )
         assert np.sqrt((error**2).mean()) < 0.08
+
+
+def test_resampling_reproduces_a_quadratic_and_keeps_away_from_what_is_invalid() -> None:
+    rows, columns = np.mgrid[:12, :15].astype(float)
+    image = np.stack([1 + rows - 2 * columns + 0.1 * rows * columns + 0.05 * columns**2, columns]).astype(np.float32)
+    y, x = rows + 0.3, columns - 0.7
+    read = resample(image, y, x)
+    inner = (slice(2, -3), slice(2, -3))
+    assert np.allclose(read[0][inner], (1 + y - 2 * x + 0.1 * y * x + 0.05 * x**2)[inner], atol=1e-4)
+    assert np.isnan(read[:, 0]).all()
+    image[:, 6, 6] = np.nan
+    assert np.isnan(resample(image, y, x)).sum() == np.isnan(read).sum() + 2 * 16
 
 
 def test_kernels_sum_to_one_and_their_derivatives_are_the_differences() -> None:

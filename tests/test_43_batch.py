@@ -298,7 +298,7 @@ def test_pairs_are_fused_broken_ones_are_told_and_the_second_call_skips(scene: P
     with rasterio.open(tmp_path / "applied.tif") as a, rasterio.open(tmp_path / "new folder" / "é.tif") as b:
         assert np.array_equal(a.read(), b.read())
     assert {p.name for p in tmp_path.iterdir()} == {
-        "m.csv", "s.json", "applied.tif", "applied.json", "new folder", "one.safetensors"
+        "m.csv", "s.json", "applied.tif", "applied.json", "applied.qml", "new folder", "one.safetensors"
     }  # fmt: skip
 
     again = run("batch", manifest, "--json", cwd=tmp_path)
@@ -366,7 +366,7 @@ def test_a_kill_in_the_middle_costs_only_what_was_running(
         process.send_signal(number)
     assert process.returncode == code
     deadline = time.monotonic() + 30
-    products = {"m.csv", "s.json", "0.tif", "0.json"}
+    products = {"m.csv", "s.json", "0.tif", "0.json", "0.qml"}
     while number == signal.SIGKILL and time.monotonic() < deadline:
         # The child hears of its parent's death by itself; its marker stays for the next call.
         if {p.name for p in tmp_path.iterdir()} - products <= {".1.tif.batch"}:
@@ -381,5 +381,5 @@ def test_a_kill_in_the_middle_costs_only_what_was_running(
     assert [row["status"] for row in json.loads(again.stdout)["rows"]] == ["skipped", "done", "failed"]
     assert (tmp_path / "0.tif").stat().st_mtime_ns == made
     assert {p.name for p in tmp_path.iterdir()} == {"m.csv", "s.json"} | {
-        f"{i}.{e}" for i in (0, 1) for e in ("tif", "json")
+        f"{i}.{e}" for i in (0, 1) for e in ("tif", "json", "qml")
     }

@@ -19,6 +19,7 @@ import geolift
 from geolift import pair_check, runs
 from geolift.cube import grid_of
 from geolift.errors import TrustError
+from geolift.listener import Silent
 from geolift.quality import Flag
 from geolift.settings import FuseSettings, PairSettings
 from geolift.srf import SpectralResponse
@@ -60,6 +61,16 @@ def planted(folder: Path, truth: tuple[np.ndarray, np.ndarray], dy: int = 0, dx:
     return Pair(hsi_file, msi_file, fine, wavelength, fwhm)
 
 
+class Remembering(Silent):
+    """A listener that keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
 def codes(pair: Pair, **options: object) -> list[str]:
     document = pair_check.check_files(pair.hsi, pair.msi, PairSettings(sensor="sentinel-2a", **options))
     return [finding["code"] for finding in document["verdict"]]
@@ -97,6 +108,33 @@ def test_report_tells_a_shift_and_applies_none_and_a_known_one_is_taken(
     assert given["shift_msi_px"] == {"dy": pytest.approx(3), "dx": pytest.approx(-2)}
 
 
+def test_a_shift_that_varies_is_told_and_followed_only_on_request(
+    tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]
+) -> None:
+    values, wavelength = truth
+    rows, cols = np.mgrid[: values.shape[1], : values.shape[2]].astype(float)
+    bend = 1.5 * (2 * rows / values.shape[1] - 1)
+    sheared = np.stack([ndimage.map_coordinates(band, [rows, cols + bend], order=1) for band in values])
+    straight = planted(tmp_path / "straight", truth)
+    pair = planted(tmp_path / "sheared", (sheared.astype(np.float32), wavelength))
+    listener = Remembering()
+    told = pair_check.coregister_files(
+        pair.hsi, straight.msi, tmp_path / "moved.tif", PairSettings(sensor="s2a"), listener
+    )
+    assert told["local"]["degree"] == 1
+    assert told["local"]["largest_px"] == pytest.approx(1.5, abs=0.3)
+    assert "--coregister local" in " ".join(listener.warnings)
+    pair_check.coregister_files(
+        pair.hsi, straight.msi, tmp_path / "followed.tif", PairSettings(sensor="s2a", coregister="local")
+    )
+    with rasterio.open(pair.hsi) as before, rasterio.open(tmp_path / "moved.tif") as moved:
+        assert np.array_equal(before.read(), moved.read())
+    wanted, spoilt, followed = (geolift.open(p).values for p in (straight.hsi, pair.hsi, tmp_path / "followed.tif"))
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    before, after = (np.sqrt(np.mean((image - wanted)[inner] ** 2)) for image in (spoilt, followed))
+    assert after < 0.7 * before  # what remains is finer than the HSI can be read between its pixels
+
+
 def test_weak_texture_is_said_and_strict_refuses(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, rows=36, cols=36)
     noise = 0.2 + 0.001 * np.random.default_rng(0).standard_normal((30, 12, 12))
@@ -124,6 +162,36 @@ def test_an_injected_mistake_is_named(
 
 def test_a_clean_pair_raises_no_alarm(tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]) -> None:
     assert set(codes(planted(tmp_path, truth))) <= {"ok", "undetermined"}
+
+
+@pytest.mark.parametrize("unit", ["Nanometers", ""])
+def test_micrometres_for_nanometres_are_set_right_and_named(
+    tmp_path: Path, truth: tuple[np.ndarray, np.ndarray], unit: str
+) -> None:
+    pair = planted(tmp_path, truth)
+    with rasterio.open(pair.hsi, "r+") as file:
+        for band, centre in enumerate(pair.wavelength_nm, start=1):
+            file.update_tags(band, wavelength=str(centre / 1000), fwhm="0.021", wavelength_units=unit)
+    document = pair_check.check_files(pair.hsi, pair.msi, PairSettings(sensor="sentinel-2a", strict=True))
+    (units, *others) = document["verdict"]
+    assert (units["code"], units["settled"]) == ("units", True)
+    assert "micrometres" in units["message"]
+    assert {finding["code"] for finding in others} <= {"undetermined"}
+
+
+def test_radiance_against_reflectance_is_named_and_needs_a_hand_where_no_relation_is_fitted(
+    tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]
+) -> None:
+    pair = planted(tmp_path, truth, spoil=lambda msi: 0.01 * msi)
+    for file, unit in ((pair.hsi, "radiance"), (pair.msi, "reflectance")):
+        with rasterio.open(file, "r+") as target:
+            target.units = (unit,) * target.count
+    settings = PairSettings(sensor="sentinel-2a", harmonize="gain")
+    found = pair_check.check_files(pair.hsi, pair.msi, settings)["verdict"][0]
+    assert (found["code"], found["settled"]) == ("units", True)
+    alone = pair_check.check_files(pair.hsi, pair.msi, PairSettings(sensor="sentinel-2a", harmonize="off"))["verdict"]
+    assert (alone[0]["code"], alone[0]["settled"]) == ("units", False)
+    assert alone[0]["option"] == "--harmonize gain"
 
 
 def test_another_place_and_no_overlap_are_verdicts_and_strict_makes_them_exit_5(

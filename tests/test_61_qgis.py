@@ -318,7 +318,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qgis_process(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["qgis_process.bin", *words],
-        env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False,
+        env=environment, capture_output=True, text=True, encoding="utf-8", timeout=900, check=False,
     )  # fmt: skip
 
 
@@ -357,7 +357,7 @@ def session(qgis: dict[str, str], scene: Path) -> dict[str, Any]:
     script = Path(__file__).parent / "qgis_session.py"
     done = subprocess.run(
         [python, "-I", str(script), str(scene)],
-        env=qgis, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False,
+        env=qgis, capture_output=True, text=True, encoding="utf-8", timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -373,6 +373,14 @@ def test_a_layer_of_the_project_is_a_file_to_geolift_and_the_result_is_named_and
     assert layer["name"] == "msi fused"
     # 30 bands from 420 nm in steps of 20 nm: red at 660, green at 560, blue at 480.
     assert layer["bands"] == [13, 8, 4]
+
+
+def test_a_product_dragged_into_qgis_opens_in_natural_colours(session: dict[str, Any], scene: Path) -> None:
+    with rasterio.open(scene / "out" / "applied.tif") as product:
+        red = product.read(13) * product.scales[0]
+    assert session["opened"]["bands"] == [13, 8, 4]
+    assert session["opened"]["red"] == pytest.approx(np.percentile(red, (2, 98)), abs=0.02)
+    assert not (scene / "out" / "applied.tif.aux.xml").exists()
 
 
 def test_the_bar_only_moves_on_and_reaches_the_end(session: dict[str, Any]) -> None:

@@ -26,11 +26,12 @@ def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSe
 
     The MSI, degraded to the HSI's pixels, is matched with the MSI simulated from the HSI. The shift is the
     motion that brings the HSI onto the MSI, +dy down, +dx right. The HSI written with -o differs in its
-    transform only.
+    transform only; with --coregister local, where the shift varies over the scene, it is resampled.
 
     \b
-    Example:
+    Examples:
       geolift coregister enmap.tif sentinel2.tif --sensor sentinel2 --json
+      geolift coregister enmap.tif sentinel2.tif --sensor sentinel2 --coregister local -o followed.tif
     """
     from geolift import pair_check
 
@@ -43,6 +44,10 @@ def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSe
     ]
     if "reason" in document:
         lines.append(f"finding     {document['reason']}")
+    if "local" in document:
+        local = document["local"]
+        found = "none" if local["degree"] == 0 else f"up to {local['largest_px']:.2f} MSI pixels"
+        lines.append(f"variation   {found}: {local['reason']}")
     if document.get("output"):
         lines.append(f"output      {document['output']}")
     console.result("\n".join(lines), document)

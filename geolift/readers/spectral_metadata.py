@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from geolift.cube import UnitsNote
 from geolift.errors import InputError
 
 DESCRIPTION = re.compile(
@@ -143,15 +144,18 @@ def _unit_factor(unit: str | None, values: np.ndarray, path: str, origin: str, n
         declared = 1000.0 if word in MICROMETRE_NAMES else 1.0
         if declared == by_magnitude:
             return declared
-        notes.append(
+        told = (
             f"{path}: wavelengths are declared in {unit} ({origin}), but {values.min():g} to {values.max():g} can "
             f"only be {'micrometres' if by_magnitude == 1000 else 'nanometres'}; read as such."
         )
+        notes.append(UnitsNote(told))
         return by_magnitude
-    notes.append(
+    told = (
         f"{path}: wavelengths without a unit ({origin}); {values.min():g} to {values.max():g} are read as "
         f"{'micrometres' if by_magnitude == 1000 else 'nanometres'}."
     )
+    # Nanometres are what people mean who name no unit.
+    notes.append(told if by_magnitude == 1 else UnitsNote(told))
     return by_magnitude
 
 

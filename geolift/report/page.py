@@ -165,7 +165,11 @@ def _findings(check: dict[str, Any] | None) -> dict[str, Any] | None:
     if check is None:
         return None
     verdict = [{**found, "title": words.VERDICTS.get(found["code"], found["code"])} for found in check["verdict"]]
-    return {**check, "verdict": verdict, "well": all(found["code"] in words.HARMLESS for found in verdict)}
+    return {
+        **check,
+        "verdict": verdict,
+        "well": all(found["code"] in words.HARMLESS or found.get("settled") for found in verdict),
+    }
 
 
 def _footprints(scene: Scene) -> Markup | None:

@@ -12,6 +12,7 @@ from geolift.writer.description import default_rgb
 from geolift.writer.draft import Draft, check_output, draft_folder, draft_of
 from geolift.writer.encoding import LIMITS, REFLECTANCE_SCALE, Encoding, choose_scale
 from geolift.writer.tiles import BLOCK, tile_edge, tile_shape
+from geolift.writer.viewing import overview_factors
 from geolift.writer.write import SUFFIXES, Progress, WriteReport, write_cube
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "default_rgb",
     "draft_folder",
     "draft_of",
+    "overview_factors",
     "tile_edge",
     "tile_shape",
     "write_cube",

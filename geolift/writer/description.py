@@ -20,7 +20,7 @@ from geolift.settings import WritingSettings
 from geolift.writer.encoding import Encoding
 from geolift.writer.tiles import BLOCK, STRIP_ROWS
 
-RGB_NM = (660.0, 560.0, 490.0)
+RGB_NM = (660.0, 560.0, 480.0)
 
 
 def profile_of(cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geolift.errors import GeoliftError, InputError, OutputExistsError, ResourceError, UsageError
+from geolift.writer.viewing import is_our_style
 
 try:
     import fcntl
@@ -41,18 +42,25 @@ class Draft:
         """The finished file in its last format, where that is made from `data` in a second step."""
         return self.folder / f"converted{self.path.suffix}"
 
+    @property
+    def style(self) -> Path:
+        """How QGIS draws the file."""
+        return self.folder / "style.qml"
+
     def publish(self) -> None:
-        """Give the finished file its name; the data file last, since its name is what people wait for."""
+        """Give the finished file its name; the data file last, since its name is what people wait for.
+
+        What an older file of that name had beside it goes with it, but not a style that somebody made in QGIS.
+        """
         data = self.converted if self.converted.exists() else self.data
-        header, final_header = data.with_suffix(".hdr"), self.path.with_suffix(".hdr")
-        extra, final_extra = (file.with_name(file.name + ".aux.xml") for file in (data, self.path))
+        header, style = data.with_suffix(".hdr"), self.path.with_suffix(".qml")
         with disk_errors(self.path):
             if header.exists():
-                header.replace(final_header)
-            if extra.exists():
-                extra.replace(final_extra)
-            else:
-                final_extra.unlink(missing_ok=True)
+                header.replace(self.path.with_suffix(".hdr"))
+            for suffix in (".aux.xml", ".ovr"):
+                _replace_or_remove(data.with_name(data.name + suffix), self.path.with_name(self.path.name + suffix))
+            if is_our_style(style) or not style.exists():
+                _replace_or_remove(self.style, style)
             if self.path.is_dir():  # an older Zarr store, gone with the draft
                 self.path.replace(self.folder / "replaced")
             data.replace(self.path)
@@ -66,6 +74,13 @@ class Draft:
     def model(self) -> Path:
         """Where a run keeps its trained model, so that its second half has the same."""
         return self.folder / MODEL
+
+
+def _replace_or_remove(new: Path, old: Path) -> None:
+    if new.exists():
+        new.replace(old)
+    else:
+        old.unlink(missing_ok=True)
 
 
 def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -158,6 +160,23 @@ def blocks_on_disk(file: Path) -> bool:
     directory = Directory.read(_mapped(file))
     offsets, sizes = directory.blocks()
     return bool(sizes.all() and (offsets + sizes).max() <= file.stat().st_size)
+
+
+def add_band_items(file: Path, items: Sequence[Mapping[str, str]]) -> None:
+    """Add metadata items to the bands of a finished TIFF; what it had under these names goes."""
+    directory = Directory.read(_mapped(file))
+    names = {name for band in items for name in band}
+    kept = [line for line in directory.metadata.splitlines() if not any(f'name="{name}"' in line for name in names)]
+    added = [
+        f'  <Item name="{name}" sample="{band}">{escape(value)}</Item>'
+        for band, pairs in enumerate(items)
+        for name, value in pairs.items()
+    ]
+    if not added or not kept:
+        return
+    with file.open("r+b", buffering=0) as stream:
+        text = "\n".join([*kept[:-1], *added, kept[-1], ""])
+        directory.replacing_metadata(stream, text, file.stat().st_size)
 
 
 # -- ENVI -------------------------------------------------------------------------------------------------------------

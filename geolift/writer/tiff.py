@@ -18,8 +18,9 @@ import numpy as np
 
 WIDTH, HEIGHT, BANDS_PER_PIXEL, ROWS_PER_STRIP, PLANAR = 256, 257, 277, 278, 284
 STRIP_OFFSETS, STRIP_SIZES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 273, 279, 322, 323, 324, 325
-UINT16, UINT32, UINT64 = 3, 4, 16
-DTYPES = {1: "u1", 2: "S1", UINT16: "<u2", UINT32: "<u4", UINT64: "<u8"}
+GDAL_METADATA = 42112
+ASCII, UINT16, UINT32, UINT64 = 2, 3, 4, 16
+DTYPES = {1: "u1", ASCII: "S1", UINT16: "<u2", UINT32: "<u4", UINT64: "<u8"}
 SEPARATE = 2
 
 
@@ -120,16 +121,29 @@ class Directory:
         """
         tiled = TILE_OFFSETS in self.entries or TILE_WIDTH in self.entries
         tags = (TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)
-        flavour, kind = self.flavour, self.flavour.offset_type
-        if end + 32 * offsets.size + 2**20 > 2 ** (8 * flavour.inline_bytes):
+        kind = self.flavour.offset_type
+        if end + 32 * offsets.size + 2**20 > 2 ** (8 * self.flavour.inline_bytes):
             raise OSError("the file outgrows the classic TIFF's 4 GB; pass --co BIGTIFF=YES")
-        entries, tail = dict(self.entries), bytearray(b"\0" * (-end % 16))
-        for tag, values in zip(tags, (offsets, sizes), strict=True):
-            raw = values.astype(DTYPES[kind]).tobytes()
+        new = {tag: (kind, v.astype(DTYPES[kind]).tobytes()) for tag, v in zip(tags, (offsets, sizes), strict=True)}
+        self._replacing(stream, new, end)
+
+    @property
+    def metadata(self) -> str:
+        """GDAL's metadata as XML; empty if there are none."""
+        return self.values.get(GDAL_METADATA, np.zeros(0, "S1")).tobytes().rstrip(b"\0").decode()
+
+    def replacing_metadata(self, stream: BinaryIO, metadata: str, end: int) -> None:
+        """Write a directory with other metadata behind the file's ``end`` and make it the first one."""
+        self._replacing(stream, {GDAL_METADATA: (ASCII, metadata.encode() + b"\0")}, end)
+
+    def _replacing(self, stream: BinaryIO, new: dict[int, tuple[int, bytes]], end: int) -> None:
+        flavour, entries, tail = self.flavour, dict(self.entries), bytearray(b"\0" * (-end % 16))
+        for tag, (kind, raw) in new.items():
             place = raw if len(raw) <= flavour.inline_bytes else struct.pack(flavour.offset, end + len(tail))
             tail += b"" if place is raw else raw
             tail += b"\0" * (-len(tail) % 16)
-            entries[tag] = (kind, values.size, place.ljust(flavour.inline_bytes, b"\0"))
+            count = len(raw) // np.dtype(DTYPES[kind]).itemsize
+            entries[tag] = (kind, count, place.ljust(flavour.inline_bytes, b"\0"))
         tail += b"\0" * (-(end + len(tail)) % 16)
         at = end + len(tail)
         tail += struct.pack(flavour.count, len(entries))

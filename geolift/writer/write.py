@@ -10,14 +10,16 @@ from pathlib import Path
 import xarray as xr
 from rasterio.shutil import copy as copy_raster
 
+from geolift.cube import bands_of
 from geolift.settings import WritingSettings
 from geolift.writer.crew import Crew, Threads, TileWork
-from geolift.writer.description import create_empty, name_envi_product, profile_of
+from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
 from geolift.writer.encoding import Counts, Encoding
-from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, verify
+from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
 from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
+from geolift.writer.viewing import build_overviews, overview_factors, sample, statistics, write_style
 from geolift.writer.zarr_store import GrowingZarr, create_store, verify_store
 
 SUFFIXES = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img", "Zarr": ".zarr"}
@@ -91,7 +93,7 @@ def write_cube(
             growing.finish()
         finally:
             growing.close()
-        _complete(opened, cube, settings, encoding)
+        _complete(opened, cube, settings, encoding, threads)
         if draft is None:
             opened.publish()
     return WriteReport(path, encoding, counts.n_values, counts.n_clipped, counts.n_valid_pixels, len(tiles), resumed)
@@ -138,7 +140,7 @@ def _write_tiles(
     return total, resumed
 
 
-def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> None:
+def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding, threads: int) -> None:
     """Verify the finished file; make what is wanted of it."""
     expected = (cube.shape[0], cube.shape[1], cube.shape[2])
     if settings.of == "Zarr":
@@ -147,12 +149,35 @@ def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encod
     verify(draft.data, expected, encoding.itemsize)
     if settings.of == "ENVI":
         name_envi_product(draft.data, draft.path)
+    _prepare_for_viewers(draft, cube, settings, encoding, threads)
     if settings.of == "COG":
         _to_cog(draft.data, draft.converted, settings)
         verify(draft.converted, expected, encoding.itemsize)
 
 
+def _prepare_for_viewers(
+    draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding, threads: int
+) -> None:
+    """Add statistics, a style and overviews; an ENVI header has no place for statistics."""
+    sampled = sample(draft.data)
+    if settings.of != "ENVI":
+        add_band_items(draft.data, statistics(sampled))
+    rgb = default_rgb(bands_of(cube))
+    if rgb is not None:
+        write_style(draft.style, sampled, rgb, encoding.scale)
+    factors = overview_factors((cube.shape[1], cube.shape[2]), settings)
+    if factors:
+        build_overviews(draft.data, factors, threads)
+
+
 def _to_cog(plain: Path, cog: Path, settings: WritingSettings) -> None:
     """Turn the finished GeoTIFF into a COG; a second step, since the COG driver copies whole files."""
-    options = {"COMPRESS": "ZSTD", "BIGTIFF": "IF_SAFER", "BLOCKSIZE": "512", "NUM_THREADS": "2"}
+    options = {
+        "COMPRESS": "ZSTD",
+        "BIGTIFF": "IF_SAFER",
+        "BLOCKSIZE": "512",
+        "NUM_THREADS": "2",
+        "OVERVIEWS": "NONE" if settings.overviews == "none" else "AUTO",
+        "OVERVIEW_RESAMPLING": "AVERAGE",
+    }
     copy_raster(plain, cog, driver="COG", **(options | settings.creation_options))

@@ -1,0 +1,126 @@
+"""What makes a finished raster quick and good to look at: overviews, statistics, a style for QGIS.
+
+None of it touches a pixel. The overviews and the style are files of their own, since GDAL and QGIS look for them
+beside a raster and a raster without them is complete.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.windows import Window
+
+from geolift.settings import WritingSettings
+from geolift.writer.description import quiet_without_georeference
+
+QUICK_PX = 2048
+"""A raster up to this edge is drawn at once from its own blocks; a larger one gets overviews."""
+FIRST_FACTOR = 4
+"""Half-size overviews would cost a quarter of the disk and save little; from 4 on all together cost a twelfth."""
+LAST_PX = 512
+CELL_PX, CELLS, STEP = 256, 9, 4
+PERCENTS = (2.0, 98.0)
+OVERVIEW_OPTIONS = {
+    "TIFF_USE_OVR": "TRUE",
+    "COMPRESS_OVERVIEW": "ZSTD",
+    "ZSTD_LEVEL_OVERVIEW": "1",
+    "INTERLEAVE_OVERVIEW": "BAND",
+    "BIGTIFF_OVERVIEW": "IF_SAFER",
+    "GDAL_TIFF_OVR_BLOCKSIZE": "256",
+}
+STYLE_MARK = "style of geolift"
+
+
+def overview_factors(shape: tuple[int, int], settings: WritingSettings) -> list[int]:
+    """Return by how much each overview of a raster (rows, cols) is smaller; none for what has its own way (COG)."""
+    edge = max(shape)
+    if settings.overviews == "none" or settings.of not in ("GTiff", "ENVI") or edge <= QUICK_PX:
+        return []
+    factors = [FIRST_FACTOR]
+    while edge / factors[-1] > LAST_PX:
+        factors.append(2 * factors[-1])
+    return factors
+
+
+def build_overviews(file: Path, factors: list[int], threads: int) -> None:
+    """Average a finished raster into FILE.ovr; invalid pixels take no part in a mean."""
+    file.with_name(file.name + ".ovr").unlink(missing_ok=True)
+    options = rasterio.Env(**OVERVIEW_OPTIONS, GDAL_NUM_THREADS=str(threads))
+    with quiet_without_georeference(), options, rasterio.open(file, "r+") as target:
+        target.build_overviews(factors, Resampling.average)
+
+
+def sample(file: Path) -> np.ndarray:
+    """Return stored numbers from cells spread over a raster, (band, n) float32, NaN = invalid.
+
+    The cells lie on a grid of their own, so that the sample depends on nothing but the pixels.
+    """
+    with quiet_without_georeference(), rasterio.open(file) as source:
+        rows, cols = (range(0, edge, CELL_PX) for edge in source.shape)
+        corners = [(row, col) for row in rows for col in cols]
+        chosen = np.unique(np.linspace(0, len(corners) - 1, min(CELLS, len(corners))).round().astype(int))
+        parts = []
+        for row, col in (corners[i] for i in chosen):
+            cell = source.read(window=Window(col, row, CELL_PX, CELL_PX).crop(*source.shape))
+            thinned = cell[:, ::STEP, ::STEP].reshape(source.count, -1)
+            values = thinned.astype(np.float32)
+            values[thinned == source.nodata] = np.nan
+            parts.append(values)
+    return np.concatenate(parts, axis=1)
+
+
+def statistics(sampled: np.ndarray) -> list[dict[str, str]]:
+    """Return GDAL's statistics items of each band of a sample (band, n); none for a band without a valid value."""
+    found = []
+    for values in sampled:
+        valid = values[np.isfinite(values)].astype(np.float64)
+        numbers = {} if valid.size == 0 else {
+            "MINIMUM": valid.min(),
+            "MAXIMUM": valid.max(),
+            "MEAN": valid.mean(),
+            "STDDEV": valid.std(),
+            "VALID_PERCENT": 100 * valid.size / values.size,
+        }  # fmt: skip
+        items = {f"STATISTICS_{name}": f"{number:.10g}" for name, number in numbers.items()}
+        found.append(items | {"STATISTICS_APPROXIMATE": "YES"} if items else {})
+    return found
+
+
+def write_style(file: Path, sampled: np.ndarray, rgb: tuple[int, int, int], scale: float) -> None:
+    """Write how QGIS draws a raster: these 0-based bands, each from its 2 to its 98 percentile."""
+    channels = []
+    for colour, band in zip(("red", "green", "blue"), rgb, strict=True):
+        valid = sampled[band][np.isfinite(sampled[band])]
+        if valid.size == 0:
+            return
+        low, high = scale * np.percentile(valid.astype(np.float64), PERCENTS)
+        channels.append(
+            f"<{colour}ContrastEnhancement><minValue>{low:.6g}</minValue><maxValue>{high:.6g}</maxValue>"
+            f"<algorithm>StretchToMinimumMaximum</algorithm></{colour}ContrastEnhancement>"
+        )
+    bands = " ".join(f'{colour}Band="{band + 1}"' for colour, band in zip(("red", "green", "blue"), rgb, strict=True))
+    limits = "".join(
+        f"<{name}>{value}</{name}>"
+        for name, value in {
+            "limits": "CumulativeCut",
+            "extent": "WholeRaster",
+            "statAccuracy": "Estimated",
+            "cumulativeCutLower": PERCENTS[0] / 100,
+            "cumulativeCutUpper": PERCENTS[1] / 100,
+        }.items()
+    )
+    file.write_text(
+        f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n<!-- {escape(STYLE_MARK)} -->\n"
+        f'<qgis version="3.22">\n<pipe>\n<rasterrenderer type="multibandcolor" opacity="1" alphaBand="-1" {bands}>\n'
+        f"<minMaxOrigin>{limits}</minMaxOrigin>\n" + "\n".join(channels) + "\n</rasterrenderer>\n</pipe>\n</qgis>\n",
+        encoding="utf-8",
+    )
+
+
+def is_our_style(file: Path) -> bool:
+    """Tell whether a style was written here, and not by somebody in QGIS."""
+    return file.is_file() and STYLE_MARK in file.read_text(encoding="utf-8", errors="replace")[:400]
