@@ -45,6 +45,13 @@ def fitted(settings: Streamed, cost: Cost) -> Streamed:
     return settings.model_copy(update={"tile_size": cost.tile_px, "threads": cost.threads})
 
 
+def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
+    """Return what a thread keeps for its batches to and from a GPU."""
+    from geolift.accelerator import LANES_PER_THREAD, LARGEST_BATCH
+
+    return 4 * LANES_PER_THREAD * LARGEST_BATCH * (hsi_bands + msi_bands)
+
+
 def estimate_cost(
     shape: tuple[int, int], hsi_bands: int, msi_bands: int, settings: FuseSettings | ApplySettings
 ) -> Cost:
@@ -61,6 +68,8 @@ def estimate_cost(
     wanted = settings.threads or available_cpus()
     encoding = Encoding.of(settings, 1.0)
 
+    pinned = pinned_bytes(hsi_bands, msi_bands) if settings.device == "cuda" else 0
+
     def peak(tile: int, threads: int) -> int:
         rows, cols = tile_shape(tile, settings, shape)
         pixels = min(rows, shape[0]) * min(cols, shape[1])
@@ -68,7 +77,7 @@ def estimate_cost(
         # is decoded in float64. One packed tile waits for the writer.
         encoded = hsi_bands * encoding.itemsize
         working = pixels * (max(4 * hsi_bands + encoded, 3 * encoded) + 24 * msi_bands)
-        return IMPORTS_BYTES + GDAL_CACHE_BYTES + threads * working + pixels * encoded
+        return IMPORTS_BYTES + GDAL_CACHE_BYTES + threads * (working + pinned) + pixels * encoded
 
     tile, threads = settings.tile_size, wanted
     while threads > 1 and peak(tile, threads) > budget:
