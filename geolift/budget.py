@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from geolift.errors import ResourceError
-from geolift.machine import available_cpus, spare_memory_bytes
+from geolift.machine import available_cpus, block_cache_bytes, spare_memory_bytes
 from geolift.settings import ApplySettings, FuseSettings
 from geolift.writer import Encoding, tile_shape
 
@@ -14,8 +14,6 @@ Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 
 IMPORTS_BYTES = 560_000_000
 """Resident memory before the first tile: Python, libraries, the trained model, what the allocator keeps."""
-
-GDAL_CACHE_BYTES = 128_000_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def estimate_cost(
         # is decoded in float64. One packed tile waits for the writer.
         encoded = hsi_bands * encoding.itemsize
         working = pixels * (max(4 * hsi_bands + encoded, 3 * encoded) + 24 * msi_bands)
-        return IMPORTS_BYTES + GDAL_CACHE_BYTES + threads * (working + pinned) + pixels * encoded
+        return IMPORTS_BYTES + block_cache_bytes(budget) + threads * (working + pinned) + pixels * encoded
 
     tile, threads = settings.tile_size, wanted
     while threads > 1 and peak(tile, threads) > budget:

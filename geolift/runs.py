@@ -15,7 +15,7 @@ from geolift.budget import estimate_cost, fitted
 from geolift.cube import bands_of, grid_of
 from geolift.identity import run_identity
 from geolift.listener import SILENT, Listener
-from geolift.machine import available_cpus
+from geolift.machine import available_cpus, limit_block_cache, spare_memory_bytes
 from geolift.pipeline import Fusion, match_bands, prepare
 from geolift.plan import file_facts
 from geolift.quality import Flag
@@ -96,6 +96,7 @@ def fuse_files(
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
     check_output(output, settings.overwrite, (str(hsi), *paths_of(msi)))
+    limit_block_cache(settings.memory or spare_memory_bytes())
     # What an interrupted run has written beside its output may be written again.
     replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
     for path in (settings.save_model, settings.qa, settings.uncertainty, *_unmixing_paths(settings), settings.report):
@@ -237,6 +238,7 @@ def apply_files(
     started = time.perf_counter()
     for path in (output, *_unmixing_paths(settings)):
         check_output(path, settings.overwrite, (str(model), str(msi)))
+    limit_block_cache(settings.memory or spare_memory_bytes())
     trained = load_trained(model)
     mixing = None if settings.abundances is None else unmixed(trained)
     cube = open_cube(
