@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from geolift.errors import ResourceError
-from geolift.machine import available_cpus, spare_memory_bytes
+from geolift.machine import available_cpus, block_cache_bytes, spare_memory_bytes
 from geolift.settings import ApplySettings, FuseSettings
 from geolift.writer import Encoding, overview_factors, tile_shape
 
@@ -14,8 +14,6 @@ Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 
 IMPORTS_BYTES = 560_000_000
 """Resident memory before the first tile: Python, libraries, the trained model, what the allocator keeps."""
-
-GDAL_CACHE_BYTES = 128_000_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,13 @@ def fitted(settings: Streamed, cost: Cost) -> Streamed:
     return settings.model_copy(update={"tile_size": cost.tile_px, "threads": cost.threads})
 
 
+def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
+    """Return what a thread keeps for its batches to and from a GPU."""
+    from geolift.accelerator import LANES_PER_THREAD, LARGEST_BATCH
+
+    return 4 * LANES_PER_THREAD * LARGEST_BATCH * (hsi_bands + msi_bands)
+
+
 def estimate_cost(
     shape: tuple[int, int], hsi_bands: int, msi_bands: int, settings: FuseSettings | ApplySettings
 ) -> Cost:
@@ -62,6 +67,8 @@ def estimate_cost(
     wanted = settings.threads or available_cpus()
     encoding = Encoding.of(settings, 1.0)
 
+    pinned = pinned_bytes(hsi_bands, msi_bands) if settings.device == "cuda" else 0
+
     def peak(tile: int, threads: int) -> int:
         rows, cols = tile_shape(tile, settings, shape)
         pixels = min(rows, shape[0]) * min(cols, shape[1])
@@ -69,7 +76,7 @@ def estimate_cost(
         # is decoded in float64. One packed tile waits for the writer.
         encoded = hsi_bands * encoding.itemsize
         working = pixels * (max(4 * hsi_bands + encoded, 3 * encoded) + 24 * msi_bands)
-        return IMPORTS_BYTES + GDAL_CACHE_BYTES + threads * working + pixels * encoded
+        return IMPORTS_BYTES + block_cache_bytes(budget) + threads * (working + pinned) + pixels * encoded
 
     tile, threads = settings.tile_size, wanted
     while threads > 1 and peak(tile, threads) > budget:

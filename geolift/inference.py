@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from geolift.model import SpectralModel
+from geolift.engine import Engine
+from geolift.model import ON_CPU, SpectralModel
 from geolift.network import Floats
 
 
-def predict_block(model: SpectralModel, msi: Floats) -> Floats:
+def predict_block(model: SpectralModel, msi: Floats, engine: Engine = ON_CPU) -> Floats:
     """The fused block of an MSI block.
 
     Parameters
@@ -24,4 +25,4 @@ def predict_block(model: SpectralModel, msi: Floats) -> Floats:
     """
     msi = np.asarray(msi, np.float32)
     rows, cols = msi.shape[1:]
-    return model.packed(msi.reshape(msi.shape[0], rows * cols)).reshape(-1, rows, cols)
+    return model.packed(msi.reshape(msi.shape[0], rows * cols), engine).reshape(-1, rows, cols)

@@ -12,6 +12,22 @@ CGROUP_FILES = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 
+BLOCK_CACHE_MB = 128
+"""GDAL's cache of decoded blocks in a command, where memory is not scarce: a row of blocks of a Sentinel-2 tile."""
+
+BLOCK_CACHE_SHARE = 0.04
+
+
+def block_cache_bytes(budget_bytes: int) -> int:
+    """Return what GDAL's block cache may take of a run's memory; it fills up on large scenes only."""
+    return min(BLOCK_CACHE_MB * 10**6, int(BLOCK_CACHE_SHARE * budget_bytes))
+
+
+def limit_block_cache(budget_bytes: int) -> None:
+    """Set GDAL's block cache for a run, unless the user has; GDAL asks for it when it first reads a block."""
+    if os.environ.get("GDAL_CACHEMAX") == str(BLOCK_CACHE_MB):
+        os.environ["GDAL_CACHEMAX"] = str(block_cache_bytes(budget_bytes) // 10**6)
+
 
 def _psutil() -> Any:
     """Import psutil when memory is asked for: training counts CPUs where only numpy and torch are installed."""

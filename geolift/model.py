@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import uuid
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from geolift.accelerator import Accelerated
+from geolift.engine import Engine, choose_engine
 from geolift.errors import InputError, ResourceError
 from geolift.network import Floats, Network, PackedNetwork, Unmixing
 
 FORMAT = "geolift-model"
 FORMAT_VERSION = 1
+ON_CPU = Engine()
+_packing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,21 @@ class SpectralModel:
     history: tuple[TrainingStep, ...] = ()
     choices: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
-    def packed(self) -> PackedNetwork:
-        """The network made ready for this machine's CPU; shared by threads."""
-        return PackedNetwork(self.network)
+    def packed(self, msi: Floats, engine: Engine = ON_CPU) -> Floats:
+        """(C, n) HSI values of (c, n) MSI pixels, by the network made ready for this machine; shared by threads."""
+        with _packing:
+            ready = self.__dict__.setdefault("_ready", {})
+            if engine not in ready:
+                if engine.device == "cuda":
+                    choose_engine(engine.device)  # a worker of a cluster may have none
+                plain = PackedNetwork(self.network, engine.device, engine.precision)
+                ready[engine] = plain if engine.device == "cpu" else Accelerated(plain)
+        fused: Floats = ready[engine](msi)
+        return fused
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to other processes: the packed network is made anew for each CPU."""
-        return {name: value for name, value in self.__dict__.items() if name != "packed"}
+        """What travels to other processes: the packed network is made anew for each machine."""
+        return {name: value for name, value in self.__dict__.items() if name != "_ready"}
 
     def predict(self, msi: Floats) -> Floats:
         """(n, C) HSI values of (n, c) MSI pixels; a pixel's result does not depend on the other pixels."""

@@ -36,7 +36,15 @@ from geolift.plan import (
 from geolift.quality import quality_bits
 from geolift.readers import open_cube
 from geolift.sanity import CheckResult, Finding
-from geolift.settings import ApplySettings, FuseSettings, MethodSettings, Reading, SensorSettings, TrainSettings
+from geolift.settings import (
+    ApplySettings,
+    DeviceSettings,
+    FuseSettings,
+    MethodSettings,
+    Reading,
+    SensorSettings,
+    TrainSettings,
+)
 from geolift.trained import Trained, inverted, kept_or, learn, load_trained, survey
 from geolift.training_set import TrainingSet
 from geolift.unmixing import unmixed
@@ -74,11 +82,12 @@ def train(hsi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **opti
     """
     settings = TrainSettings(**options)
     cube = _opened(hsi, settings.hsi_reading)
+    device = _device(settings)
     spectra = plan_spectra(cube, settings, settings)
     for text in (*cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
     training, _ = survey(cube, spectra, settings, listener)
-    return learn(cube, training, spectra, settings, listener)
+    return learn(cube, training, spectra, settings, listener, device=device)
 
 
 def fuse(
@@ -176,7 +185,10 @@ def prepare(
     usable = without(msi, mask)
     compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
     training, hsi_valid = survey(hsi, plan.spectra, settings, listener)
-    trained = kept_or(kept_model, lambda: learn(hsi, training, plan.spectra, settings, listener, settings.threads))
+    device = _device(settings)
+    trained = kept_or(
+        kept_model, lambda: learn(hsi, training, plan.spectra, settings, listener, settings.threads, device)
+    )
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
     refined, correct = None, None
@@ -225,7 +237,8 @@ def _calibrated(
 
     def refit(part: TrainingSet) -> SpectralModel:
         threads = settings.threads or available_cpus()
-        return fit(settings.method, part, seed=settings.seed, threads=threads, **settings.method_options)
+        options = {"device": _device(settings), "threads": threads, **settings.method_options}
+        return fit(settings.method, part, seed=settings.seed, **options)
 
     listener.progress("calibrating", 0.0)
     spread = noise = None
@@ -351,6 +364,12 @@ def _quality(
     )
     unknown = np.array([np.nan])
     return make_cube(flags, grid=grid, bands=Bands(("qa",), unknown, unknown, np.array([True])))
+
+
+def _device(settings: DeviceSettings) -> str:
+    from geolift.engine import choose_engine
+
+    return choose_engine(settings.device).device
 
 
 def _opened(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -15,7 +15,7 @@ from geolift.budget import estimate_cost, fitted
 from geolift.cube import bands_of, grid_of
 from geolift.identity import run_identity
 from geolift.listener import SILENT, Listener
-from geolift.machine import available_cpus
+from geolift.machine import available_cpus, limit_block_cache, spare_memory_bytes
 from geolift.pipeline import Fusion, match_bands, prepare
 from geolift.plan import file_facts
 from geolift.quality import Flag
@@ -44,6 +44,11 @@ from geolift.writer import (
     tile_edge,
     write_cube,
 )
+
+if TYPE_CHECKING:
+    from geolift.engine import Engine
+
+Run = TypeVar("Run", FuseSettings, ApplySettings)
 
 
 @dataclass(frozen=True)
@@ -91,17 +96,19 @@ def fuse_files(
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
     check_output(output, settings.overwrite, (str(hsi), *paths_of(msi)))
+    limit_block_cache(settings.memory or spare_memory_bytes())
     # What an interrupted run has written beside its output may be written again.
     replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
     for path in (settings.save_model, settings.qa, settings.uncertainty, *_unmixing_paths(settings), settings.report):
         if path is not None:
             check_output(path, replace, (str(hsi), *paths_of(msi)))
     inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
-    identity = run_identity(settings, inputs)
-    with draft_of(output, identity, resume=settings.resume) as draft:
-        fusion = prepare(*open_pair(hsi, msi, settings), settings, listener, output, draft.model)
+    cubes = open_pair(hsi, msi, settings)
+    engine, settled = _settled(settings, listener)
+    with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
+        fusion = prepare(*cubes, settled, listener, output, draft.model)
         trained_s = time.perf_counter() - started
-        streaming = fitted(settings, fusion.plan.cost)
+        streaming = fitted(settled, fusion.plan.cost)
         beside = streaming.model_copy(update={"overwrite": replace})
         if settings.qa is not None:
             _write_quality(fusion.quality, settings.qa, beside)
@@ -111,7 +118,7 @@ def fuse_files(
             _write_abundances(fusion.abundances, fusion.trained, beside, listener)
         report = _write(fusion.fused, output, fusion.trained, streaming, listener, draft)
         facts = {
-            **_run_facts(settings, inputs, output, fusion.trained, report),
+            **_run_facts(settings, inputs, output, fusion.trained, report, engine),
             **_fusion_facts(fusion),
             "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
         }
@@ -127,6 +134,14 @@ def fuse_files(
 
         make_report(output, settings.report)
     return result
+
+
+def _settled(settings: Run, listener: Listener) -> tuple[Engine, Run]:
+    """Settle what computes; the settings with it, so that a resumed run computes with the same."""
+    from geolift.engine import choose_engine
+
+    engine = choose_engine(settings.device, settings.precision, listener.warn)
+    return engine, settings.model_copy(update={"device": engine.device, "precision": engine.precision})
 
 
 def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
@@ -224,6 +239,7 @@ def apply_files(
     started = time.perf_counter()
     for path in (output, *_unmixing_paths(settings)):
         check_output(path, settings.overwrite, (str(model), str(msi)))
+    limit_block_cache(settings.memory or spare_memory_bytes())
     trained = load_trained(model)
     mixing = None if settings.abundances is None else unmixed(trained)
     cube = open_cube(
@@ -232,18 +248,19 @@ def apply_files(
     window, bands, notes = match_bands(trained, cube, settings)
     for text in notes:
         listener.warn(text)
-    cost = estimate_cost((window.shape[1], window.shape[2]), len(trained.bands), len(bands), settings)
-    streaming = fitted(settings, cost)
+    engine, settled = _settled(settings, listener)
+    cost = estimate_cost((window.shape[1], window.shape[2]), len(trained.bands), len(bands), settled)
+    streaming = fitted(settled, cost)
     fused = inverted(window, bands, trained, streaming)
     if settings.drop_bad_bands:
         fused = fused.isel(band=trained.good)
-    identity = run_identity(settings, {"model": str(model), "msi": str(msi)})
-    with draft_of(output, identity, resume=settings.resume) as draft:
+    inputs = {"model": str(model), "msi": str(msi)}
+    with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
         if mixing is not None:
             _write_abundances(inverted(window, bands, mixing, streaming), trained, streaming, listener)
         report = _write(fused, output, trained, streaming, listener, draft)
         facts = {
-            **_run_facts(settings, {"model": str(model), "msi": str(msi)}, output, trained, report),
+            **_run_facts(settings, inputs, output, trained, report, engine),
             "warnings": notes,
             "timings_s": {"total": time.perf_counter() - started},
         }
@@ -295,13 +312,14 @@ def _write(
 
 
 def _run_facts(
-    settings: Any, inputs: dict[str, str], output: Path, trained: Trained, report: WriteReport
+    settings: Any, inputs: dict[str, str], output: Path, trained: Trained, report: WriteReport, engine: Engine
 ) -> dict[str, Any]:
     unmixes = trained.model.network.unmixing is not None
     return {
         "settings": dump_settings(settings),
         "inputs": {name: input_facts(path) for name, path in inputs.items()},
         "output": str(output),
+        "computed_on": engine.to_json(),
         "model": {key: value for key, value in trained.facts.items() if key not in ("hsi", "versions")},
         "choices": trained.model.choices,
         **({"endmembers": endmember_facts(trained)} if unmixes else {}),

@@ -297,6 +297,24 @@ class WritingSettings(Settings):
         return {name.upper(): value for name, _, value in (option.partition("=") for option in self.co)}
 
 
+class DeviceSettings(Settings):
+    """What computes."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="What trains and runs the network; auto: a CUDA GPU if torch sees one, else the CPU."
+    )
+
+
+class EngineSettings(DeviceSettings):
+    """What computes, and in which numbers."""
+
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="Numbers of the network's inner products; bf16 is faster on CPUs and GPUs with units for it and "
+        "rounds the product by some thousandths.",
+    )
+
+
 class StreamingSettings(Settings):
     """How the work is cut and spread; never changes the product."""
 
@@ -338,6 +356,7 @@ class FuseSettings(
     RegionSettings,
     BandSettings,
     WritingSettings,
+    EngineSettings,
     StreamingSettings,
 ):
     """Everything `geolift fuse` can be told."""
@@ -374,7 +393,7 @@ class PairSettings(
     overwrite: bool = Field(False, description="Replace the output if it exists.")
 
 
-class TrainSettings(SensorSettings, HsiReadingSettings, MethodSettings, BandSettings):
+class TrainSettings(SensorSettings, HsiReadingSettings, MethodSettings, BandSettings, DeviceSettings):
     """Everything `geolift train` can be told."""
 
     overwrite: bool = Field(False, description="Replace the model file if it exists.")
@@ -387,6 +406,7 @@ class ApplySettings(
     BadBandSettings,
     RegionSettings,
     WritingSettings,
+    EngineSettings,
     StreamingSettings,
 ):
     """Everything `geolift apply` can be told."""

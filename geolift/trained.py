@@ -119,6 +119,7 @@ def learn(
     settings: MethodSettings,
     listener: Listener = SILENT,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Trained:
     """Learn the spectral inversion from an HSI's training set, for the MSI bands of a spectral plan."""
     from geolift.training import fit
@@ -127,6 +128,7 @@ def learn(
         settings.method,
         training,
         seed=settings.seed,
+        device=device,
         threads=threads or available_cpus(),
         **settings.method_options,
         progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}" if loss == loss else ""),
@@ -166,16 +168,18 @@ def inverted(
 
     ``correct`` then corrects the good bands of a tile; see `geolift.fusion_pair`.
     """
+    from geolift.engine import choose_engine
     from geolift.inference import predict_block
 
     bands, good, model = trained.bands, trained.good, trained.model
+    engine = choose_engine(settings.device, settings.precision)
     data = dask.array.asarray(msi.data)[list(msi_bands)]
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
     data = data.rechunk((len(msi_bands), *tile_shape(settings.tile_size, settings, (msi.shape[1], msi.shape[2]))))
 
     def fused_block(block: np.ndarray, block_info: Any = None) -> np.ndarray:
         harmonised = block if relation is None else relation.apply(block)
-        learned = predict_block(model, harmonised)
+        learned = predict_block(model, harmonised, engine)
         if correct is not None:
             _, (row, _), (col, _) = block_info[0]["array-location"]
             learned = correct(learned, harmonised, (row, col))

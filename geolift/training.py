@@ -6,7 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from geolift.errors import UsageError
+import torch
+
+from geolift.errors import ResourceError, UsageError
 from geolift.machine import available_cpus
 from geolift.methods.common import Progress
 from geolift.methods.features import fit_features
@@ -59,6 +61,8 @@ def fit(
     ------
     UsageError
         For an unknown method or option.
+    ResourceError
+        If the device's memory is too small.
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}; known: {', '.join(METHODS)}.")
@@ -67,6 +71,11 @@ def fit(
     with ThreadPoolExecutor(workers) as pool, one_torch_thread():
         try:
             return METHODS[method](training, seed, device, pool, report, **options)
+        except torch.cuda.OutOfMemoryError as err:
+            raise ResourceError(
+                f"--device {device}: its memory does not hold the training of {len(training.spectra)} pixels. "
+                "Pass --device cpu, or a smaller --max-train-pixels."
+            ) from err
         except TypeError as err:
             if "unexpected keyword" in str(err):
                 raise UsageError(f"method {method!r}: {err}.") from err

@@ -23,6 +23,7 @@ from scenes import make_pair
 from geolift.budget import estimate_cost, fitted
 from geolift.cube import Bands, make_cube
 from geolift.errors import OutputExistsError, ResourceError
+from geolift.machine import limit_block_cache
 from geolift.runs import fuse_files
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Cluster, Encoding, Threads, write_cube
@@ -125,6 +126,13 @@ def test_a_budget_is_kept_by_fewer_threads_and_then_by_smaller_tiles() -> None:
     assert tighter.tile_px < 1024
     for shape in ((3000, 3000), (100_000, 100_000)):
         assert estimate_cost(shape, 224, 4, FuseSettings(sensor="x", memory="1GB")).memory_bytes <= 10**9  # type: ignore[arg-type]
+
+
+def test_the_cache_of_gdal_is_cut_to_the_budget_unless_the_user_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, budget, expected in (("128", 10**9, "40"), ("128", 10**10, "128"), ("500", 10**9, "500")):
+        monkeypatch.setenv("GDAL_CACHEMAX", given)
+        limit_block_cache(budget)
+        assert os.environ["GDAL_CACHEMAX"] == expected
 
 
 def test_a_budget_that_nothing_fits_says_how_much_is_needed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from geolift import network as network_module
 from geolift.errors import InputError, ResourceError
 from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
-from geolift.network import BATCH_PIXELS, NO_RESIDUAL, Network, PackedNetwork
+from geolift.network import LARGEST_BATCH, NO_RESIDUAL, Network, PackedNetwork, without_skip
 
 RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
 
@@ -35,6 +36,25 @@ def random_network(msi: int = 4, hsi: int = 191, width: int = 64, *, basis: int 
         head=matrix(top, width),
         skip=matrix(top, msi) if skip else None,
         basis=matrix(hsi, basis) if basis else None,
+        offset=matrix(hsi, 1)[:, 0],
+    )
+
+
+def wide_network(msi: int = 4, hsi: int = 191, units: int = 768, components: int = 15) -> Network:
+    """As the default method gives it: one hidden layer of rectifiers, a linear path, a low-rank head."""
+    rng = np.random.default_rng(8)
+
+    def matrix(rows: int, cols: int) -> np.ndarray:
+        return (rng.standard_normal((rows, cols)) / cols**0.5).astype(np.float32)
+
+    return Network(
+        weights=(matrix(units, msi),),
+        biases=(matrix(units, 1)[:, 0],),
+        residuals=(NO_RESIDUAL,),
+        slope=0.0,
+        head=matrix(components, units),
+        skip=matrix(components, msi),
+        basis=matrix(hsi, components),
         offset=matrix(hsi, 1)[:, 0],
     )
 
@@ -67,12 +87,20 @@ def model_of(network: Network) -> SpectralModel:
         random_network(1, 50, 32),
         random_network(13, 224, 64, basis=17),
         random_network(8, 60, 48, basis=9, skip=True),
+        random_network(8, 60, 48, skip=True),
+        wide_network(),
+        wide_network(3, 50, 100, 8),
+        replace(wide_network(10), slope=0.2, clip=(-0.5, 0.5)),
+        Network(
+            (), (), (), 0.0, None, np.eye(5, 3, dtype=np.float32), np.ones((7, 5), np.float32), np.ones(7, np.float32)
+        ),
         Network((), (), (), 0.0, None, np.eye(5, 3, dtype=np.float32), None, np.arange(5, dtype=np.float32)),
     ],
 )
 def test_the_packed_network_computes_its_formula(network: Network) -> None:
     msi = np.random.default_rng(1).random((network.inputs, 3000), dtype=np.float32)
     expected = reference(network, msi)
+    expected = expected if network.clip is None else expected.clip(*network.clip)
     assert np.allclose(PackedNetwork(network)(msi), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -83,22 +111,34 @@ def test_without_the_fused_layers_of_torch_the_product_is_the_same(monkeypatch: 
     assert np.allclose(PackedNetwork(random_network())(msi), fused, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", [random_network(), random_network(10, 218, 48, basis=14, skip=True)])
+def test_a_linear_path_goes_through_the_rectifiers_unchanged() -> None:
+    network = wide_network(10)
+    msi = np.random.default_rng(1).standard_normal((10, 500)).astype(np.float32)
+    folded = without_skip(network)
+    assert folded.skip is None
+    assert len(folded.weights[0]) == 768 + 24  # twice ten bands, made a multiple of eight
+    assert np.allclose(reference(folded, msi), reference(network, msi), atol=1e-5)
+    assert without_skip(random_network(4, skip=True)).skip is not None
+
+
+@pytest.mark.parametrize(
+    "network", [random_network(), random_network(10, 218, 48, basis=14, skip=True), wide_network()]
+)
 def test_a_pixel_depends_on_itself_alone_not_on_position_neighbours_or_count(
     network: Network,
 ) -> None:
     rng = np.random.default_rng(2)
     packed = PackedNetwork(network)
-    msi = rng.random((network.inputs, 3 * BATCH_PIXELS + 77), dtype=np.float32)
+    msi = rng.random((network.inputs, 3 * LARGEST_BATCH + 77), dtype=np.float32)
     whole = packed(msi)
     order = rng.permutation(msi.shape[1])
     assert np.array_equal(packed(msi[:, order]), whole[:, order])
-    for start, count in ((0, 1), (1, 15), (77, BATCH_PIXELS), (501, BATCH_PIXELS + 1), (5000, 16), (6220, 1)):
+    for start, count in ((0, 1), (1, 15), (77, LARGEST_BATCH), (501, LARGEST_BATCH + 1), (5000, 16), (6220, 1)):
         assert np.array_equal(packed(msi[:, start : start + count]), whole[:, start : start + count])
 
 
 def test_threads_do_not_change_the_product() -> None:
-    msi = np.random.default_rng(3).random((4, 9 * BATCH_PIXELS), dtype=np.float32)
+    msi = np.random.default_rng(3).random((4, 9 * LARGEST_BATCH), dtype=np.float32)
     packed = PackedNetwork(random_network())
     before = torch.get_num_threads()
     try:

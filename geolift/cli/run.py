@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from geolift.errors import GeoliftError
+from geolift.machine import BLOCK_CACHE_MB
 
 
 class Terminated(BaseException):
@@ -20,8 +21,8 @@ class Terminated(BaseException):
 
 def run(command: click.Command) -> NoReturn:
     """Run a Click command as a program."""
-    # GDAL's default block cache is 5 % of the machine; whole blocks pass it by, so a small one is enough.
-    os.environ.setdefault("GDAL_CACHEMAX", "128")
+    # GDAL's default block cache is 5 % of the machine; tiles come in the order of the blocks, so a small one is enough.
+    os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
     _catch_sigterm()
     try:
         code = command.main(standalone_mode=False, auto_envvar_prefix="GEOLIFT")

@@ -167,8 +167,8 @@ def full_batch_adam(
     loss: Loss = absolute_error,
 ) -> tuple[TrainingStep, ...]:
     """Adam on the mean loss of all pixels' values; updates ``flat`` in place."""
-    starts = range(0, len(inputs), CHUNK_PIXELS)
-    chunks = [(inputs[i : i + CHUNK_PIXELS], targets[i : i + CHUNK_PIXELS]) for i in starts]
+    size = CHUNK_PIXELS if flat.device.type == "cpu" else len(inputs)  # a GPU is one worker, and wants large products
+    chunks = [(inputs[i : i + size], targets[i : i + size]) for i in range(0, len(inputs), size)]
     optimiser = torch.optim.Adam([flat], lr=settings.first_rate, eps=1e-7)
     history = []
     every = max(settings.epochs // 200, 1)

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from geolift.errors import ResourceError, UsageError
+from geolift.machine import BLOCK_CACHE_MB
 from geolift.writer.crew import TileWork
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile
@@ -33,7 +34,7 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile) -> Packed:
         if digest not in _work_of_this_process:
             import cloudpickle  # type: ignore[import-untyped]
 
-            os.environ.setdefault("GDAL_CACHEMAX", "128")
+            os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
             _work_of_this_process.clear()
             _work_of_this_process[digest] = cloudpickle.loads(shipped)
         work = _work_of_this_process[digest]

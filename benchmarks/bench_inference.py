@@ -1,0 +1,129 @@
+"""The network alone: pixels per second, and the share of the best matrix rate measured in the same run.
+
+One thread on one core, rounds of all candidates in turn, so that what else the machine does falls on all of them.
+`oneDNN` and `MKL` are the two libraries behind torch's products; the better of them is the measure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from common import arguments, table
+
+from geolift.engine import cpu_has_bf16
+from geolift.network import NO_RESIDUAL, Network, PackedNetwork
+
+EDGE = 1024
+PIXELS = 256 * 256
+
+
+def matrix(rows: int, cols: int, seed: int = 0) -> np.ndarray:
+    """Return random weights that keep the size of what they multiply."""
+    return (np.random.default_rng([seed, rows, cols]).standard_normal((rows, cols)) / cols**0.5).astype(np.float32)
+
+
+def published(msi: int, hsi: int, width: int = 64) -> Network:
+    """Return a network of SpectraLift's architecture."""
+    return Network(
+        weights=(matrix(width, msi), *(matrix(width, width, i) for i in range(5))),
+        biases=tuple(matrix(width, 1, i)[:, 0] for i in range(6)),
+        residuals=(NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3),
+        slope=0.3,
+        head=matrix(hsi, width),
+        skip=None,
+        basis=None,
+        offset=matrix(hsi, 1)[:, 0],
+    )
+
+
+def default(msi: int, hsi: int, units: int = 768, components: int = 15) -> Network:
+    """Return a network as ``--method auto`` makes it."""
+    return Network(
+        weights=(matrix(units, msi),),
+        biases=(matrix(units, 1)[:, 0],),
+        residuals=(NO_RESIDUAL,),
+        slope=0.0,
+        head=matrix(components, units),
+        skip=matrix(components, msi),
+        basis=matrix(hsi, components),
+        offset=matrix(hsi, 1)[:, 0],
+    )
+
+
+def kernel(packed: PackedNetwork) -> Callable[[], None]:
+    """Return the products alone: pixels are gathered, the output's memory is there."""
+    pixels = torch.rand(PIXELS, packed.network.inputs)
+    out = torch.empty(packed.network.outputs, PIXELS)
+    size = packed.batch_pixels
+
+    def run() -> None:
+        for start in range(0, PIXELS, size):
+            packed.batch(pixels[start : start + size], out[:, start : start + size])
+
+    return run
+
+
+def whole(packed: PackedNetwork) -> Callable[[], object]:
+    """Return a tile from MSI to product, as the pipeline calls it."""
+    msi = np.random.default_rng(1).random((packed.network.inputs, PIXELS), dtype=np.float32)
+    return lambda: packed(msi)
+
+
+def peaks() -> dict[str, Callable[[], object]]:
+    """Return square products through both libraries."""
+    square = torch.rand(EDGE, EDGE)
+    found: dict[str, Callable[[], object]] = {"MKL": lambda: square @ square}
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(square, EDGE)
+        call = torch.ops.mkldnn._linear_pointwise
+        call(square, packed, None, "none", [], "")
+        found["oneDNN"] = lambda: call(square, packed, None, "none", [], "")
+    except (AttributeError, NotImplementedError, RuntimeError):
+        pass
+    return found
+
+
+def main() -> None:
+    """Measure."""
+    given = arguments(__doc__ or "", bands=191, msi=4, rounds=20)
+    torch.set_num_threads(1)
+    networks = {"published": published(given.msi, given.bands), "auto": default(given.msi, given.bands)}
+    jobs: dict[str, tuple[Callable[[], object], float, float]] = {
+        f"peak {name}": (run, 2.0 * EDGE**3, 0.0) for name, run in peaks().items()
+    }
+    for precision in ["fp32", "bf16"] if cpu_has_bf16() else ["fp32"]:
+        for name, network in networks.items():
+            packed = PackedNetwork(network, precision=precision)  # type: ignore[arg-type]
+            flops = float(network.flops_per_pixel * PIXELS)
+            jobs[f"{name} {precision} kernel"] = (kernel(packed), flops, PIXELS)
+            jobs[f"{name} {precision} tile"] = (whole(packed), flops, PIXELS)
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    with torch.inference_mode():
+        for turn in range(given.rounds + 1):
+            for name, (run, _, _) in jobs.items():
+                started = time.thread_time()
+                run()
+                if turn:  # the first is to warm up
+                    seconds[name].append(time.thread_time() - started)
+    rates = {name: flops / np.array(seconds[name]) / 1e9 for name, (_, flops, _) in jobs.items()}
+    best = max((np.median(rate), np.max(rate)) for name, rate in rates.items() if name.startswith("peak"))
+    rows = []
+    for name, (_, flops, pixels) in jobs.items():
+        rows.append(
+            {
+                "what": name,
+                "GFLOP/s median": float(np.median(rates[name])),
+                "best": float(np.max(rates[name])),
+                "share of peak, medians": float(np.median(rates[name]) / best[0]),
+                "share, best of each": float(np.max(rates[name]) / best[1]),
+                "Mpx/s and core": float(pixels / flops * np.median(rates[name]) * 1e3),
+            }
+        )
+    table(rows, given.json)
+
+
+if __name__ == "__main__":
+    main()
