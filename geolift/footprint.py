@@ -153,6 +153,7 @@ def fit_footprint(windows: Sequence[tuple[FloatArray, FloatArray]], start: Footp
             seen = np.concatenate([s[:, chosen].ravel() for (_, s), chosen in zip(parts, use, strict=True)])
             current = _solved(table.astype(np.float64), seen.astype(np.float64), start, current, axis)
         if turn == 1:
+            pairs = _weighed(pairs, current, margin, use)
             use = _inliers(pairs, current, margin, use)
     return current
 
@@ -198,6 +199,16 @@ def _solved(table: DoubleArray, seen: DoubleArray, start: Footprint, current: Fo
     both = [*current.weights]
     both[axis] = (prior + change) / (prior + change).sum()
     return Footprint(current.ratio, current.start_px, (both[0], both[1]))
+
+
+def _weighed(
+    pairs: Sequence[tuple[FloatArray, FloatArray]], current: Footprint, margin: int, use: list[NDArray[np.bool_]]
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Scale every band by what the model leaves of it, so that a noisy one counts less."""
+    left = [(low - current.degrade(fine, margin))[:, chosen] for (low, fine), chosen in zip(pairs, use, strict=True)]
+    error = np.sqrt(np.square(np.concatenate(left, axis=1)).mean(axis=1))
+    weight = (1.0 / np.maximum(error, 1e-6)).astype(np.float32)[:, None, None]
+    return [(low * weight, fine * weight) for low, fine in pairs]
 
 
 def _inliers(
