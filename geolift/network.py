@@ -6,6 +6,8 @@ Every method of geolift ends in one form, so that one engine runs them all:
 
 with the leaky rectifier a, an optional skip S from the input, an optional basis B (the low-rank head) and, where the
 coordinates in it are abundances, their constraint g; else g is the identity.
+A layer may read another layer than the one before it: several networks side by side are one network then,
+whose head reads the last layer of each.
 Scaling of inputs and outputs is folded into the weights, so physical units go in and come out.
 """
 
@@ -27,6 +29,7 @@ BATCH_PIXELS = 2048
 """Pixels per matrix product. Fixed: a product of another shape may round differently (law 1)."""
 
 NO_RESIDUAL = -1
+INPUT = -1
 
 _guard = threading.Lock()
 _guard_depth = 0
@@ -109,7 +112,7 @@ class Network:
     slope
         Slope of the leaky rectifier below zero.
     head
-        (K, units of the last hidden layer); K = C where there is no basis.
+        (K, units of the last hidden layers, side by side); K = C where there is no basis.
     skip
         (K, c), the linear path from the input, or None.
     basis
@@ -120,6 +123,8 @@ class Network:
         Lowest and highest value of the product, or None.
     unmixing
         What makes abundances of the coordinates in the basis, whose columns are endmembers then; or None.
+    sources
+        Per hidden layer the index of the layer it reads, or ``INPUT``; by default the one before.
     """
 
     weights: tuple[Floats, ...]
@@ -132,6 +137,7 @@ class Network:
     offset: Floats
     clip: tuple[float, float] | None = None
     unmixing: Unmixing | None = None
+    sources: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.biases) == len(self.residuals):
@@ -140,6 +146,16 @@ class Network:
             raise ValueError("hidden layers and a head come together")
         if self.head is None and self.skip is None:
             raise ValueError("a network without hidden layers needs a skip matrix")
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Per hidden layer the index of the layer it reads."""
+        return self.sources if self.sources is not None else tuple(range(-1, len(self.weights) - 1))
+
+    @property
+    def last_layers(self) -> tuple[int, ...]:
+        """The hidden layers that no other layer reads: what the head reads."""
+        return tuple(index for index in range(len(self.weights)) if index not in self.reads)
 
     @property
     def inputs(self) -> int:
@@ -214,6 +230,7 @@ class PackedNetwork:
             return None if array is None else torch.tensor(array, device=self.device)
 
         self._layers: list[Product] = []
+        self._reads, self._last = network.reads, network.last_layers
         self._fused = self.device.type == "cpu"
         with torch.inference_mode(), one_torch_thread():
             for weight, bias in zip(network.weights, network.biases, strict=True):
@@ -221,21 +238,25 @@ class PackedNetwork:
                 fused = _fused_layer(*tensors, network.slope) if self._fused else None
                 self._layers.append(fused or _plain_layer(*tensors, network.slope))
                 self._fused = self._fused and fused is not None
-            self._head, self._skip, self._basis = put(network.head), put(network.skip), put(network.basis)
+            self._skip, self._basis = put(network.skip), put(network.basis)
+            ends = np.cumsum([len(network.biases[index]) for index in network.last_layers])[:-1]
+            heads = [] if network.head is None else np.split(network.head, ends, axis=1)
+            self._heads = [put(np.ascontiguousarray(head)) for head in heads]
             self._offset = torch.tensor(network.offset, device=self.device)[:, None]
 
     def batch(self, pixels: torch.Tensor) -> torch.Tensor:
         """Apply to (BATCH_PIXELS, c) pixels; gives (C, BATCH_PIXELS)."""
         outputs: list[torch.Tensor] = []
-        hidden = pixels
-        for layer, residual in zip(self._layers, self.network.residuals, strict=True):
-            hidden = layer(hidden)
+        for layer, source, residual in zip(self._layers, self._reads, self.network.residuals, strict=True):
+            hidden = layer(pixels if source == INPUT else outputs[source])
             if residual != NO_RESIDUAL:
                 hidden.add_(outputs[residual])
             outputs.append(hidden)
-        parts = [(self._head, hidden), (self._skip, pixels)]
+        parts = [*zip(self._heads, (outputs[index] for index in self._last), strict=True), (self._skip, pixels)]
         products = [_band_major(w, h, fused=self._fused) for w, h in parts if w is not None]
-        result = products[0] if len(products) == 1 else products[0].add_(products[1])
+        result = products[0]
+        for product in products[1:]:
+            result.add_(product)
         if self.network.unmixing is not None:
             result = self.network.unmixing.abundances(result)
         if self._basis is not None:
