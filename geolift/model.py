@@ -105,6 +105,7 @@ class SpectralModel:
         return {
             "method": self.method,
             "residuals": list(self.network.residuals),
+            "sources": list(self.network.reads),
             "slope": self.network.slope,
             "clip": self.network.clip,
             "unmixing": None if unmixing is None else [unmixing.non_negative, unmixing.sum_to_one],
@@ -127,6 +128,7 @@ class SpectralModel:
             offset=tensors["offset"],
             clip=None if clip is None else (float(clip[0]), float(clip[1])),
             unmixing=None if constraints is None else Unmixing(tensors["level"], *map(bool, constraints)),
+            sources=tuple(int(i) for i in description["sources"]) if "sources" in description else None,
         )
         history = tuple(TrainingStep(int(s), float(x), float(lr)) for s, x, lr in tensors["history"])
         return cls(

@@ -5,7 +5,8 @@ Every method of geolift ends in one form, so that one engine runs them all:
     h_0 = x,  h_i = a(W_i h_{i-1} + b_i) + h_{r_i},  y = B g(H h_L + S x) + o
 
 with the leaky rectifier a, an optional skip S from the input, an optional basis B (the low-rank head) and, where the
-coordinates in it are abundances, their constraint g; else g is the identity.
+coordinates in it are abundances, their constraint g; else g is the identity. A layer may read another layer than the
+one before it: several networks side by side are one network then, whose head reads the last layer of each.
 Scaling of inputs and outputs is folded into the weights, so physical units go in and come out.
 """
 
@@ -34,6 +35,7 @@ LANES = 8
 """Numbers that the CPU treats at once. A product with 16 rows takes two thirds of the time of one with 15."""
 
 NO_RESIDUAL = -1
+INPUT = -1
 
 _guard = threading.Lock()
 _guard_depth = 0
@@ -116,7 +118,7 @@ class Network:
     slope
         Slope of the leaky rectifier below zero.
     head
-        (K, units of the last hidden layer); K = C where there is no basis.
+        (K, units of the last hidden layers, side by side); K = C where there is no basis.
     skip
         (K, c), the linear path from the input, or None.
     basis
@@ -127,6 +129,8 @@ class Network:
         Lowest and highest value of the product, or None.
     unmixing
         What makes abundances of the coordinates in the basis, whose columns are endmembers then; or None.
+    sources
+        Per hidden layer the index of the layer it reads, or ``INPUT``; by default the one before.
     """
 
     weights: tuple[Floats, ...]
@@ -139,6 +143,7 @@ class Network:
     offset: Floats
     clip: tuple[float, float] | None = None
     unmixing: Unmixing | None = None
+    sources: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.biases) == len(self.residuals):
@@ -147,6 +152,16 @@ class Network:
             raise ValueError("hidden layers and a head come together")
         if self.head is None and self.skip is None:
             raise ValueError("a network without hidden layers needs a skip matrix")
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Per hidden layer the index of the layer it reads."""
+        return self.sources if self.sources is not None else tuple(range(-1, len(self.weights) - 1))
+
+    @property
+    def last_layers(self) -> tuple[int, ...]:
+        """The hidden layers that no other layer reads: what the head reads."""
+        return tuple(index for index in range(len(self.weights)) if index not in self.reads)
 
     @property
     def inputs(self) -> int:
@@ -246,8 +261,8 @@ class PackedNetwork:
         self._low = torch.bfloat16 if precision == "bf16" else torch.float32
         with torch.inference_mode(), one_torch_thread():
             self._layers = [
-                self._layer(weight, bias, network.slope, torch.float32 if index == 0 else self._low)
-                for index, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True))
+                self._layer(weight, bias, network.slope, torch.float32 if source == INPUT else self._low)
+                for weight, bias, source in zip(network.weights, network.biases, network.reads, strict=True)
             ]
             self._pack_head()
 
@@ -292,14 +307,16 @@ class PackedNetwork:
     def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
         """Apply to (batch_pixels, c) pixels; writes (C, batch_pixels), band-major as files are."""
         outputs: list[torch.Tensor] = []
-        hidden, unmixing = pixels, self.network.unmixing
-        for layer, residual in zip(self._layers, self.network.residuals, strict=True):
-            hidden = layer(hidden)
+        net, unmixing = self.network, self.network.unmixing
+        for layer, source, residual in zip(self._layers, net.reads, net.residuals, strict=True):
+            hidden = layer(pixels if source == INPUT else outputs[source])
             if hidden.dtype != self._low:
                 hidden = hidden.to(self._low)
             if residual != NO_RESIDUAL:
                 hidden.add_(outputs[residual])
             outputs.append(hidden)
+        last = [outputs[index] for index in net.last_layers]
+        hidden = last[0] if len(last) == 1 else torch.cat(last, dim=1) if last else pixels
         if self._top is not None and self._basis is not None:
             low = self._top(hidden).float()
             if self._skip is not None:
@@ -319,8 +336,8 @@ class PackedNetwork:
             torch.addmm(self._offset, self._skip.T, pixels.T, out=out)
         if unmixing is not None and self._basis is None:
             out.copy_(unmixing.abundances(out - self._offset) + self._offset)
-        if self.network.clip is not None:
-            out.clamp_(*self.network.clip)
+        if net.clip is not None:
+            out.clamp_(*net.clip)
 
     def _wide_head(self, head: torch.Tensor, hidden: torch.Tensor, out: torch.Tensor) -> None:
         """H h + o as (bands, units) times (units, pixels): the file's order comes out without a transpose."""

