@@ -29,7 +29,7 @@ MAX_ROWS = 100_000
 NETWORK_SHARE = 0.5  # of what least squares leaves
 FOLDS = 5
 FOLD_BLOCK_PIXELS = 3
-FEWEST_PIXELS = 10  # below, nothing can be held out and least squares alone is used
+FEWEST_PIXELS = 36  # below, what is held out tells nothing of least squares, which then does more harm than good
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +86,12 @@ def fit_features(
     *,
     features: int = 384,
     copies: int | None = None,
+    learned: bool = True,
 ) -> SpectralModel:
-    """The default method; ``copies`` of the training pixels, the first one plain, the others sharpened."""
+    """The default method; ``copies`` of the training pixels, the first one plain, the others sharpened.
+
+    Without what is ``learned`` step by step it is closed-form regression alone.
+    """
     count = copies or max(2, min(MAX_COPIES, MAX_ROWS // len(training.spectra)))
     subspace, pixels = sharpen(training, count, seed, device)
     progress(0.1, float("nan"))
@@ -99,14 +103,13 @@ def fit_features(
     total, straight = NormalSums.total([both for both, _ in sums]), NormalSums.total([one for _, one in sums])
     ridge = solve(total)
     plain = least_squares(straight, len(ridge.readout))
-    share = 1.0
+    share = 0.0
     if len(training.spectra) >= FEWEST_PIXELS and len(sums) > 1:
         share = held_out_share(sums, subspace.decode.T @ subspace.decode)
     layers, unit = None, torch.eye(subspace.decode.shape[1], dtype=torch.float64, device=device)
-    network_share = 0.0
-    if share < 1.0:
+    network_share = NETWORK_SHARE * (1 - share) if learned else 0.0
+    if learned:
         layers, unit = learn_network(training, mapping, subspace, plain[features:], seed)
-        network_share = NETWORK_SHARE * (1 - share)
     readout = (1 - share - network_share) * ridge.readout + share * plain
     network = _network(mapping, readout, subspace, layers, network_share * torch.linalg.inv(unit))
     simulated = training.simulated
