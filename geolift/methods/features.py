@@ -26,7 +26,8 @@ WHITENING = 0.5  # exponent: 0 keeps the MSI's covariance, 1 removes it
 MAX_SHARPENING = 4.0
 MAX_COPIES = 6
 MAX_ROWS = 100_000
-NETWORK_SHARE = 0.5  # of what least squares leaves
+NETWORK_SHARE = 0.5  # of what least squares leaves, where pixels are many
+NETWORK_PIXELS = 100  # with so few, half of that
 FOLDS = 5
 FOLD_BLOCK_PIXELS = 3
 FEWEST_PIXELS = 36  # below, what is held out tells nothing of least squares, which then does more harm than good
@@ -84,7 +85,7 @@ def fit_features(
     pool: ThreadPoolExecutor,
     progress: Progress,
     *,
-    features: int = 384,
+    features: int = 128,
     copies: int | None = None,
     learned: bool = True,
 ) -> SpectralModel:
@@ -107,8 +108,9 @@ def fit_features(
     if len(training.spectra) >= FEWEST_PIXELS and len(sums) > 1:
         share = held_out_share(sums, subspace.decode.T @ subspace.decode)
     layers, unit = None, torch.eye(subspace.decode.shape[1], dtype=torch.float64, device=device)
-    network_share = NETWORK_SHARE * (1 - share) if learned else 0.0
-    if learned:
+    network_share = 0.0
+    if learned and training.weights.shape[0] > 1:  # with one band it does not help
+        network_share = NETWORK_SHARE * (1 - share) / (1 + NETWORK_PIXELS / len(training.spectra))
         layers, unit = learn_network(training, mapping, subspace, plain[features:], seed)
     readout = (1 - share - network_share) * ridge.readout + share * plain
     network = _network(mapping, readout, subspace, layers, network_share * torch.linalg.inv(unit))
