@@ -72,7 +72,7 @@ def test_progress_json_writes_nothing_but_json_lines(pair: Pair, tmp_path: Path)
     done = run("fuse", pair.hsi, pair.msi, *S2, "-o", "a.tif", "--progress", "json", cwd=tmp_path)
     events = [json.loads(line) for line in done.stderr.splitlines()]
     stages = {event.get("stage") for event in events if event["event"] == "progress"}
-    assert stages == {"comparing", "reading", "training", "writing"}
+    assert stages == {"comparing", "reading", "training", "refining", "writing"}
     assert events[-1]["event"] == "result"
     failed = run("fuse", "nowhere.tif", pair.msi, *S2, "--progress", "json", cwd=tmp_path)
     assert failed.returncode == 3
