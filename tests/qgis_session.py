@@ -121,7 +121,7 @@ def main() -> None:
     }
     (FOLDER / "cancelled").mkdir()
     told["cancelled"] = run("fuse", cancel_at="Training", **large, OUTPUT=str(FOLDER / "cancelled" / "c.tif"))
-    told["opened"] = opened(out / "applied.tif")
+    told["opened"] = opened(out / "bands.tif")
     plugin.unload()
     print(json.dumps(told))
     sys.stdout.flush()
