@@ -68,7 +68,8 @@ def fit(
         raise UsageError(f"unknown method {method!r}; known: {', '.join(METHODS)}.")
     workers = threads or available_cpus()
     report = progress or (lambda fraction, loss: None)
-    with ThreadPoolExecutor(workers) as pool, one_torch_thread():
+    # The number of OpenMP threads is each thread's own: a worker must be told too.
+    with one_torch_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             return METHODS[method](training, seed, device, pool, report, **options)
         except torch.cuda.OutOfMemoryError as err:
