@@ -14,49 +14,30 @@ import torch
 from common import arguments, table
 
 from geolift.engine import cpu_has_bf16
-from geolift.network import NO_RESIDUAL, Network, PackedNetwork
+from geolift.network import SPARE_PIXELS, PackedNetwork
+from geolift.training import fit
+from geolift.training_set import TrainingSet, training_set_from_cube
 
 EDGE = 1024
 PIXELS = 256 * 256
 
 
-def matrix(rows: int, cols: int, seed: int = 0) -> np.ndarray:
-    """Return random weights that keep the size of what they multiply."""
-    return (np.random.default_rng([seed, rows, cols]).standard_normal((rows, cols)) / cols**0.5).astype(np.float32)
-
-
-def published(msi: int, hsi: int, width: int = 64) -> Network:
-    """Return a network of SpectraLift's architecture."""
-    return Network(
-        weights=(matrix(width, msi), *(matrix(width, width, i) for i in range(5))),
-        biases=tuple(matrix(width, 1, i)[:, 0] for i in range(6)),
-        residuals=(NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3),
-        slope=0.3,
-        head=matrix(hsi, width),
-        skip=None,
-        basis=None,
-        offset=matrix(hsi, 1)[:, 0],
-    )
-
-
-def default(msi: int, hsi: int, units: int = 768, components: int = 15) -> Network:
-    """Return a network as ``--method auto`` makes it."""
-    return Network(
-        weights=(matrix(units, msi),),
-        biases=(matrix(units, 1)[:, 0],),
-        residuals=(NO_RESIDUAL,),
-        slope=0.0,
-        head=matrix(components, units),
-        skip=matrix(components, msi),
-        basis=matrix(hsi, components),
-        offset=matrix(hsi, 1)[:, 0],
-    )
+def scene(msi: int, hsi: int, edge: int = 25, materials: int = 20) -> TrainingSet:
+    """Return LR pixels of random smooth spectra, with noise of 35 dB, and an MSI of even bands."""
+    rng = np.random.default_rng(0)
+    nm = np.linspace(0, 1, hsi)
+    place, width = rng.random((2, materials, 12, 1))
+    library = np.exp(-np.square((nm - place) / (0.05 + 0.3 * width))).mean(axis=1)
+    cube = np.einsum("yxm,mc->cyx", rng.dirichlet(np.ones(materials) / 4, (edge, edge)), library)
+    cube += rng.normal(0, cube.std() / 56, cube.shape)
+    weights = np.kron(np.eye(msi), np.ones(-(-hsi // msi)))[:, :hsi]
+    return training_set_from_cube(cube.astype(np.float32), (weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
 
 def kernel(packed: PackedNetwork) -> Callable[[], None]:
     """Return the products alone: pixels are gathered, the output's memory is there."""
     pixels = torch.rand(PIXELS, packed.network.inputs)
-    out = torch.empty(packed.network.outputs, PIXELS)
+    out = torch.empty(packed.network.outputs, PIXELS + SPARE_PIXELS)[:, :PIXELS]
     size = packed.batch_pixels
 
     def run() -> None:
@@ -90,7 +71,11 @@ def main() -> None:
     """Measure."""
     given = arguments(__doc__ or "", bands=191, msi=4, rounds=20)
     torch.set_num_threads(1)
-    networks = {"published": published(given.msi, given.bands), "auto": default(given.msi, given.bands)}
+    training = scene(given.msi, given.bands)
+    networks = {
+        "published": fit("spectralift", training, epochs=1).network,
+        "auto": fit("auto", training).network,
+    }
     jobs: dict[str, tuple[Callable[[], object], float, float]] = {
         f"peak {name}": (run, 2.0 * EDGE**3, 0.0) for name, run in peaks().items()
     }

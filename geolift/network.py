@@ -34,6 +34,9 @@ HIDDEN_VALUES = 2**19
 LANES = 8
 """Numbers that the CPU treats at once. A product with 16 rows takes two thirds of the time of one with 15."""
 
+SPARE_PIXELS = 16
+"""Between two bands of a tile: bands a power of two apart would fall on the same lines of the caches."""
+
 NO_RESIDUAL = -1
 INPUT = -1
 
@@ -265,6 +268,15 @@ class PackedNetwork:
                 for weight, bias, source in zip(network.weights, network.biases, network.reads, strict=True)
             ]
             self._pack_head()
+        self._spent = self._last_uses()
+
+    def _last_uses(self) -> list[list[int]]:
+        """Per hidden layer the outputs that nothing reads after it."""
+        net = self.network
+        last = {index: index for index in self._tops}
+        for index, (source, residual) in enumerate(zip(net.reads, net.residuals, strict=True)):
+            last |= dict.fromkeys({source, residual} - {INPUT}, index)
+        return [[past for past, at in last.items() if at == index] for index in range(len(net.weights))]
 
     def _layer(self, weight: Floats, bias: Floats, slope: float | None, dtype: torch.dtype) -> Product:
         tensors = self._tensor(weight).to(dtype), self._tensor(bias).to(dtype)
@@ -281,7 +293,8 @@ class PackedNetwork:
         rows one that the CPU likes. So the offset costs no pass over the product.
         """
         net = self.network
-        self._top, self._head, self._offset = None, None, self._tensor(net.offset)[:, None]
+        self._tops: dict[int, Product] = {}
+        self._head, self._offset = None, self._tensor(net.offset)[:, None]
         self._skip = None if net.skip is None else self._tensor(net.skip).T
         self._basis = None
         self._level = 0.0 if net.unmixing is None else self._tensor(net.unmixing.level)
@@ -291,7 +304,11 @@ class PackedNetwork:
             more = ((0, rows - count), (0, 0))
             constant = np.zeros(rows, np.float32)
             constant[count] = 1
-            self._top = self._layer(np.pad(net.head, more), constant, None, self._low)
+            start = 0
+            for index in net.last_layers:
+                part = np.ascontiguousarray(net.head[:, start : (start := start + len(net.biases[index]))])
+                self._tops[index] = self._layer(np.pad(part, more), constant, None, self._low)
+                constant = np.zeros(rows, np.float32)
             basis = np.pad(net.basis, more[::-1])
             basis[:, count] = net.offset
             self._basis = self._tensor(basis)
@@ -306,19 +323,9 @@ class PackedNetwork:
 
     def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
         """Apply to (batch_pixels, c) pixels; writes (C, batch_pixels), band-major as files are."""
-        outputs: list[torch.Tensor] = []
         net, unmixing = self.network, self.network.unmixing
-        for layer, source, residual in zip(self._layers, net.reads, net.residuals, strict=True):
-            hidden = layer(pixels if source == INPUT else outputs[source])
-            if hidden.dtype != self._low:
-                hidden = hidden.to(self._low)
-            if residual != NO_RESIDUAL:
-                hidden.add_(outputs[residual])
-            outputs.append(hidden)
-        last = [outputs[index] for index in net.last_layers]
-        hidden = last[0] if len(last) == 1 else torch.cat(last, dim=1) if last else pixels
-        if self._top is not None and self._basis is not None:
-            low = self._top(hidden).float()
+        low, last = self._hidden(pixels)
+        if low is not None and self._basis is not None:
             if self._skip is not None:
                 low.addmm_(pixels, self._skip)
             if unmixing is not None:
@@ -326,7 +333,7 @@ class PackedNetwork:
                 abundances.copy_(unmixing.constrained(abundances + self._level, dim=1))
             torch.mm(self._basis, low.T, out=out)
         elif self._head is not None:
-            self._wide_head(self._head, hidden, out)
+            self._wide_head(self._head, last[0] if len(last) == 1 else torch.cat(last, dim=1), out)
             if self._skip is not None:
                 out.addmm_(self._skip.T, pixels.T)
         elif self._basis is not None and self._skip is not None and unmixing is not None:
@@ -338,6 +345,28 @@ class PackedNetwork:
             out.copy_(unmixing.abundances(out - self._offset) + self._offset)
         if net.clip is not None:
             out.clamp_(*net.clip)
+
+    def _hidden(self, pixels: torch.Tensor) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        """The coordinates in the basis (n, K'), or None and what the head reads.
+
+        No layer is kept longer than it is needed: memory that is given back and asked for again is still in the caches.
+        """
+        net = self.network
+        outputs = {INPUT: pixels}
+        low: torch.Tensor | None = None
+        for index, (layer, source, residual) in enumerate(zip(self._layers, net.reads, net.residuals, strict=True)):
+            hidden = layer(outputs[source])
+            if hidden.dtype != self._low:
+                hidden = hidden.to(self._low)
+            if residual != NO_RESIDUAL:
+                hidden.add_(outputs[residual])
+            outputs[index] = hidden
+            if index in self._tops:
+                part = self._tops[index](hidden).float()
+                low = part if low is None else low.add_(part)
+            for spent in self._spent[index]:
+                del outputs[spent]
+        return low, [outputs[index] for index in net.last_layers if index not in self._tops]
 
     def _wide_head(self, head: torch.Tensor, hidden: torch.Tensor, out: torch.Tensor) -> None:
         """H h + o as (bands, units) times (units, pixels): the file's order comes out without a transpose."""
@@ -356,7 +385,7 @@ class PackedNetwork:
         """Apply to (c, n) float32 pixels in physical units; gives (C, n), NaN where a band is not finite."""
         size = self.batch_pixels
         pixels, valid = self.gathered(msi, size)
-        fused = np.empty((self.network.outputs, len(valid)), np.float32)
+        fused = np.empty((self.network.outputs, len(valid) + SPARE_PIXELS), np.float32)[:, : len(valid)]
         with torch.inference_mode(), one_torch_thread():
             given, result = torch.from_numpy(pixels), torch.from_numpy(fused)
             rest = torch.empty(self.network.outputs, size)

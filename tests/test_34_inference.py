@@ -41,7 +41,7 @@ def random_network(msi: int = 4, hsi: int = 191, width: int = 64, *, basis: int 
 
 
 def wide_network(msi: int = 4, hsi: int = 191, units: int = 768, components: int = 15) -> Network:
-    """As the default method gives it: one hidden layer of rectifiers, a linear path, a low-rank head."""
+    """One hidden layer of rectifiers, a linear path, a low-rank head."""
     rng = np.random.default_rng(8)
 
     def matrix(rows: int, cols: int) -> np.ndarray:
