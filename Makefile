@@ -30,7 +30,7 @@ demo: setup
 	$(BIN)/geolift demo $(DEMO_DIR) --overwrite
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
 lint: setup
 	$(BIN)/python -m ruff check .
