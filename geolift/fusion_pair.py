@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FusionPair:
-    """`geolift.refinement.Pair` of an HSI and the MSI laid over it.
+    """`geolift.refinement.pair.Pair` of an HSI and the MSI laid over it.
 
     Parameters
     ----------
@@ -112,13 +112,13 @@ def refine(
         threads=settings.threads or available_cpus(),
         progress=lambda share: listener.progress("refining", share),
     )
-    if found.refinement is None:
+    if found.correction is None:
         return found, None
-    refinement, region, ground = found.refinement, plan.region.grid, laid.grid
+    correction, region, ground = found.correction, plan.region.grid, laid.grid
 
     def correct(fused: np.ndarray, harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         shape = (int(region.shape[0]), int(region.shape[1]))
-        return refinement.refined(
+        return correction.refined(
             fused, harmonised, corner, shape, lambda rows, cols: _places(region[rows, cols], ground)
         )
 

@@ -43,8 +43,7 @@ ROOMS: dict[str, list[str]] = {
         "information < training_set",
         "uncertainty < methods model network training training_set",
         "inference < model network engine",
-        "refinement residual_process footprint "
-        "< coregistration degrade engine inference methods model network noise robust sampling training_set",
+        "refinement < coregistration degrade engine inference methods model network noise robust sampling training_set",
         "metrics conventions halo similarity value_range",
     ],
     "composition": [
@@ -64,7 +63,7 @@ ROOMS: dict[str, list[str]] = {
 NUMERIC = {
     "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration", "local_shift",
     "sanity", "sanity_identity", "sanity_pair", "sanity_values",
-    "harmonization", "refinement", "residual_process", "footprint", "metrics", "conventions", "halo",
+    "harmonization", "refinement", "metrics", "conventions", "halo",
     "similarity", "value_range",
     "network", "engine", "accelerator", "training", "training_set", "methods", "noise", "uncertainty", "information",
     "inference", "srf_weights",

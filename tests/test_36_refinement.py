@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from geolift.footprint import Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement import Refined, refine_arrays
-from geolift.residual_process import (
+from geolift.refinement.footprint import Footprint, fit_footprint, gaussian_footprint
+from geolift.refinement.process import (
     ResidualProcess,
     correction_fields,
     covariance,
@@ -157,7 +157,7 @@ def refined(seed: int, hidden: float, noise: float) -> tuple[np.ndarray, np.ndar
 
 def test_what_the_msi_cannot_see_is_brought_in_from_the_hsi() -> None:
     truth, before, after, done = refined(6, hidden=0.2, noise=0.01)
-    assert done.refinement is not None
+    assert done.correction is not None
     errors = [float(np.square(p - truth).mean()) for p in (before, after)]
     assert errors[1] < 0.2 * errors[0]
     agreement = done.facts["agreement_with_hsi"]
@@ -176,7 +176,7 @@ def test_tiles_of_any_size_are_corrected_alike() -> None:
     model = fit("linear", training)
     flat = model.packed(msi.reshape(3, -1)).reshape(truth.shape)
     whole, done = refine_arrays(model, training, hsi, msi, flat)
-    assert done.refinement is not None
+    assert done.correction is not None
 
     def places(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
         down, across = ((np.arange(part.start, part.stop) + 0.5) / RATIO - 0.5 for part in (rows, cols))
@@ -187,7 +187,7 @@ def test_tiles_of_any_size_are_corrected_alike() -> None:
         for col in range(0, truth.shape[2], 56):
             part = pieces[:, row : row + 40, col : col + 56].copy()
             values = msi[:, row : row + 40, col : col + 56]
-            pieces[:, row : row + 40, col : col + 56] = done.refinement.refined(
+            pieces[:, row : row + 40, col : col + 56] = done.correction.refined(
                 part, values, (row, col), truth.shape[1:], places
             )
     assert np.array_equal(pieces, whole)
@@ -199,9 +199,9 @@ def test_grids_turned_against_each_other_give_nearly_the_same() -> None:
     model = fit("linear", training)
     flat = model.packed(msi.reshape(3, -1)).reshape(12, *msi.shape[1:])
     _, done = refine_arrays(model, training, hsi, msi, flat)
-    assert done.refinement is not None
+    assert done.correction is not None
     places = (np.arange(32) + 0.5) / RATIO - 0.5
-    straight = done.refinement.cell(msi[:, :32, :32], places[:, None], places[None])
+    straight = done.correction.cell(msi[:, :32, :32], places[:, None], places[None])
     full = np.broadcast_to(places[:, None], (32, 32)), np.broadcast_to(places, (32, 32))
-    turned = done.refinement.cell(msi[:, :32, :32], *full)
+    turned = done.correction.cell(msi[:, :32, :32], *full)
     assert np.abs(turned - straight).max() < 0.03 * np.abs(straight).max()

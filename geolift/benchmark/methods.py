@@ -95,7 +95,7 @@ def fuse_arrays(
     if name != method:
         forced = refine == "on"
         product, result = refine_arrays(model, training, hsi, msi, product, forced=forced, threads=available_cpus())
-        if forced and result.refinement is None:
+        if forced and result.correction is None:
             raise InputError(f"the product cannot be refined: {result.reason}")
         note = result.reason
     refining_s = time.perf_counter() - predicted

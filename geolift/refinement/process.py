@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.footprint import DoubleArray, Footprint
 from geolift.network import one_torch_thread
+from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.sampling import FloatArray
 
 LENGTHS_LR = (0.5, 0.75, 1.0, 1.5)

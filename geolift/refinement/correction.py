@@ -1,0 +1,125 @@
+"""A correction ready to be added to the product, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from geolift.network import one_torch_thread
+from geolift.refinement.footprint import DoubleArray
+from geolift.refinement.guide import Guide
+from geolift.refinement.pair import Window
+from geolift.refinement.process import ResidualProcess, correction_fields
+from geolift.sampling import FloatArray
+from geolift.scratch import Sheets
+
+CELL_PX = 32
+"""Edge of the pieces that are brought to the product. Fixed: law 1."""
+
+Places = Callable[[slice, slice], tuple[DoubleArray, DoubleArray]]
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """The expected error of the inversion at any fine pixel.
+
+    Parameters
+    ----------
+    process, guide
+        See there.
+    decode
+        (C, K): from the whitened subspace to spectra.
+    beta, factors
+        The solution and D φ on the HSI's pixels.
+    """
+
+    process: ResidualProcess
+    guide: Guide
+    decode: FloatArray
+    beta: Sheets
+    factors: Sheets
+
+    def cell(self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
+        """The correction (C, y, x) of fine pixels.
+
+        Parameters
+        ----------
+        msi
+            (c, y, x) harmonised.
+        rows_lr, cols_lr
+            Places in HSI pixels, the centre of pixel (0, 0) at 0: (y, 1) and (1, x), or both (y, x) where the grids
+            are turned against each other.
+        """
+        guides = np.nan_to_num(self.guide(msi)) * self.guide.trust[:, None, None].astype(np.float32)
+        fields = self._fields(rows_lr, cols_lr)
+        whitened = fields[0]
+        for guide, part in zip(guides, fields[1:], strict=True):
+            whitened = whitened + guide * part
+        with torch.inference_mode(), one_torch_thread():
+            flat = torch.from_numpy(whitened.reshape(len(whitened), -1))
+            return (torch.from_numpy(self.decode) @ flat).numpy().reshape(-1, *msi.shape[1:])
+
+    def _fields(self, rows: DoubleArray, cols: DoubleArray) -> FloatArray:
+        """(1 + M, K, y, x) at places in HSI pixels."""
+        if rows.shape[1] == 1 and cols.shape[0] == 1:
+            return self._fields_along(rows[:, 0], cols[0])
+        # Turned against each other: on a fine grid along the HSI's axes first, then between its points.
+        step = 0.5 / self.process.footprint.ratio
+        along = [np.arange(places.min() - step, places.max() + 2 * step, step) for places in (rows, cols)]
+        where = [(places - line[0]) / step for places, line in zip((rows, cols), along, strict=True)]
+        fields = self._fields_along(along[0], along[1])
+        flat = fields.reshape(-1, *fields.shape[2:])
+        read = [ndimage.map_coordinates(field, where, order=1, mode="nearest") for field in flat]
+        return np.stack(read).reshape(*fields.shape[:2], *rows.shape)
+
+    def _fields_along(self, rows: DoubleArray, cols: DoubleArray) -> FloatArray:
+        reach = max(self.process.reach_lr(length) for length, _, _ in self.process.terms)
+        window = [
+            slice(max(0, int(np.floor(places.min())) - reach), min(size, int(np.ceil(places.max())) + reach + 1))
+            for places, size in zip((rows, cols), self.beta.shape[1:], strict=True)
+        ]
+        if any(part.start >= part.stop for part in window):
+            return np.zeros((self.factors.shape[0], self.beta.shape[0], len(rows), len(cols)), np.float32)
+        known = self.beta.read(*window), np.nan_to_num(self.factors.read(*window))
+        return correction_fields(self.process, *known, (window[0].start, window[1].start), rows, cols)
+
+    def refined(
+        self, fused: FloatArray, msi: FloatArray, corner: tuple[int, int], shape: tuple[int, int], places: Places
+    ) -> FloatArray:
+        """Correct a tile of the product, in place.
+
+        Parameters
+        ----------
+        fused, msi
+            (C, y, x) and harmonised (c, y, x) of the tile.
+        corner
+            Its first row and column in the product.
+        shape
+            (rows, cols) of the whole product.
+        places
+            Rows and columns of a window of the product, in HSI pixels.
+        """
+        height, width = fused.shape[1:]
+        for row in range(corner[0] // CELL_PX * CELL_PX, corner[0] + height, CELL_PX):
+            for col in range(corner[1] // CELL_PX * CELL_PX, corner[1] + width, CELL_PX):
+                # The whole cell each time: a piece of it would round differently.
+                rows, cols = slice(row, min(row + CELL_PX, shape[0])), slice(col, min(col + CELL_PX, shape[1]))
+                whole = np.zeros((len(msi), rows.stop - row, cols.stop - col), np.float32)
+                inner, outer = _common((rows, cols), corner, (height, width))
+                whole[:, inner[0], inner[1]] = msi[:, outer[0], outer[1]]
+                fused[:, outer[0], outer[1]] += self.cell(whole, *places(rows, cols))[:, inner[0], inner[1]]
+        return fused
+
+
+def _common(cell: Window, corner: tuple[int, int], size: tuple[int, int]) -> tuple[Window, Window]:
+    """What a cell and a tile share, counted in the cell and in the tile."""
+    inner, outer = [], []
+    for part, first, length in zip(cell, corner, size, strict=True):
+        low, high = max(part.start, first), min(part.stop, first + length)
+        inner.append(slice(low - part.start, high - part.start))
+        outer.append(slice(low - first, high - first))
+    return (inner[0], inner[1]), (outer[0], outer[1])

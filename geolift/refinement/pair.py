@@ -1,0 +1,91 @@
+"""The two images of a fusion, read by windows of HSI pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.sampling import FloatArray
+
+Window = tuple[slice, slice]
+
+
+class Pair(Protocol):
+    """Both images of a fusion, read by windows of HSI pixels.
+
+    Parameters
+    ----------
+    shape
+        (rows, cols) of the HSI pixels under the MSI.
+    ratio
+        Fine pixels per HSI pixel along one edge.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]: ...  # noqa: D102 - told above
+
+    @property
+    def ratio(self) -> int: ...  # noqa: D102
+
+    def hsi(self, rows: slice, cols: slice) -> FloatArray:
+        """(C, y, x) good bands, NaN = invalid."""
+
+    def msi(self, row: int, col: int, height: int, width: int, margin: int) -> FloatArray:
+        """(c, (height + 2 margin) ratio, …): harmonised MSI on the nested fine grid, NaN = invalid or beyond."""
+
+    def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> NDArray[np.bool_]:
+        """Fine pixels of the same window that lie beyond the MSI's image."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPair:
+    """A pair of arrays that cover the same ground: HSI (C, h, w), MSI (c, h ratio, w ratio)."""
+
+    hsi_values: FloatArray
+    msi_values: FloatArray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the HSI."""
+        return self.hsi_values.shape[1], self.hsi_values.shape[2]
+
+    @property
+    def ratio(self) -> int:
+        """Fine pixels per HSI pixel."""
+        return int(self.msi_values.shape[1] // self.hsi_values.shape[1])
+
+    def hsi(self, rows: slice, cols: slice) -> FloatArray:
+        """See `Pair`."""
+        return self.hsi_values[:, rows, cols]
+
+    def msi(self, row: int, col: int, height: int, width: int, margin: int) -> FloatArray:
+        """See `Pair`."""
+        out = np.full((len(self.msi_values), *self._size(height, width, margin)), np.nan, np.float32)
+        inside, source = self._inside(row, col, height, width, margin)
+        out[:, inside[0], inside[1]] = self.msi_values[:, source[0], source[1]]
+        return out
+
+    def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> NDArray[np.bool_]:
+        """See `Pair`."""
+        out = np.ones(self._size(height, width, margin), bool)
+        inside, _ = self._inside(row, col, height, width, margin)
+        out[inside] = False
+        return out
+
+    def _size(self, height: int, width: int, margin: int) -> tuple[int, int]:
+        return (height + 2 * margin) * self.ratio, (width + 2 * margin) * self.ratio
+
+    def _inside(
+        self, row: int, col: int, height: int, width: int, margin: int
+    ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        targets, sources = [], []
+        sizes = zip((row, col), self._size(height, width, margin), self.msi_values.shape[1:], strict=True)
+        for first_lr, length, size in sizes:
+            first = (first_lr - margin) * self.ratio
+            low, high = max(0, first), min(size, first + length)
+            targets.append(slice(low - first, high - first))
+            sources.append(slice(low, high))
+        return (targets[0], targets[1]), (sources[0], sources[1])

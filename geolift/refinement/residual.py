@@ -1,0 +1,189 @@
+"""What the inversion leaves of the HSI, formed and solved in blocks on the HSI's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geolift.degrade import apply_srf
+from geolift.inference import predict_block
+from geolift.methods.subspace import find_subspace
+from geolift.model import SpectralModel
+from geolift.network import one_torch_thread
+from geolift.refinement.footprint import DoubleArray, Footprint
+from geolift.refinement.guide import Guide
+from geolift.refinement.pair import Pair, Window
+from geolift.refinement.process import ResidualProcess, solve_block
+from geolift.sampling import FloatArray
+from geolift.scratch import Sheets
+from geolift.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WINDOW_LR, PROCESS_WINDOW_LR, MAX_WINDOWS = 40, 20, 4
+"""Windows that stand for a large scene: for the footprint, and their middles for the process."""
+
+WHOLE_LR = 25
+"""Up to this size a scene stands for itself when the process is fitted."""
+
+BLOCK_FINE_PX, SOLVED_LR = 320, 64
+"""Edges of the pieces in which the residual is formed, in fine pixels, and solved, in HSI pixels. Fixed: law 1."""
+
+Progress = Callable[[float], None]
+
+
+class Residual:
+    """The difference between an HSI and the inversion seen through its pixels, in the whitened subspace."""
+
+    def __init__(
+        self, pair: Pair, model: SpectralModel, training: TrainingSet, folder: Path | None, threads: int
+    ) -> None:
+        self.pair, self.model, self.folder, self.threads = pair, model, folder, threads
+        self.srf = training.weights.astype(np.float64)
+        with one_torch_thread():
+            subspace = find_subspace(torch.tensor(training.spectra, dtype=torch.float64))
+        self.mean, self.encode, self.decode = (t.numpy() for t in (subspace.mean, subspace.encode, subspace.decode))
+
+    def views(self, margin: int) -> Iterator[tuple[FloatArray, FloatArray, NDArray[np.bool_]]]:
+        """Windows that stand for the scene: simulated MSI, fine MSI with a margin, what lies beyond the image."""
+        self.places = _windows(self.pair, self.srf)
+        for rows, cols in self.places:
+            place = (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
+            low = apply_srf(self.pair.hsi(rows, cols), self.srf).astype(np.float32)
+            yield low, self.pair.msi(*place), self.pair.beyond(*place)
+
+    def residuals(self, footprint: Footprint, guide: Guide, zeros: bool, progress: Progress) -> tuple[Sheets, Sheets]:
+        """Residual (K, h, w) in the whitened subspace, and D φ (1 + M, h, w), on all HSI pixels."""
+        margin = footprint.margin_lr
+        edge = max(4, BLOCK_FINE_PX // self.pair.ratio - 2 * margin)
+        count = self.encode.shape[1]
+        residual = Sheets((count, *self.pair.shape), self.folder)
+        factors = Sheets((1 + len(guide.projection), *self.pair.shape), self.folder)
+
+        def form(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
+            place = (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
+            seen = footprint.degrade(self._fine(place, guide, zeros), margin)
+            goal = self._whitened(self.pair.hsi(rows, cols))
+            return goal - seen[:count], seen[count:]
+
+        for (rows, cols), (left, factor) in self._blocks(edge, form, progress):
+            residual.write(rows, cols, left)
+            factors.write(rows, cols, factor)
+        return residual, factors
+
+    def _fine(self, place: tuple[int, int, int, int, int], guide: Guide, zeros: bool) -> FloatArray:
+        """(K + 1 + M, y, x): the inversion in the whitened subspace, and φ; NaN = invalid."""
+        msi = self.pair.msi(*place)
+        strips = [slice(row, row + 64) for row in range(0, msi.shape[1], 64)]
+        fused = np.concatenate([self._whitened(predict_block(self.model, msi[:, strip])) for strip in strips], axis=1)
+        ones = np.where(np.isfinite(fused[:1]), np.float32(1), np.float32(np.nan))
+        stack = np.concatenate([fused, ones, guide(msi)])
+        stack[:, ~np.isfinite(stack).all(axis=0)] = np.nan
+        if zeros:
+            black = np.concatenate([-(self.encode.T @ self.mean), np.zeros(len(stack) - len(fused))])
+            stack[:, self.pair.beyond(*place)] = black.astype(np.float32)[:, None]
+        return stack
+
+    def _whitened(self, spectra: FloatArray) -> FloatArray:
+        """(K, y, x) of (C, y, x)."""
+        with torch.inference_mode(), one_torch_thread():
+            flat = torch.from_numpy(np.ascontiguousarray(spectra.reshape(len(spectra), -1)))
+            centred = flat - torch.from_numpy(self.mean.astype(np.float32))[:, None]
+            result = torch.from_numpy(self.encode.T.astype(np.float32)) @ centred
+            return result.numpy().reshape(-1, *spectra.shape[1:])
+
+    def process_windows(self, residual: Sheets, factors: Sheets) -> list[tuple[FloatArray, FloatArray]]:
+        """Residual and factors where the process is fitted."""
+        places = self.places
+        if max(self.pair.shape) > WHOLE_LR:
+            middles = [(_middle(rows, PROCESS_WINDOW_LR), _middle(cols, PROCESS_WINDOW_LR)) for rows, cols in places]
+            places = middles if len(places) > 1 else _spread(self.pair.shape, PROCESS_WINDOW_LR)
+        windows = [_agreed(residual.read(*place), factors.read(*place)) for place in places]
+        counts = [int(np.isfinite(left[0]).sum()) for left, _ in windows]
+        best = sorted(range(len(windows)), key=lambda index: -counts[index])[:MAX_WINDOWS]
+        return [windows[index] for index in best if counts[index]]
+
+    def solve(
+        self, process: ResidualProcess, residual: Sheets, factors: Sheets, progress: Progress
+    ) -> tuple[Sheets, dict[str, Any]]:
+        """β on all HSI pixels, and the agreement with the HSI before and after."""
+        beta = Sheets(residual.shape, self.folder)
+        halo, shape = process.halo_lr, self.pair.shape
+        metric = process.rotation.T @ (self.decode.T @ self.decode) @ process.rotation / len(self.decode)
+        before = after = count = 0.0
+
+        def solved(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
+            wide = [
+                slice(max(0, p.start - halo), min(n, p.stop + halo)) for p, n in zip((rows, cols), shape, strict=True)
+            ]
+            left, factor = _agreed(residual.read(*wide), factors.read(*wide))
+            core = [slice(p.start - w.start, p.stop - w.start) for p, w in zip((rows, cols), wide, strict=True)]
+            return solve_block(process, left, factor)[:, core[0], core[1]], left[:, core[0], core[1]]
+
+        for (rows, cols), (found, left) in self._blocks(SOLVED_LR, solved, progress):
+            beta.write(rows, cols, found)
+            valid = np.isfinite(left[0])
+            old = process.rotation.T @ left[:, valid].astype(np.float64)
+            new = np.where(process.strength[:, None] > 0, process.noise[:, None] * found[:, valid], old)
+            before += float(np.einsum("kn,kl,ln->", old, metric, old))
+            after += float(np.einsum("kn,kl,ln->", new, metric, new))
+            count += int(valid.sum())
+        errors = {"rmse_before": (before / count) ** 0.5, "rmse_after": (after / count) ** 0.5} if count else {}
+        return beta, {"agreement_with_hsi": errors | {"pixels": int(count)}}
+
+    def _blocks(
+        self, edge: int, work: Callable[[slice, slice], Any], progress: Progress
+    ) -> Iterator[tuple[Window, Any]]:
+        """Do the blocks of the HSI's grid in threads, a few at a time; in order."""
+        height, width = self.pair.shape
+        windows = [
+            (slice(row, min(row + edge, height)), slice(col, min(col + edge, width)))
+            for row in range(0, height, edge)
+            for col in range(0, width, edge)
+        ]
+        with ThreadPoolExecutor(self.threads) as pool:
+            for first in range(0, len(windows), self.threads):
+                some = windows[first : first + self.threads]
+                yield from zip(some, pool.map(lambda window: work(*window), some), strict=True)
+                progress((first + len(some)) / len(windows))
+
+
+def _agreed(residual: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Make both invalid where either is."""
+    invalid = ~(np.isfinite(residual).all(axis=0) & np.isfinite(factors).all(axis=0))
+    residual[:, invalid] = np.nan
+    factors[:, invalid] = np.nan
+    return residual, factors
+
+
+def _windows(pair: Pair, srf: DoubleArray) -> list[Window]:
+    """The scene, or of nine windows spread over it the four with most to tell."""
+    height, width = pair.shape
+    if height * width <= 1.1 * MAX_WINDOWS * WINDOW_LR**2:
+        return [(slice(0, height), slice(0, width))]
+    told = []
+    for rows, cols in _spread(pair.shape, WINDOW_LR):
+        image = apply_srf(pair.hsi(rows, cols), srf)
+        valid = np.isfinite(image).all(axis=0)
+        contrast = float(image[:, valid].std(axis=1).mean()) if valid.any() else 0.0
+        told.append((float(valid.mean()) * contrast, (rows, cols)))
+    return [window for _, window in sorted(told, key=lambda pair: -pair[0])[:MAX_WINDOWS]]
+
+
+def _spread(shape: tuple[int, int], side: int) -> list[Window]:
+    """Nine windows spread over a grid."""
+    starts = [[round(k * max(0, size - side) / 2) for k in range(3)] for size in shape]
+    height, width = (min(side, size) for size in shape)
+    return [(slice(row, row + height), slice(col, col + width)) for row in starts[0] for col in starts[1]]
+
+
+def _middle(part: slice, side: int) -> slice:
+    size = part.stop - part.start
+    first = part.start + max(0, size - side) // 2
+    return slice(first, first + min(side, size))
