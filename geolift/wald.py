@@ -14,13 +14,14 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
-from geolift.conventions import HYPERBENCH_PERCENTS
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube, rasterio_crs, window_values
 from geolift.degrade import add_noise, apply_srf, block_mean, blur
 from geolift.errors import InputError
-from geolift.halo import halo_tiles
 from geolift.listener import SILENT, Listener
 from geolift.metrics import Evaluation, Scores
+from geolift.metrics.conventions import HYPERBENCH_PERCENTS
+from geolift.metrics.halo import halo_tiles
+from geolift.metrics.value_range import ExactPercentile, Stretch, Survey
 from geolift.plan import SpectralPlan, find_response, plan_spectra
 from geolift.psf import gaussian_kernel_for_fwhm, psf_kernel
 from geolift.readers import open_cube
@@ -33,7 +34,6 @@ from geolift.sidecar import (
     software_versions,
     write_json,
 )
-from geolift.value_range import ExactPercentile, Stretch, Survey
 from geolift.writer import Encoding, check_output, choose_scale, write_cube
 
 TILE_PX = 512

@@ -24,7 +24,7 @@ PACKAGE = Path(geolift.__file__).parent
 # other; after "<" stand the few modules of other rooms of the same storey that this room builds on.
 ROOMS: dict[str, list[str]] = {
     "errors": ["errors"],
-    "nouns": ["settings", "cube", "listener", "align", "srf sensors srf_table srf_weights", "results"],
+    "nouns": ["settings", "cube", "listener", "align", "srf", "results"],
     "files": ["readers < machine", "writer < machine", "sidecar", "machine", "scratch"],
     "steps": [
         "degrade psf",
@@ -37,14 +37,13 @@ ROOMS: dict[str, list[str]] = {
         "harmonization < robust",
         "sanity sanity_identity sanity_pair sanity_values < coregistration robust",
         "quality",
-        "consistency",
         "model network engine accelerator",
         "training training_set methods < model network noise",
         "information < training_set",
         "uncertainty < methods model network training training_set",
         "inference < model network engine",
         "refinement < coregistration degrade engine inference methods model network noise robust sampling training_set",
-        "metrics conventions halo similarity value_range",
+        "metrics",
     ],
     "composition": [
         "pipeline fusion_pair runs identity budget trained unmixing plan comparison crosscheck pair_check wald "
@@ -63,11 +62,10 @@ ROOMS: dict[str, list[str]] = {
 NUMERIC = {
     "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration", "local_shift",
     "sanity", "sanity_identity", "sanity_pair", "sanity_values",
-    "harmonization", "refinement", "metrics", "conventions", "halo",
-    "similarity", "value_range",
+    "harmonization", "refinement", "metrics",
     "network", "engine", "accelerator", "training", "training_set", "methods", "noise", "uncertainty", "information",
-    "inference", "srf_weights",
-    "demo_scene", "consistency",
+    "inference",
+    "demo_scene",
 }  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}
 HEAVY = {"torch", "dask", "xarray", "rasterio", "rioxarray", "scipy", "matplotlib", "pandas", "odc"}

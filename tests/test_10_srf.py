@@ -22,7 +22,7 @@ from geolift.srf import (
     list_sensors,
     resolve_sensor,
 )
-from geolift.srf_weights import trapezoid_weights, weigh
+from geolift.srf.weights import trapezoid_weights, weigh
 
 ROOT = Path(__file__).resolve().parent.parent
 Grid = tuple[np.ndarray, np.ndarray, np.ndarray]

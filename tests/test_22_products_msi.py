@@ -17,9 +17,9 @@ from geolift import describe
 from geolift.cube import bands_of, grid_of
 from geolift.errors import InputError
 from geolift.readers import invalid, mask_from_file, open_cube, open_cubes, read_mask
-from geolift.sensors import resolve_sensor
 from geolift.settings import Reading
 from geolift.srf import SpectralResponse
+from geolift.srf.sensors import resolve_sensor
 
 MULTISPECTRAL: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "Sentinel-2": (made.sentinel2, "sentinel2", "sentinel-2b"),

@@ -19,8 +19,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-import geolift.metrics
-import geolift.value_range
+import geolift.metrics.scores
+import geolift.metrics.value_range
 from geolift.errors import InputError
 from geolift.metrics import (
     Evaluation,
@@ -34,7 +34,7 @@ from geolift.metrics import (
     ssim_map,
     uiqi_map,
 )
-from geolift.similarity import sliding_sum
+from geolift.metrics.similarity import sliding_sum
 
 Array = NDArray[np.float64]
 
@@ -405,7 +405,7 @@ def test_what_cannot_be_evaluated_is_refused_with_the_reason(reference: Array) -
         Evaluation(3, ratio=0)
 
 
-@pytest.mark.parametrize("module", [geolift.metrics, geolift.value_range])
+@pytest.mark.parametrize("module", [geolift.metrics.scores, geolift.metrics.value_range])
 def test_the_examples_of_the_docstrings_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0

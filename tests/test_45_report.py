@@ -18,9 +18,9 @@ from odc.geo.geobox import GeoBox
 from scenes import Pair, make_pair, write
 
 from geolift import report, runs
-from geolift.consistency import agreement
 from geolift.cube import grid_of
 from geolift.errors import InputError, OutputExistsError
+from geolift.metrics.consistency import agreement
 from geolift.readers import open_cube
 from geolift.readers.some_bands import open_some_bands
 from geolift.report import agreements, charts, words

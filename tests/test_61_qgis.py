@@ -23,7 +23,7 @@ from scenes import make_pair
 
 from geolift import qgis_install
 from geolift.errors import InputError
-from geolift.sensors import resolve_sensor
+from geolift.srf.sensors import resolve_sensor
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "geolift" / "qgis_plugin"

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from geolift.comparison import TYPICAL_BLUR_LR
-from geolift.consistency import Agreement, agreement
 from geolift.cube import bands_of, grid_of, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import InputError
+from geolift.metrics.consistency import Agreement, agreement
 from geolift.overlay import Overlay, overlay
 from geolift.report.scene import Scene
 from geolift.sampling import LOBES, degrade_msi

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.similarity import UIQI_SIZE, hyperbench_uiqi_map, uiqi_map
+from geolift.metrics.similarity import UIQI_SIZE, hyperbench_uiqi_map, uiqi_map
 
 Array64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

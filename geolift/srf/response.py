@@ -1,4 +1,4 @@
-"""Spectral responses of multispectral sensors: the library's, or a table of one's own."""
+"""The spectral responses of one sensor, and what they make of hyperspectral bands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geolift.errors import InputError
-from geolift.sensors import ResolvedSensor, guess_sensor, library_text, list_sensors, resolve_sensor
-from geolift.srf_table import read_table
-from geolift.srf_weights import SrfWeights, complete_fwhm, trapezoid_weights, weigh
+from geolift.srf.sensors import ResolvedSensor, guess_sensor, library_text, list_sensors, resolve_sensor
+from geolift.srf.table import read_table
+from geolift.srf.weights import SrfWeights, complete_fwhm, trapezoid_weights, weigh
 
 __all__ = [
     "ResolvedSensor",

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.conventions import CONVENTIONS, HYPERBENCH_PERCENTS, ConventionName, spectral_angles_rad
 from geolift.errors import InputError
-from geolift.halo import HALO_PX, HaloTile, halo_tiles
-from geolift.similarity import SSIM_SIZE, UIQI_SIZE, ssim_map, uiqi_map, whole_windows
-from geolift.value_range import ExactPercentile, Stretch, Survey, refuse_unequal
+from geolift.metrics.conventions import CONVENTIONS, HYPERBENCH_PERCENTS, ConventionName, spectral_angles_rad
+from geolift.metrics.halo import HALO_PX, HaloTile, halo_tiles
+from geolift.metrics.similarity import SSIM_SIZE, UIQI_SIZE, ssim_map, uiqi_map, whole_windows
+from geolift.metrics.value_range import ExactPercentile, Stretch, Survey, refuse_unequal
 
 __all__ = [
     "HALO_PX",

@@ -194,7 +194,7 @@ def _library_folder() -> Any:
     packaged = resources.files("geolift").joinpath("_srf_library")
     if packaged.is_dir():
         return packaged
-    return Path(__file__).resolve().parent.parent / "srf_library"
+    return Path(__file__).resolve().parent.parent.parent / "srf_library"
 
 
 @cache
