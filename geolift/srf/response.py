@@ -239,7 +239,7 @@ class SpectralResponse:
     def weights(
         self, centres_nm: ArrayLike, fwhm_nm: ArrayLike | None = None, good: ArrayLike | None = None
     ) -> SrfWeights:
-        """Return the weights of hyperspectral bands for each of this sensor's bands; see `srf_weights.weigh`.
+        """Return the weights of hyperspectral bands for each of this sensor's bands; see `geolift.srf.weights.weigh`.
 
         Parameters
         ----------
