@@ -61,7 +61,6 @@ def run(name: str, cancel_at: str = "", load: bool = False, **parameters: Any) -
     if load:
         details = context.layersToLoadOnCompletion()[parameters["OUTPUT"]]
         layer = QgsRasterLayer(parameters["OUTPUT"], details.name)
-        details.postProcessor().postProcessLayer(layer, context, feedback)
         drawn = layer.renderer()
         told["layer"] = {"name": details.name, "bands": [drawn.redBand(), drawn.greenBand(), drawn.blueBand()]}
     return told

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,18 +28,18 @@ from qgis.PyQt.QtCore import QCoreApplication, QThread
 from qgis.PyQt.QtGui import QIcon
 
 from . import forms, runner
-from .style import prepare_layer
 
 # What share of the bar each stage takes, from and to; a stage that is not listed leaves the bar where it is.
 STAGES = {
     "surveying": (0, 10),
     "comparing": (0, 10),
     "reading": (10, 15),
-    "training": (15, 50),
+    "training": (15, 40),
+    "refining": (40, 50),
     "calibrating": (50, 52),
-    "writing": (52, 97),
-    "uncertainty": (97, 99),
     "abundances": (50, 52),
+    "uncertainty": (52, 65),
+    "writing": (52, 99),
     "measuring": (10, 100),
 }
 ENVI_SUFFIXES = (".img", ".dat", ".bsq")
@@ -170,7 +169,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
         setting = ProcessingConfig.getSetting(forms.EXECUTABLE_SETTING) or ""
         try:
             start = runner.find(str(setting), self.facts["command"], environment)
-            feedback.pushCommandInfo(shlex.join(["geolift", *words]))
+            feedback.pushCommandInfo(runner.spoken(["geolift", *words]))
             # Under `qgis run` the command ends when QGIS does, or when its stdin is closed to cancel it.
             command = [*start, "qgis", "run", *words, "--progress", "json"]
             result = runner.run(command, environment, _Listener(feedback), lambda: _cancelled(feedback))
@@ -240,11 +239,12 @@ class _Producer(GeoliftAlgorithm):
         return [f"--output={self.target}", "--overwrite", *(["--of=ENVI"] if envi else [])]
 
     def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Hand the raster over, named and coloured."""
+        """Hand the raster over by a telling name; its colours are in the .qml that geolift wrote beside it."""
         if not Path(self.target).exists():
             raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
         stem = Path(self._source(self.rasters[0][0] if self.command == "fuse" else "MSI", parameters, context)).stem
-        prepare_layer(context, self.target, f"{stem} fused")
+        if context.willLoadLayerOnCompletion(self.target):
+            context.layerToLoadOnCompletionDetails(self.target).name = f"{stem} fused"
         return {"OUTPUT": self.target}
 
 
