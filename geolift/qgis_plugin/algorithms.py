@@ -28,6 +28,7 @@ from qgis.PyQt.QtCore import QCoreApplication, QThread
 from qgis.PyQt.QtGui import QIcon
 
 from . import forms, runner
+from .style import prepare_layer
 
 # What share of the bar each stage takes, from and to; a stage that is not listed leaves the bar where it is.
 STAGES = {
@@ -239,12 +240,11 @@ class _Producer(GeoliftAlgorithm):
         return [f"--output={self.target}", "--overwrite", *(["--of=ENVI"] if envi else [])]
 
     def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Hand the raster over by a telling name; its colours are in the .qml that geolift wrote beside it."""
+        """Hand the raster over, named and coloured."""
         if not Path(self.target).exists():
             raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
         stem = Path(self._source(self.rasters[0][0] if self.command == "fuse" else "MSI", parameters, context)).stem
-        if context.willLoadLayerOnCompletion(self.target):
-            context.layerToLoadOnCompletionDetails(self.target).name = f"{stem} fused"
+        prepare_layer(context, self.target, f"{stem} fused")
         return {"OUTPUT": self.target}
 
 
