@@ -28,7 +28,7 @@ from geolift.sidecar import dump_settings, input_facts, read_sidecar, sidecar_pa
 Status = Literal["done", "skipped", "failed", "stopped"]
 # Options that never change the product, and so never make a finished one stale.
 WITHOUT_EFFECT = {"overwrite", "report", *StreamingSettings.model_fields}
-STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.5), "writing": (0.5, 1.0)}
+STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.4), "refining": (0.4, 0.5), "writing": (0.5, 1.0)}
 SAFE_SHARE_OF_MEMORY = 0.5
 PATIENCE_S = 20.0
 
@@ -407,8 +407,10 @@ def _listen(batch: _Batch, job: Job, child: subprocess.Popen[str], tell: bool) -
             if line.strip():
                 other.append(line.strip())
             continue
-        if kind == "progress" and tell:
-            low, high = STAGES.get(event["stage"], (0.0, 0.0))
+        if kind == "progress":
+            if not tell or event["stage"] not in STAGES:
+                continue
+            low, high = STAGES[event["stage"]]
             batch.watcher.progressed(job, event["stage"], low + (high - low) * event["pct"] / 100)
         elif kind == "warning":
             warnings.append(event["message"])

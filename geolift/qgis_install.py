@@ -35,7 +35,7 @@ FORMS: dict[str, type[Settings] | None] = {
     "info": None,
 }
 # What QGIS decides itself, or what concerns a terminal.
-NOT_IN_FORMS = {"overwrite", "resume", "scheduler", "report"}
+NOT_IN_FORMS = {"overwrite", "resume", "scheduler"}
 HELP = {
     "fuse": "<p>Fuses a hyperspectral image (HSI) with a multispectral one (MSI): all the bands of the first, at the "
     "pixels of the second, on its grid.</p>"
@@ -188,8 +188,9 @@ def own_command() -> list[str]:
 
 
 def _options(model: type[Settings]) -> list[dict[str, Any]]:
-    # The sensor first: it is what everybody has to say.
-    names = sorted((n for n in model.model_fields if n not in NOT_IN_FORMS), key=lambda n: n != "sensor")
+    # The sensor first: it is what everybody has to say. What only one method has comes last.
+    offered = (name for name in model.model_fields if name not in NOT_IN_FORMS)
+    names = sorted(offered, key=lambda name: (name != "sensor", name == "abundances"))
     return [_option(name, model.model_fields[name]) for name in names]
 
 

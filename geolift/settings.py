@@ -157,7 +157,7 @@ class MethodSettings(UnmixingSettings, SeedSettings):
 
     method: Literal["auto", "linear", "spectralift", "spectramorph"] = Field(
         "auto",
-        description="auto: closed-form inversion learned from sharpened pixels; linear: least squares; "
+        description="auto: regression on sharpened pixels, averaged with a small network; linear: least squares; "
         "spectralift: the published network (arXiv 2507.13339); spectramorph: abundances of endmembers "
         "(arXiv 2510.20814).",
     )

@@ -60,10 +60,17 @@ def run(name: str, cancel_at: str = "", load: bool = False, **parameters: Any) -
     told = {**feedback.heard, "ok": ok, "results": results, "why": why, "shares": feedback.shares}
     if load:
         details = context.layersToLoadOnCompletion()[parameters["OUTPUT"]]
-        layer = QgsRasterLayer(parameters["OUTPUT"], details.name)
+        # Processing loads a result without the style beside it, then calls the post-processor.
+        bare = QgsRasterLayer.LayerOptions(loadDefaultStyle=False)
+        layer = QgsRasterLayer(parameters["OUTPUT"], details.name, "gdal", bare)
         details.postProcessor().postProcessLayer(layer, context, feedback)
         drawn = layer.renderer()
-        told["layer"] = {"name": details.name, "bands": [drawn.redBand(), drawn.greenBand(), drawn.blueBand()]}
+        left = Path(parameters["OUTPUT"] + ".aux.xml").exists()
+        told["layer"] = {
+            "left": left,
+            "name": details.name,
+            "bands": [drawn.redBand(), drawn.greenBand(), drawn.blueBand()],
+        }
     return told
 
 

@@ -23,7 +23,7 @@ from geolift.errors import InputError, OutputExistsError
 from geolift.metrics.consistency import agreement
 from geolift.readers import open_cube
 from geolift.readers.some_bands import open_some_bands
-from geolift.report import agreements, charts, words
+from geolift.report import agreements, charts, repeat, words
 from geolift.report.places import choose_places
 from geolift.report.scene import open_scene
 from geolift.report.views import seen_on, view_of
@@ -110,7 +110,7 @@ def test_the_page_tells_the_run(page: str, fused: Path) -> None:
         *facts["warnings"],
         *(band["name"] for band in facts["check"]["bands"]),
         f"Confidence {facts['coregistration']['confidence']:.2f}",
-        "spectralift, learned on",
+        "spectralift: SpectraLift's network",
         f"{facts['written']['valid_pixels']} valid pixels",
         "--max-train-pixels 64",
         "geolift fuse --config fused.json",
@@ -127,11 +127,48 @@ def test_warnings_stand_before_everything_else(page: str) -> None:
     assert page.index('id="warnings"') < page.index('id="inputs"') < page.index('id="pictures"')
 
 
+def _told_with(fused: Path, tmp_path: Path, **facts: Any) -> str:
+    """The words of the report of a product whose sidecar tells other facts."""
+    item = json.loads(fused.with_suffix(".json").read_text(encoding="utf-8"))
+    item["properties"] |= {f"geolift:{name}": value for name, value in facts.items()}
+    sidecar = tmp_path / "fused.json"
+    sidecar.write_text(json.dumps(item), encoding="utf-8")
+    return Outline(report.make_report(sidecar, tmp_path / "r.html").read_text(encoding="utf-8")).words
+
+
+def test_a_finding_is_told_once_and_first_and_a_shift_that_was_applied_is_none(fused: Path, tmp_path: Path) -> None:
+    offset = {"code": "offset", "message": "the MSI is 0.10 brighter", "option": "--msi-offset -0.1", "settled": False}
+    shift = {"code": "shift", "message": "the HSI lies 6.4 pixels off", "option": "--coregister 5,-4", "settled": False}
+    check = {"verdict": [offset, shift], "bands": []}
+    warnings = ["offset: the MSI is 0.10 brighter [--msi-offset -0.1]"]
+    moved = {"shift_msi_px": {"dy": 5.0, "dx": -4.0}, "applied": True, "confidence": 1.0}
+    text = _told_with(fused, tmp_path, check=check, warnings=warnings, coregistration=moved)
+    head = text[: text.index("What was decided, and why")]
+    assert head.count("MSI is 0.10 brighter") == 1
+    assert "6.4 pixels off" not in head
+    text = _told_with(fused, tmp_path, check=check, warnings=warnings, coregistration=moved | {"applied": False})
+    assert "6.4 pixels off" in text[: text.index("What was decided, and why")]
+
+
+def test_maps_are_found_beside_a_product_that_was_moved(fused: Path, tmp_path: Path) -> None:
+    item = json.loads(fused.with_suffix(".json").read_text(encoding="utf-8"))
+    item["properties"]["geolift:settings"] |= {"qa": "elsewhere/qa.tif", "uncertainty": "elsewhere/sigma.tif"}
+    for name in ("fused.tif", "qa.tif", "sigma.tif"):
+        shutil.copy(fused.with_name(name), tmp_path / name)
+    (tmp_path / "fused.json").write_text(json.dumps(item), encoding="utf-8")
+    text = Outline(report.make_report(tmp_path / "fused.tif", tmp_path / "r.html").read_text(encoding="utf-8")).words
+    assert "nothing known against it" in text
+    assert "Standard error" in text
+    (tmp_path / "qa.tif").unlink()
+    text = Outline(report.make_report(tmp_path / "fused.tif", tmp_path / "r.html").read_text(encoding="utf-8")).words
+    assert "There is no map of doubtful pixels" in text
+
+
 def test_the_command_in_the_page_asks_for_the_same_run(fused: Path) -> None:
     import shlex
 
     facts = read_sidecar(fused.with_suffix(".json"))
-    typed = shlex.split(words.command(facts, "fused.json")[0])
+    typed = shlex.split(repeat.commands(facts, "fused.json")[0])
     assert typed[:2] == ["geolift", "fuse"]
     options = dict(zip(typed[6::2], typed[7::2], strict=True))
     again = FuseSettings.model_validate({key[2:].replace("-", "_"): value for key, value in options.items()})
@@ -247,8 +284,8 @@ def _held_against(fused: Path, product: Path, blur: float = 0.0) -> agreements.A
     facts: dict[str, Any] = read_sidecar(fused.with_suffix(".json"))
     facts["harmonization"]["model"] = "identity"
     told = {"applied": False, "reliable": True, "blur_sigma_y": blur, "blur_sigma_x": blur}
-    facts["coregistration"] = told
-    found = agreements.measure(open_scene(product, facts), told)
+    facts |= {"coregistration": told, "refinement": None}
+    found = agreements.measure(open_scene(product, facts), facts)
     assert found is not None
     return found
 
@@ -269,6 +306,27 @@ def test_the_truth_agrees_with_both_inputs_and_a_spoiled_one_by_what_was_spoiled
     assert spoiled.hsi is not None
     assert spoiled.msi.bias_per_band / spoiled.msi.mean_per_band == pytest.approx(0.1, abs=2e-3)
     assert spoiled.hsi.bias_per_band / spoiled.hsi.mean_per_band == pytest.approx(0.1, abs=2e-3)
+
+
+def test_the_footprint_that_the_run_found_is_what_the_product_is_seen_through(
+    fused: Path, pair: Pair, tmp_path: Path
+) -> None:
+    moved = np.roll(pair.truth, (1, 2), axis=(-2, -1))
+    options = {"gsd": 10, "wavelength_nm": pair.wavelength_nm, "fwhm_nm": pair.fwhm_nm}
+    product = write(tmp_path / "moved.tif", moved, **options)
+    facts: dict[str, Any] = read_sidecar(fused.with_suffix(".json"))
+    ratio = round(facts["plan"]["region"]["ratio"])
+    even = [1 / ratio] * ratio
+
+    def rmse(start_px: list[int]) -> float:
+        facts["refinement"] = {"footprint": {"start_px": start_px, "weights_y": even, "weights_x": even}}
+        found = agreements.measure(open_scene(product, facts), facts)
+        assert found is not None
+        assert found.hsi is not None
+        return found.hsi.rmse
+
+    assert rmse([1, 2]) < 1e-4  # what numpy rolled around the edge is seen by no window of whole pixels
+    assert rmse([0, 0]) > 1e-3
 
 
 # -- what is looked at ------------------------------------------------------------------------------------------------
@@ -319,6 +377,24 @@ def test_charts_are_well_formed_and_break_where_data_are_missing() -> None:
     path = next(node.get("d") or "" for node in root.iter() if node.tag.endswith("path"))
     assert path.count("M") == 2
     assert charts.line_chart([charts.Line("none", x, x * np.nan, "#123456")], "x", "y") == ""
+
+
+def test_a_gap_in_the_bands_breaks_a_curve_and_one_far_value_does_not_stretch_the_axis() -> None:
+    x = np.concatenate([np.arange(0.0, 100), np.arange(150.0, 250)])
+    y = np.linspace(1, 2, 200)
+    y[120] = 1000.0
+
+    def drawn(longest_step: float) -> ElementTree.Element:
+        line = charts.Line("curve", x, y, "#123456", longest_step=longest_step)
+        return ElementTree.fromstring(str(charts.line_chart([line], "x", "y")))
+
+    def pieces(root: ElementTree.Element) -> int:
+        return next(node.get("d") or "" for node in root.iter() if node.tag.endswith("path")).count("M")
+
+    assert pieces(drawn(4.0)) == 2
+    assert pieces(drawn(np.inf)) == 1
+    ticks = [float(node.text or "nan") for node in drawn(4.0).iter() if node.get("text-anchor") == "end"]
+    assert max(ticks) < 3
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -155,11 +156,18 @@ def test_the_environment_of_qgis_does_not_reach_geolift() -> None:
         "PROJ_LIB": "x",
         "GDAL_DATA": "x",
         "HOME": "h",
-        "PATH": f"/OSGeo4W/bin{os.pathsep}/bin",
+        "PATH": os.pathsep.join(("/OSGeo4W/bin", "\\osgeo4w\\apps\\qt5\\bin", "/OSGeo4W", "/osgeo4w-mine/bin", "/bin")),
     }
     kept = runner.child_environment({**qgis, "OSGEO4W_ROOT": "/osgeo4w"})
-    assert kept == {"HOME": "h", "PATH": "/bin", "PYTHONIOENCODING": "utf-8"}
+    path = os.pathsep.join(("/osgeo4w-mine/bin", "/bin"))
+    assert kept == {"HOME": "h", "PATH": path, "PYTHONIOENCODING": "utf-8"}
     assert runner.child_environment({"PATH": "/a"})["PATH"] == "/a"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="quotes as POSIX has them")
+def test_the_command_in_the_log_can_be_typed_again() -> None:
+    words = ["geolift", "fuse", "données à fusionner/hsi.tif", "--sensor=sentinel2"]
+    assert shlex.split(runner.spoken(words)) == words
 
 
 @pytest.mark.skipif(os.name != "posix", reason="places as POSIX has them")
@@ -177,6 +185,8 @@ def test_geolift_is_found_by_setting_then_record_then_path_then_the_usual_places
     environment = {"PATH": str(tmp_path / "bin")}
     with pytest.raises(runner.RunError, match="qgis install"):
         runner.find("", [], environment)
+    mamba = command("micromamba/envs/eo/bin")
+    assert runner.find("", [], environment) == [mamba]
     conda = command("miniforge3/envs/eo/bin")
     assert runner.find("", ["/gone/geolift"], environment) == [conda]
     pipx = command(".local/bin")
@@ -374,13 +384,14 @@ def test_a_layer_of_the_project_is_a_file_to_geolift_and_the_result_is_named_and
     assert layer["name"] == "msi fused"
     # 30 bands from 420 nm in steps of 20 nm: red at 660, green at 560, blue at 480.
     assert layer["bands"] == [13, 8, 4]
+    assert not layer["left"]
 
 
 def test_a_product_dragged_into_qgis_opens_in_natural_colours(session: dict[str, Any], scene: Path) -> None:
     with rasterio.open(scene / "out" / "bands.tif") as product:
-        red = product.read(13) * product.scales[0]
+        seen = product.read([13, 8, 4]) * product.scales[0]
     assert session["opened"]["bands"] == [13, 8, 4]
-    assert session["opened"]["red"] == pytest.approx(np.percentile(red, (2, 98)), abs=0.02)
+    assert session["opened"]["red"] == pytest.approx(np.percentile(seen, (2, 98)), abs=0.02)
     assert not (scene / "out" / "bands.tif.aux.xml").exists()
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,11 +35,12 @@ STAGES = {
     "surveying": (0, 10),
     "comparing": (0, 10),
     "reading": (10, 15),
-    "training": (15, 50),
+    "training": (15, 40),
+    "refining": (40, 50),
     "calibrating": (50, 52),
-    "writing": (52, 97),
-    "uncertainty": (97, 99),
     "abundances": (50, 52),
+    "uncertainty": (52, 65),
+    "writing": (52, 99),
     "measuring": (10, 100),
 }
 ENVI_SUFFIXES = (".img", ".dat", ".bsq")
@@ -170,7 +170,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
         setting = ProcessingConfig.getSetting(forms.EXECUTABLE_SETTING) or ""
         try:
             start = runner.find(str(setting), self.facts["command"], environment)
-            feedback.pushCommandInfo(shlex.join(["geolift", *words]))
+            feedback.pushCommandInfo(runner.spoken(["geolift", *words]))
             # Under `qgis run` the command ends when QGIS does, or when its stdin is closed to cancel it.
             command = [*start, "qgis", "run", *words, "--progress", "json"]
             result = runner.run(command, environment, _Listener(feedback), lambda: _cancelled(feedback))

@@ -37,6 +37,8 @@ LABELS = {
     "co": "Creation options (NAME=VALUE, between semicolons)",
     "dtype": "Data type",
     "qa": "Quality raster",
+    "uncertainty": "Standard error of every band",
+    "report": "Report (HTML)",
 }
 CAPITALS = {"hsi": "HSI", "msi": "MSI", "crs": "CRS", "srf": "SRF", "snr": "SNR", "gpu": "GPU", "qa": "QA"}
 

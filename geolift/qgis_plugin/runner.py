@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,16 +46,23 @@ PLACES = (
     "~/pipx/venvs/geolift/Scripts",
     "~/AppData/Roaming/uv/tools/geolift/Scripts",
     "~/AppData/Local/pipx/pipx/venvs/geolift/Scripts",
+    "~/AppData/Roaming/Python/Python3*/Scripts",
+    "~/AppData/Local/Programs/Python/Python3*/Scripts",
+    "~/Library/Python/3.*/bin",
     "/opt/homebrew/bin",
     "/usr/local/bin",
-    "~/*conda*/envs/*/bin",
-    "~/*forge*/envs/*/bin",
-    "~/*conda*/bin",
-    "~/*forge*/bin",
-    "~/*conda*/envs/*/Scripts",
-    "~/*forge*/envs/*/Scripts",
-    "~/AppData/Local/*conda*/envs/*/Scripts",
-    "~/AppData/Local/*forge*/envs/*/Scripts",
+    *(
+        f"{home}/{tool}{environment}/{folder}"
+        for home, folder in (
+            ("~", "bin"),
+            ("/opt", "bin"),
+            ("~", "Scripts"),
+            ("~/AppData/Local", "Scripts"),
+            ("C:/ProgramData", "Scripts"),
+        )
+        for tool in ("*conda*", "*forge*", "*mamba*")
+        for environment in ("", "/envs/*")
+    ),
 )
 PATIENCE_S = 20.0
 NOT_FOUND = (
@@ -89,10 +97,21 @@ def child_environment(parent: Mapping[str, str]) -> dict[str, str]:
     if root:
         # On Windows QGIS puts its own libraries first on PATH, and another Python would load them.
         folders = kept.get("PATH", "").split(os.pathsep)
-        kept["PATH"] = os.pathsep.join(f for f in folders if not f.lower().startswith(root.lower()))
+        kept["PATH"] = os.pathsep.join(folder for folder in folders if not _lies_in(folder, root))
         kept.pop("OSGEO4W_ROOT")
     kept["PYTHONIOENCODING"] = "utf-8"
     return kept
+
+
+def _lies_in(folder: str, root: str) -> bool:
+    """Tell whether a folder of PATH is a root or lies below it, as Windows compares names."""
+    inner, outer = (os.path.normcase(name).replace("\\", "/").rstrip("/").lower() for name in (folder, root))
+    return inner == outer or inner.startswith(outer + "/")
+
+
+def spoken(command: Sequence[str]) -> str:
+    """Return a command line as the terminal of this system takes it."""
+    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
 
 
 def find(setting: str, recorded: Sequence[str], environment: Mapping[str, str]) -> list[str]:

@@ -1,40 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # mypy: disable-error-code="import-not-found,import-untyped,misc,no-untyped-call"
-"""How a product looks when QGIS loads it: a telling name, and red, green, blue by wavelength."""
+"""How a product looks when QGIS loads it: a telling name, and the colours that geolift wrote beside it."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from qgis.core import (
-    QgsContrastEnhancement,
-    QgsMultiBandColorRenderer,
-    QgsProcessingLayerPostProcessorInterface,
-    QgsRasterMinMaxOrigin,
-)
+from qgis.core import QgsDataProvider, QgsProcessingLayerPostProcessorInterface
 
-# Centres of red, green and blue in nm.
-RGB_NM = (660.0, 560.0, 480.0)
-FARTHEST_NM = 60.0
 # QGIS keeps a pointer to a layer's post-processor, Python must keep the object.
 _kept: list[Any] = []
 
 
 class Colours(QgsProcessingLayerPostProcessorInterface):
-    """Sets the bands that are drawn."""
+    """Opens a result anew with the .qml beside it.
 
-    def __init__(self, bands: tuple[int, int, int]) -> None:
+    Processing opens layers without their style. To draw one it then counts a histogram, which GDAL writes into
+    FILE.aux.xml when the file is closed; opening anew closes it, so that nothing is left behind.
+    """
+
+    def __init__(self, beside: Path) -> None:
         super().__init__()
-        self.bands = bands
+        self.beside = beside
+        self.was_there = beside.exists()
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:
-        """Draw the layer in natural colours, stretched between its 2 and 98 percentiles."""
-        layer.setRenderer(QgsMultiBandColorRenderer(layer.dataProvider(), *self.bands))
-        layer.setContrastEnhancement(
-            QgsContrastEnhancement.StretchToMinimumMaximum, QgsRasterMinMaxOrigin.CumulativeCut
-        )
+        """Draw the layer as its .qml says; as QGIS likes, where there is none."""
+        layer.setDataSource(layer.source(), layer.name(), "gdal", QgsDataProvider.ProviderOptions(), True)
+        if not self.was_there:
+            with contextlib.suppress(OSError):
+                self.beside.unlink()
         layer.triggerRepaint()
 
 
@@ -44,27 +41,5 @@ def prepare_layer(context: Any, path: str, name: str) -> None:
         return
     details = context.layerToLoadOnCompletionDetails(path)
     details.name = name
-    bands = natural_bands(Path(path).with_suffix(".json"))
-    if bands:
-        _kept.append(Colours(bands))
-        details.setPostProcessor(_kept[-1])
-
-
-def natural_bands(sidecar: Path) -> tuple[int, int, int] | None:
-    """Return the 1-based good bands nearest to red, green and blue; None if one is not covered."""
-    try:
-        described = json.loads(sidecar.read_text(encoding="utf-8"))["assets"]["data"]["eo:bands"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    centres = [
-        (1000 * band["center_wavelength"], number)
-        for number, band in enumerate(described, start=1)
-        if "center_wavelength" in band and band.get("geolift:good", True)
-    ]
-    chosen = []
-    for wanted in RGB_NM:
-        centre, number = min(centres, key=lambda band: abs(band[0] - wanted), default=(1e9, 0))
-        if abs(centre - wanted) > FARTHEST_NM:
-            return None
-        chosen.append(number)
-    return chosen[0], chosen[1], chosen[2]
+    _kept.append(Colours(Path(path + ".aux.xml")))
+    details.setPostProcessor(_kept[-1])

@@ -15,8 +15,8 @@ from geolift.degrade import apply_srf
 from geolift.errors import InputError
 from geolift.metrics.consistency import Agreement, agreement
 from geolift.overlay import Overlay, overlay
+from geolift.refinement.footprint import Footprint, gaussian_footprint
 from geolift.report.scene import Scene
-from geolift.sampling import LOBES, degrade_msi
 
 WINDOWS_PER_AXIS = 3
 WINDOW_PX = 96
@@ -24,7 +24,7 @@ WINDOW_LR = (4, 24)
 """Least and most LR pixels along a window's edge."""
 
 TAILS = 4
-"""Sigmas of the blur that are read around a window."""
+"""Sigmas at which the usual blur ends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +37,13 @@ class Agreements:
     hsi_wavelength_nm: np.ndarray
 
 
-def measure(scene: Scene, coregistration: dict[str, Any] | None) -> Agreements | None:
-    """Hold a product against its inputs; None without a product."""
+def measure(scene: Scene, facts: dict[str, Any]) -> Agreements | None:
+    """Hold a product against its inputs, with what the sidecar's ``facts`` tell of blur; None without a product."""
     if scene.product is None:
         return None
     good = np.flatnonzero(bands_of(scene.product).good)
     msi, names = _against_msi(scene, good)
-    hsi = _against_hsi(scene, good, coregistration or {})
+    hsi = _against_hsi(scene, good, facts)
     return Agreements(msi, names, hsi, bands_of(scene.product).wavelength_nm[good])
 
 
@@ -89,7 +89,7 @@ def _against_msi(scene: Scene, good: np.ndarray) -> tuple[Agreement | None, tupl
     return reduce(add, parts), names
 
 
-def _against_hsi(scene: Scene, good: np.ndarray, coregistration: dict[str, Any]) -> Agreement | None:
+def _against_hsi(scene: Scene, good: np.ndarray, facts: dict[str, Any]) -> Agreement | None:
     """Degrade the product to the HSI's pixels, as the run saw them, and compare with the HSI."""
     product, hsi, kept = scene.product, scene.hsi, scene.hsi_bands
     if product is None or hsi is None or kept is None:
@@ -97,12 +97,10 @@ def _against_hsi(scene: Scene, good: np.ndarray, coregistration: dict[str, Any])
     laid = overlay(hsi, product, scene.ratio)
     if laid is None:
         return None
-    fine_shift = laid.fine_shift(*scene.shift_px) if scene.shift_px != (0.0, 0.0) else (0.0, 0.0)
-    blur = _blur(coregistration, laid.ratio)
-    margin = int(np.ceil((np.abs(fine_shift).max() + LOBES + TAILS * max(blur)) / laid.ratio)) + 1
+    footprint = _footprint(facts, laid.ratio) or _usual_footprint(scene, laid, facts.get("coregistration") or {})
     edge = int(np.clip(WINDOW_PX // laid.ratio, *WINDOW_LR))
     parts = [
-        _window_agreement(scene, laid, rows, cols, good, fine_shift, blur, margin)
+        _window_agreement(scene, laid, rows, cols, good, footprint)
         for rows, cols in spread_windows((laid.grid.shape[0], laid.grid.shape[1]), edge)
     ]
     return reduce(add, parts)
@@ -114,14 +112,13 @@ def _window_agreement(
     rows: slice,
     cols: slice,
     good: np.ndarray,
-    fine_shift: tuple[float, float],
-    blur: tuple[float, float],
-    margin: int,
+    footprint: Footprint,
 ) -> Agreement:
     assert scene.hsi is not None
     assert scene.hsi_bands is not None
+    margin = footprint.margin_lr + 1
     fine = laid.read(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)[good]
-    degraded = degrade_msi(fine, laid.ratio, margin, fine_shift, blur)
+    degraded = footprint.degrade(fine, margin)
     there = (
         slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
         slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
@@ -129,9 +126,20 @@ def _window_agreement(
     return agreement(degraded, window_values(scene.hsi.data, *there)[scene.hsi_bands[good]])
 
 
-def _blur(coregistration: dict[str, Any], ratio: int) -> tuple[float, float]:
-    """Return the blur the run found, or the usual one if its evidence was weak."""
+def _footprint(facts: dict[str, Any], ratio: int) -> Footprint | None:
+    """Return what an HSI pixel sees, as the refinement found it; a shift is part of it."""
+    told = (facts.get("refinement") or {}).get("footprint")
+    if not told or round(float(facts.get("plan", {}).get("region", {}).get("ratio", ratio))) != ratio:
+        return None
+    weights = [np.asarray(told[f"weights_{axis}"], np.float64) for axis in "yx"]
+    return Footprint(ratio, (int(told["start_px"][0]), int(told["start_px"][1])), (weights[0], weights[1]))
+
+
+def _usual_footprint(scene: Scene, laid: Overlay, coregistration: dict[str, Any]) -> Footprint:
+    """Return the Gaussian of the blur that the co-registration found, or of the usual one if its evidence was weak."""
+    moved = laid.fine_shift(*scene.shift_px) if scene.shift_px != (0.0, 0.0) else (0.0, 0.0)
     found = [coregistration.get(f"blur_sigma_{axis}") for axis in "yx"]
     if coregistration.get("reliable") and all(isinstance(value, float) and value >= 0 for value in found):
-        return float(found[0] or 0.0), float(found[1] or 0.0)
-    return TYPICAL_BLUR_LR * ratio, TYPICAL_BLUR_LR * ratio
+        return gaussian_footprint(laid.ratio, moved, (float(found[0] or 0.0), float(found[1] or 0.0)), TAILS)
+    usual = TYPICAL_BLUR_LR * laid.ratio
+    return gaussian_footprint(laid.ratio, moved, (usual, usual), TAILS)

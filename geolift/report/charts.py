@@ -9,14 +9,25 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 440, 270
-LEFT, RIGHT, TOP, BOTTOM = 56, 10, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 10, 12, 40
 AXIS = "#5b6770"
 GRID = "#e3e7ea"
+FAR_OFF = 0.4
+"""Single values further than this beyond the central 96 %, in parts of their range, do not stretch an axis."""
+
+DASH = 14
+"""Length of a dash of outlines that coincide."""
+
+# Curves are drawn inside a window of their own, which cuts off what leaves the axes.
+_WINDOW = (
+    f'<svg x="{LEFT}" y="{TOP - 2}" width="{WIDTH - RIGHT - LEFT}" height="{HEIGHT - BOTTOM - TOP + 3}" '
+    f'viewBox="{LEFT} {TOP - 2} {WIDTH - RIGHT - LEFT} {HEIGHT - BOTTOM - TOP + 3}">'
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A curve of a chart: x rising, NaN in y breaks the line.
+    """A curve of a chart: x rising; NaN in y, or a step in x above ``longest_step``, breaks the line.
 
     ``low`` and ``high`` draw a band around it; ``points`` draws dots instead of a line.
     """
@@ -30,6 +41,14 @@ class Line:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     dashes: str = ""
+    longest_step: float = np.inf
+
+    def runs(self, *shown: np.ndarray) -> list[np.ndarray]:
+        """Return the stretches of positions at which x, and whatever else is ``shown``, can be joined."""
+        at = np.flatnonzero(np.isfinite(self.x) & np.isfinite(np.stack(shown)).all(axis=0))
+        if at.size == 0:
+            return []
+        return np.split(at, np.flatnonzero((np.diff(at) > 1) | (np.diff(self.x[at]) > self.longest_step)) + 1)
 
 
 @dataclass(frozen=True)
@@ -59,9 +78,10 @@ def line_chart(
     if not drawn:
         return Markup("")
     x_axis, y_axis = _axes(drawn, logarithmic, from_zero)
-    parts = [_frame(x_axis, y_axis, x_label, y_label)]
+    parts = [_frame(x_axis, y_axis, x_label, y_label), _WINDOW]
     parts += [_band(line, x_axis, y_axis) for line in drawn if line.low is not None and line.high is not None]
-    parts += [_curve(line, x_axis, y_axis) for line in drawn]
+    parts += [_curve(line, x_axis, y_axis) for line in drawn if not line.points]
+    parts += ["</svg>", *(_curve(line, x_axis, y_axis) for line in drawn if line.points)]
     label = f"{y_label} over {x_label}: " + ", ".join(line.name for line in drawn)
     svg = _svg(parts, WIDTH, HEIGHT, label)
     return svg + _legend(drawn) if len(drawn) > 1 else svg
@@ -69,11 +89,10 @@ def line_chart(
 
 def _axes(lines: Sequence[Line], logarithmic: bool, from_zero: bool) -> tuple[_Axis, _Axis]:
     xs = np.concatenate([line.x[np.isfinite(line.x)] for line in lines])
-    shown = [values for line in lines for values in (line.y, line.low, line.high) if values is not None]
-    ys = np.concatenate([values[np.isfinite(values)] for values in shown])
+    ys = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
     if logarithmic:
         ys = ys[ys > 0]
-    low, high = (float(ys.min()), float(ys.max())) if ys.size else (0.0, 1.0)
+    low, high = _usual_range(ys) if ys.size else (0.0, 1.0)
     if logarithmic:
         low, high = low / 1.15, high * 1.15
     else:
@@ -82,6 +101,13 @@ def _axes(lines: Sequence[Line], logarithmic: bool, from_zero: bool) -> tuple[_A
     x_low, x_high = float(xs.min()), float(xs.max())
     x_axis = _Axis(x_low, x_high if x_high > x_low else x_low + 1.0, LEFT, WIDTH - RIGHT)
     return x_axis, _Axis(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
+
+
+def _usual_range(values: np.ndarray) -> tuple[float, float]:
+    """Return the least and largest value, or a range around most of them where a few lie far off."""
+    low, high = (float(v) for v in np.percentile(values, [2, 98]))
+    reach = FAR_OFF * (high - low)
+    return max(float(values.min()), low - reach), min(float(values.max()), high + reach)
 
 
 def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -106,10 +132,10 @@ def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> str:
     parts = []
     for value, y in ((v, float(y_axis.at(v))) for v in y_axis.ticks()):
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:z.4g}</text>')
     for value, x in ((v, float(x_axis.at(v))) for v in x_axis.ticks()):
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" stroke="{AXIS}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{value:.6g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{value:z.6g}</text>')
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}" stroke="{AXIS}"/>')
     middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + bottom) / 2
     parts.append(f'<text x="{middle_x:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
@@ -120,15 +146,15 @@ def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> str:
 
 def _curve(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
     xs, ys = x_axis.at(line.x), y_axis.at(line.y)
-    shown = np.isfinite(line.x) & np.isfinite(line.y)
     if line.points:
+        shown = np.isfinite(line.x) & np.isfinite(line.y)
         return "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{line.colour}" stroke="#fff"/>'
             for x, y in zip(xs[shown], ys[shown], strict=True)
         )
     path = " ".join(
         " ".join(f"{'M' if i == 0 else 'L'}{xs[at]:.1f},{ys[at]:.1f}" for i, at in enumerate(run))
-        for run in _runs(shown)
+        for run in line.runs(line.y)
     )
     dashes = f' stroke-dasharray="{line.dashes}"' if line.dashes else ""
     return f'<path d="{path}" fill="none" stroke="{line.colour}" stroke-width="{line.width}"{dashes}/>'
@@ -139,16 +165,10 @@ def _band(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
     assert line.high is not None
     xs, low, high = x_axis.at(line.x), y_axis.at(line.low), y_axis.at(line.high)
     parts = []
-    for run in _runs(np.isfinite(line.x) & np.isfinite(line.low) & np.isfinite(line.high)):
+    for run in line.runs(line.low, line.high):
         edge = [f"{xs[at]:.1f},{high[at]:.1f}" for at in run] + [f"{xs[at]:.1f},{low[at]:.1f}" for at in run[::-1]]
         parts.append(f'<polygon points="{" ".join(edge)}" fill="{line.colour}" opacity="0.2"/>')
     return "".join(parts)
-
-
-def _runs(shown: np.ndarray) -> list[np.ndarray]:
-    """Return the stretches of positions that follow each other."""
-    at = np.flatnonzero(shown)
-    return [] if at.size == 0 else np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
 
 
 def _legend(lines: Sequence[Line]) -> Markup:
@@ -178,6 +198,16 @@ class Footprint:
     colour: str
 
 
+def _dashes(drawn: Footprint, footprints: Sequence[Footprint]) -> str:
+    """Return dashes that leave room for each other where outlines coincide."""
+    near = 1e-3 * np.ptp([drawn.x, drawn.y], axis=1).max()
+    same = [f for f in footprints if np.abs([f.x - drawn.x, f.y - drawn.y]).max() < near]
+    if len(same) == 1:
+        return ""
+    place = next(i for i, f in enumerate(same) if f is drawn)
+    return f' stroke-dasharray="{DASH} {DASH * (len(same) - 1)}" stroke-dashoffset="{-DASH * place}"'
+
+
 def footprint_map(footprints: Sequence[Footprint], metres_per_unit: float) -> Markup:
     """Draw outlines on each other, north up, with a scale bar and a legend."""
     xs = np.concatenate([f.x for f in footprints])
@@ -187,16 +217,14 @@ def footprint_map(footprints: Sequence[Footprint], metres_per_unit: float) -> Ma
     height = span_y * scale + 66
     left = (WIDTH - span_x * scale) / 2
     parts = []
-    # The first outlines are drawn wider, so that equal ones show behind each other.
-    widths = range(2 + 3 * (len(footprints) - 1), 1, -3)
-    for print_, width in zip(footprints, widths, strict=True):
+    for print_ in footprints:
         points = " ".join(
             f"{left + (x - xs.min()) * scale:.1f},{20 + (ys.max() - y) * scale:.1f}"
             for x, y in zip(print_.x, print_.y, strict=True)
         )
         parts.append(
-            f'<polygon points="{points}" fill="{print_.colour}" fill-opacity="0.13" stroke="{print_.colour}" '
-            f'stroke-width="{width}"/>'
+            f'<polygon points="{points}" fill="{print_.colour}" fill-opacity="0.12" stroke="{print_.colour}" '
+            f'stroke-width="2.5"{_dashes(print_, footprints)}/>'
         )
     bar = _bar_length(span_x * metres_per_unit)
     end = 20 + bar / metres_per_unit * scale

@@ -25,6 +25,11 @@ LONGEST_PX = 520
 THUMBNAIL_PX = 240
 DETAIL_PX = 120
 DETAIL_LR = 8
+LEAST_RANGE = 0.25
+"""The map of the standard error spans at least this part of its largest value."""
+SPREAD_BANDS = 8
+"""Bands over which the map of the standard error is averaged."""
+
 LOOKS = {"natural colour": RGB_NM, "false colour": FALSE_COLOUR_NM}
 COLOURS = {"HSI": "#2a7fb8", "MSI": "#e08a1e", "product": "#c8384f"}
 FLAG_COLOURS = {
@@ -133,7 +138,7 @@ class Looker:
     def _spectra(self, place: Place, row: int, col: int) -> PlaceSpectra:
         scene, at = self.scene, (slice(row, row + 1), slice(col, col + 1))
         product = window_values(self.product.data, *at)[:, 0, 0]
-        sigma = _opened(scene.settings.uncertainty)
+        sigma = self._side_product(scene.settings.uncertainty)
         hsi = msi = None
         if scene.hsi is not None and scene.hsi_bands is not None:
             dy, dx = scene.shift_px
@@ -154,48 +159,71 @@ class Looker:
         """Choose a small window with much to see in it; None if the product is small anyway."""
         edge = int(max(DETAIL_PX, DETAIL_LR * round(self.scene.ratio)))
         rows, cols = self.grid.shape
-        if max(rows, cols) < 1.5 * edge:
-            return None
         view, images = self.whole, self._look()
-        if not images:
+        if max(rows, cols) < 1.5 * edge or not images:
             return None
-        row, col = _busiest(images["product"].mean(axis=0), max(1, edge // view.step))
+        least = edge // 3
+        seen = images["product"].mean(axis=0)
+        while (found := _busiest(seen, max(1, edge // view.step))) is None and edge > least:
+            edge = int(0.8 * edge)  # holes everywhere: a smaller window may lie between them
+        row, col = found or (len(view.rows) // 2, len(view.cols) // 2)
         first_row = int(np.clip(view.rows[row] - edge // 2, 0, max(0, rows - edge)))
         first_col = int(np.clip(view.cols[col] - edge // 2, 0, max(0, cols - edge)))
         return slice(first_row, min(rows, first_row + edge)), slice(first_col, min(cols, first_col + edge))
 
+    def _beside(self, path: Path | None) -> Path | None:
+        """Return where a raster written with the product is: as the run named it, or beside the product."""
+        moved = None if path is None else self.scene.product_path.with_name(path.name)
+        return moved if path is not None and not path.exists() and moved is not None and moved.exists() else path
+
+    def _side_product(self, path: Path | None) -> xr.DataArray | None:
+        from geolift.readers import open_cube
+
+        found = self._beside(path)
+        try:
+            return None if found is None else open_cube(found)
+        except GeoliftError:
+            return None
+
     def quality(self) -> tuple[Picture, list[Legend]] | None:
         """Map the quality raster, if one was written."""
-        cube = _opened(self.scene.settings.qa)
+        cube = self._side_product(self.scene.settings.qa)
         if cube is None:
             return None
         view = self.whole
         bits = np.nan_to_num(seen_on(view, cube.data, grid_of(cube))[0]).astype(np.int64)
         colours = np.broadcast_to(np.asarray(_rgb_bytes(TRUSTED), np.uint8), (*bits.shape, 3)).copy()
-        legend = [Legend(TRUSTED, "nothing known against it", float((bits == 0).mean()))]
+        there = max(1, int(((bits & Flag.NODATA.value) == 0).sum()))
+        legend = [Legend(TRUSTED, "nothing known against it", float((bits == 0).sum() / there))]
         for flag, (colour, meaning) in sorted(FLAG_COLOURS.items(), key=lambda entry: -entry[0].value):
             marked = (bits & flag.value) != 0
             if marked.any():
                 colours[marked] = _rgb_bytes(colour)
-                legend.append(Legend(colour, meaning, float(marked.mean())))
-        return as_picture(colours, "Where not to trust the product"), legend
+            if flag is not Flag.NODATA:
+                marked &= (bits & Flag.NODATA.value) == 0
+            if marked.any():
+                legend.append(
+                    Legend(colour, meaning, float(marked.sum() / (bits.size if flag is Flag.NODATA else there)))
+                )
+        return as_picture(colours, "Marks of the quality raster"), legend
 
     def uncertainty(self) -> tuple[Picture, tuple[float, float]] | None:
         """Map the standard error, averaged over a few bands, if it was written."""
-        path = self.scene.settings.uncertainty
-        bands = nearest_bands(self.bands, FALSE_COLOUR_NM) or nearest_bands(self.bands, RGB_NM)
-        if bands is None or _opened(path) is None:
+        path = self._beside(self.scene.settings.uncertainty)
+        cube = self._side_product(path)
+        good = np.flatnonzero(self.bands.good)
+        if path is None or cube is None or good.size == 0 or cube.sizes["band"] != len(self.bands.good):
             return None
-        assert path is not None
-        view = self.whole
-        sigma = seen_on(view, open_some_bands(path, bands), self.grid).mean(axis=0)
+        bands = [int(band) for band in np.unique(good[np.linspace(0, good.size - 1, SPREAD_BANDS).round().astype(int)])]
+        sigma = seen_on(self.whole, open_some_bands(path, bands), self.grid).mean(axis=0)
         if not np.isfinite(sigma).any():
             return None
-        high = float(np.nanpercentile(sigma, 99.5))
-        centres = ", ".join(f"{self.bands.wavelength_nm[band]:.0f}" for band in bands)
+        low, high = (float(v) for v in np.nanpercentile(sigma, [1, 99]))
+        low = min(low, (1 - LEAST_RANGE) * high)  # what is the same everywhere is not to look like a pattern
         quantity = self.product.attrs.get("quantity", "value")
-        caption = f"Standard error of the {quantity}, mean of the bands at {centres} nm"
-        return value_picture(sigma, (0.0, high), caption, "magma"), (0.0, high)
+        about = f"mean of {len(bands)} bands spread over the spectrum; median {np.nanmedian(sigma):.2g}"
+        caption = f"Standard error of the {quantity}, {about}"
+        return value_picture(sigma, (low, high), caption, "magma"), (low, high)
 
 
 def thumbnails(scene: Scene) -> list[Picture]:
@@ -211,7 +239,7 @@ def thumbnails(scene: Scene) -> list[Picture]:
         chosen = nearest_bands(known, RGB_NM) or [0] * 3
         view = view_of(grid_of(cube), THUMBNAIL_PX)
         rgb = seen_on(view, cube.data, grid_of(cube), chosen)
-        pictures.append(colour_picture(rgb, stretch_limits(rgb), f"{name}, whole file"))
+        pictures.append(colour_picture(rgb, stretch_limits(rgb), f"{name}, the whole file at a stretch of its own"))
     return pictures
 
 
@@ -243,7 +271,7 @@ def _outline(name: str, grid: GeoBox, target: GeoBox) -> Footprint:
 
 def _row(title: str, images: dict[str, np.ndarray], marks: list[tuple[float, float]], step: int) -> Row:
     limits = stretch_limits(images["product"])
-    told = {"HSI": "HSI as delivered", "MSI": "MSI as used", "product": "product"}
+    told = {"HSI": "HSI", "MSI": "MSI as used", "product": "Product"}
     every = "" if step == 1 else f", every {step}. pixel"
     pictures = [
         colour_picture(rgb, limits, told[name] + (every if name != "HSI" else "")) for name, rgb in images.items()
@@ -255,8 +283,8 @@ def _marked(picture: Picture, marks: list[tuple[float, float]]) -> Picture:
     return Picture(picture.uri, picture.caption, picture.width, picture.height, picture.pixelated, tuple(marks))
 
 
-def _busiest(image: np.ndarray, edge: int) -> tuple[int, int]:
-    """Return the centre of a window of high, not extreme, contrast in which all pixels are valid."""
+def _busiest(image: np.ndarray, edge: int) -> tuple[int, int] | None:
+    """Return the centre of a window of high, not extreme, contrast in which all pixels are valid; None without one."""
     from scipy.ndimage import uniform_filter
 
     valid = np.isfinite(image)
@@ -264,21 +292,11 @@ def _busiest(image: np.ndarray, edge: int) -> tuple[int, int]:
     mean, square = uniform_filter(filled, edge), uniform_filter(filled**2, edge)
     spread = np.where(uniform_filter(valid.astype(np.float64), edge) > 0.999, np.maximum(square - mean**2, 0), -1.0)
     inner = spread[edge // 2 : spread.shape[0] - edge // 2, edge // 2 : spread.shape[1] - edge // 2]
-    wanted = np.percentile(inner[inner >= 0], 95) if (inner >= 0).any() else 0.0
-    at = np.abs(inner - wanted).argmin() if inner.size else 0
-    row, col = np.unravel_index(at, inner.shape) if inner.size else (0, 0)
+    if not (inner >= 0).any():
+        return None
+    wanted = np.percentile(inner[inner >= 0], 95)
+    row, col = np.unravel_index(np.where(inner >= 0, np.abs(inner - wanted), np.inf).argmin(), inner.shape)
     return int(row) + edge // 2, int(col) + edge // 2
-
-
-def _opened(path: Path | None) -> xr.DataArray | None:
-    from geolift.readers import open_cube
-
-    if path is None:
-        return None
-    try:
-        return open_cube(path)
-    except GeoliftError:
-        return None
 
 
 def _rgb_bytes(colour: str) -> tuple[int, int, int]:

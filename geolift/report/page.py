@@ -14,10 +14,14 @@ import numpy as np
 from markupsafe import Markup
 
 from geolift.errors import InputError, ResourceError
-from geolift.report import agreements, charts, evidence, words
+from geolift.report import agreements, charts, evidence, inputs, repeat, words
+from geolift.report.digest import digest
 from geolift.report.images import palette_colours
 from geolift.report.scene import Scene, open_scene
 from geolift.sidecar import read_sidecar, sidecar_path
+
+GAP_STEPS = 4.0
+"""Bands further apart than so many usual steps have a gap between them."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +95,20 @@ def render(product: Path, sidecar: Path, facts: dict[str, Any], item: dict[str, 
     scene = open_scene(product, facts)
     shown = _seen(scene) if scene.product is not None else {}
     properties = item.get("properties", {})
+    findings, held = _findings(facts), agreements.measure(scene, facts)
+    marks = shown["quality"][1] if shown.get("quality") else []
     page = _template().render(
         title=product.name,
         facts=facts,
-        warnings=list(dict.fromkeys([*facts.get("warnings", []), *scene.notes])),
-        findings=_findings(facts.get("check")),
+        warnings=_warnings(facts, findings, scene.notes),
+        findings=findings,
+        digest=digest(findings, facts.get("coregistration"), held, marks),
         decisions=words.decisions(facts, item),
-        inputs=words.input_rows(facts),
-        commands=words.command(facts, sidecar.name),
+        inputs=inputs.input_rows(facts),
+        commands=[_unbroken(line) for line in repeat.commands(facts, sidecar.name)],
         versions=properties.get("processing:software", {}),
-        datetime=properties.get("datetime"),
+        datetime=words.moment(properties.get("datetime")),
+        choices=words.choices(facts.get("choices", {})),
         datetime_is=facts.get("datetime_is", ""),
         crs=properties.get("proj:code"),
         shape=properties.get("proj:shape"),
@@ -109,10 +117,36 @@ def render(product: Path, sidecar: Path, facts: dict[str, Any], item: dict[str, 
         footprints=_footprints(scene),
         training=_training(facts.get("training_curve", [])),
         information=_information(scene, facts.get("information")),
-        agreements=_agreements(scene, facts),
+        agreements=_agreements(held, _quantity(scene)),
+        quantity=_quantity(scene),
         **shown,
     )
     return page + "\n"
+
+
+def _warnings(facts: dict[str, Any], findings: dict[str, Any] | None, notes: tuple[str, ...]) -> list[str]:
+    """Return the warnings of the run and of this page, each once; what the check says is told beside them."""
+    told = [found["message"] for found in (findings or {"verdict": []})["verdict"] if found["alarming"]]
+    texts = dict.fromkeys([*facts.get("warnings", []), *notes])
+    return [text for text in texts if not any(message in text for message in told)]
+
+
+def _unbroken(line: str) -> Markup:
+    """Return a command of which no option is broken in two at the end of a line."""
+    parts = [Markup("<span>{}</span>").format(part) if part.startswith("--") else part for part in line.split(" ")]
+    return Markup(" ").join(parts)
+
+
+def _quantity(scene: Scene) -> str:
+    """Return what the product's numbers are: "reflectance"; "value" where nobody knows."""
+    told = "unknown" if scene.product is None else str(scene.product.attrs.get("quantity", "unknown"))
+    return "value" if told == "unknown" else told
+
+
+def _gap(wavelength_nm: np.ndarray) -> float:
+    """Return the step in nm above which neighbouring bands are not joined by a line."""
+    steps = np.diff(np.sort(wavelength_nm[np.isfinite(wavelength_nm)]))
+    return float(GAP_STEPS * np.median(steps[steps > 0])) if (steps > 0).any() else np.inf
 
 
 def _seen(scene: Scene) -> dict[str, Any]:
@@ -143,33 +177,42 @@ def _place_chart(number: int, place: evidence.PlaceSpectra, looker: evidence.Loo
     order = np.argsort(wavelength, kind="stable")
     # Bad bands are empty in the product; the HSI's numbers there are no reference either.
     good = np.where(looker.bands.good, 1.0, np.nan)[order]
-    x, lines = wavelength[order], []
+    x, lines, gap = wavelength[order], [], _gap(wavelength)
     if place.hsi is not None:
-        lines.append(charts.Line("HSI pixel", x, place.hsi[order] * good, evidence.COLOURS["HSI"], 1.6))
+        values = place.hsi[order] * good
+        lines.append(charts.Line("HSI pixel", x, values, evidence.COLOURS["HSI"], 1.6, longest_step=gap))
     band = {}
     if place.sigma is not None:
         sigma = place.sigma[order]
         band = {"low": place.product[order] - sigma, "high": place.product[order] + sigma}
     name = "product ± standard error" if band else "product"
-    lines.append(charts.Line(name, x, place.product[order], evidence.COLOURS["product"], 2.0, **band))
+    values = place.product[order]
+    lines.append(charts.Line(name, x, values, evidence.COLOURS["product"], 2.0, **band, longest_step=gap))
     if place.msi is not None:
         centres = looker.msi_centres_nm()
         lines.append(charts.Line("MSI as used", centres, place.msi, evidence.COLOURS["MSI"], points=True))
     caption = f"row {place.row}, column {place.col}; ground like this covers {100 * place.place.share:.0f} %"
-    quantity = "value" if looker.product.attrs.get("quantity") == "unknown" else str(looker.product.attrs["quantity"])
-    return PlaceChart(number, caption, charts.line_chart(lines, "wavelength, nm", quantity, from_zero=True))
+    chart = charts.line_chart(lines, "wavelength, nm", _quantity(looker.scene), from_zero=True)
+    return PlaceChart(number, caption, chart)
 
 
-def _findings(check: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the check with a title for each verdict, and whether all is well."""
+def _findings(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the check with a title for each verdict, whether it asks for a look, and whether all is well."""
+    check = facts.get("check")
     if check is None:
         return None
-    verdict = [{**found, "title": words.VERDICTS.get(found["code"], found["code"])} for found in check["verdict"]]
-    return {
-        **check,
-        "verdict": verdict,
-        "well": all(found["code"] in words.HARMLESS or found.get("settled") for found in verdict),
-    }
+    moved = bool((facts.get("coregistration") or {}).get("applied"))
+    verdict = [
+        {
+            **found,
+            "title": words.VERDICTS.get(found["code"], found["code"]),
+            "alarming": not (
+                found["code"] in words.HARMLESS or found.get("settled") or (found["code"] == "shift" and moved)
+            ),
+        }
+        for found in check["verdict"]
+    ]
+    return {**check, "verdict": verdict, "well": not any(found["alarming"] for found in verdict)}
 
 
 def _footprints(scene: Scene) -> Markup | None:
@@ -193,7 +236,7 @@ def _information(scene: Scene, told: dict[str, Any] | None) -> dict[str, Any] | 
     x = np.asarray(told["wavelength_nm"], np.float64)
     order = np.argsort(x, kind="stable")
     share = np.maximum(np.asarray(told["explained"], np.float64), 0.0)
-    lines = [charts.Line("HSI bands", x[order], 100 * share[order], evidence.COLOURS["HSI"])]
+    lines = [charts.Line("HSI bands", x[order], 100 * share[order], evidence.COLOURS["HSI"], longest_step=_gap(x))]
     if scene.response is not None and scene.msi_names:
         centres = np.asarray(scene.response.select(scene.msi_names).centres_nm)
         lines.append(
@@ -203,17 +246,16 @@ def _information(scene: Scene, told: dict[str, Any] | None) -> dict[str, Any] | 
     return {"sentence": words.information(told), "chart": chart}
 
 
-def _agreements(scene: Scene, facts: dict[str, Any]) -> dict[str, Any] | None:
-    found = agreements.measure(scene, facts.get("coregistration"))
+def _agreements(found: agreements.Agreements | None, quantity: str) -> dict[str, Any] | None:
     if found is None or (found.msi is None and found.hsi is None):
         return None
     chart = None
     if found.hsi is not None and found.hsi.n_pixels:
-        order = np.argsort(found.hsi_wavelength_nm, kind="stable")
-        line = charts.Line(
-            "RMSE", found.hsi_wavelength_nm[order], found.hsi.rmse_per_band[order], evidence.COLOURS["HSI"]
-        )
-        chart = charts.line_chart([line], "wavelength, nm", "RMSE", from_zero=True)
+        x = found.hsi_wavelength_nm
+        order = np.argsort(x, kind="stable")
+        errors = found.hsi.rmse_per_band[order]
+        line = charts.Line("RMSE", x[order], errors, evidence.COLOURS["HSI"], longest_step=_gap(x))
+        chart = charts.line_chart([line], "wavelength, nm", f"RMSE, {quantity}", from_zero=True)
     return {"msi": found.msi, "names": found.msi_bands, "hsi": found.hsi, "chart": chart}
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from geolift.report.scene import input_paths
-from geolift.settings import FuseSettings
-
 VERDICTS = {
     "ok": "Nothing wrong found",
-    "undetermined": "Not everything could be told",
+    "undetermined": "What the images cannot tell",
     "offset": "A constant is missing or too much",
     "scale": "The scale does not fit",
     "units": "The units differ",
@@ -40,13 +36,21 @@ RELATIONS = {
     "affine": "an affine map across the bands",
 }
 
-REPEATED = {"overwrite", "config"}
-
 WELL_DETERMINED = 0.9
 """Share of a band's variance from which on the report counts it as determined by the MSI."""
 
 LISTED = 6
 """Numbers of a longer list that are written out."""
+
+NO_SHIFT_PX = 0.02
+"""A smaller shift of the HSI, in MSI pixels, is told as none."""
+
+METHODS = {
+    "auto": "regression on sharpened pixels, averaged with a small network",
+    "linear": "least squares",
+    "spectralift": "SpectraLift's network",
+    "spectramorph": "mixtures of endmembers",
+}
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,25 @@ def sentence(text: str) -> str:
 
 
 def fixed(value: Any, decimals: int) -> str:
-    """Return a number with so many decimals; anything else, such as "nan", as text."""
+    """Return a number with so many decimals, zero without a sign; anything else, such as "nan", as text.
+
+    >>> fixed(-0.123, 2), fixed(-0.001, 2)
+    ('−0.12', '0.00')
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:.{decimals}f}".replace("-", "−")
+    return f"{value:z.{decimals}f}".replace("-", "−")
+
+
+def moment(value: Any) -> str:
+    """Return a time as people write it; anything else as text.
+
+    >>> moment("2026-05-04T10:30:31.024000Z"), moment("2026-05-04"), moment(None)
+    ('2026-05-04 10:30 UTC', '2026-05-04', '')
+    """
+    text = "" if value is None else str(value)
+    day, _, clock = text.partition("T")
+    return f"{day} {clock[:5]} UTC" if clock.endswith(("Z", "+00:00")) else text
 
 
 def percent(value: Any) -> str:
@@ -96,7 +115,7 @@ def percent(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     share = 100 * value
-    if share == 0 or abs(share) >= 99.95:
+    if share == round(share) or abs(share) >= 99.95:
         text = f"{share:.0f}"
     else:
         text = f"{share:.1f}" if abs(share) >= 0.95 else (f"{share:.2f}" if abs(share) >= 0.1 else f"{share:.2g}")
@@ -184,17 +203,34 @@ def _region(facts: dict[str, Any]) -> list[Decision]:
 def _shift(told: dict[str, Any] | None) -> list[Decision]:
     if told is None:
         return []
+    what, why = shift(told), "The user said so."
+    if "sigma_dy" in told:
+        lies_well = told["applied"] and _is_none(told)
+        reason = "the images lie on each other already" if lies_well else told.get("reason", "")
+        why = f"Confidence {float(told['confidence']):.2f}: {sentence(reason)}"
+    return [Decision("Shift of the HSI", what, why)]
+
+
+def shift(told: dict[str, Any]) -> str:
+    """Say how far the HSI was moved, in MSI pixels and metres, and whether it was."""
     down, right = (float(told["shift_msi_px"][axis]) for axis in ("dy", "dx"))
+    known = "sigma_dy" in told
+    if not known and not told["applied"]:
+        return "not looked for"
     moved = f"{abs(down):.2f} px {'up' if down < 0 else 'down'}, {abs(right):.2f} px {'left' if right < 0 else 'right'}"
     if metres := told.get("shift_m"):
-        moved += f" ({number((float(metres['dy']) ** 2 + float(metres['dx']) ** 2) ** 0.5, 3)} m)"
-    if "sigma_dy" not in told:
-        what = f"{moved}, as given by the user" if told["applied"] else "not looked for"
-        return [Decision("Shift of the HSI", what, "The user said so.")]
-    moved += f" ± {largest([told['sigma_dy'], told['sigma_dx']]):.2f} px"
-    what = f"{moved}; {'applied' if told['applied'] else 'not applied'}"
-    reason = f"Confidence {float(told['confidence']):.2f}: {sentence(told.get('reason', ''))}"
-    return [Decision("Shift of the HSI", what, reason)]
+        moved += f" ({number((float(metres['dy']) ** 2 + float(metres['dx']) ** 2) ** 0.5, 2)} m)"
+    if known and _is_none(told):
+        moved = f"none: less than {NO_SHIFT_PX} px"
+    if not known:
+        return f"{moved}, as given by the user"
+    error = largest([told["sigma_dy"], told["sigma_dx"]])
+    moved += f" ± {error:.2f} px" if error >= NO_SHIFT_PX else ""
+    return moved if told["applied"] else f"{moved}; not applied"
+
+
+def _is_none(told: dict[str, Any]) -> bool:
+    return max(abs(float(told["shift_msi_px"][axis])) for axis in ("dy", "dx")) < NO_SHIFT_PX
 
 
 def _harmonization(told: dict[str, Any] | None) -> list[Decision]:
@@ -211,9 +247,15 @@ def _method(facts: dict[str, Any]) -> list[Decision]:
     model = facts.get("model", {})
     if "method" not in model:
         return []
-    choices = ", ".join(f"{key.replace('_', ' ')} {_choice(value)}" for key, value in facts.get("choices", {}).items())
-    what = f"{model['method']}, learned on {model.get('train_pixels', '?')} HSI pixels, seed {model.get('seed', 0)}"
-    return [Decision("Method", what, f"Its own choices: {choices}." if choices else "")]
+    name = str(model["method"])
+    told = f"{name}: {METHODS[name]}" if name in METHODS else name
+    why = f"Learned on {model.get('train_pixels', '?')} HSI pixels with seed {model.get('seed', 0)}"
+    return [Decision("Method", told, f"{why}. What it chose itself stands at the end of this page.")]
+
+
+def choices(told: dict[str, Any]) -> str:
+    """Return what a method's fit settled itself: "components 16, ridges 0.01 / 0.1"."""
+    return ", ".join(f"{key.replace('_', ' ')} {_choice(value)}" for key, value in told.items())
 
 
 def _choice(value: Any) -> str:
@@ -230,10 +272,11 @@ def _refinement(told: dict[str, Any] | None) -> list[Decision]:
     errors = told.get("agreement_with_hsi", {})
     if "rmse_after" in errors:
         reason += (
-            f" Seen through the HSI's footprint, the product differs from the HSI by {number(errors['rmse_after'])} "
-            f"(RMSE), before by {number(errors['rmse_before'])}."
+            f" In the HSI's {told.get('components', '')} main components, so without most of its noise, the product "
+            f"differs from it by {number(errors['rmse_after'], 2)} (RMSE), before by "
+            f"{number(errors['rmse_before'], 2)}."
         )
-    outcome = "the product is corrected to agree with the HSI" if told.get("applied") else "left as the MSI gives it"
+    outcome = "corrected to agree with the HSI" if told.get("applied") else "not corrected: as the MSI gives it"
     return [Decision("Agreement with the HSI", outcome, reason)]
 
 
@@ -248,17 +291,17 @@ def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
 def information(told: dict[str, Any]) -> str:
     """Say in one sentence how far the MSI determines the spectra."""
     known = [
-        (share, bits, centre)
-        for share, bits, centre in zip(told["explained"], told["bits"], told["wavelength_nm"], strict=True)
+        (share, centre)
+        for share, centre in zip(told["explained"], told["wavelength_nm"], strict=True)
         if share is not None
     ]
-    shares, bits, _ = zip(*known, strict=True)
-    least, _, where = min(known, key=lambda band: band[0])
+    shares = [share for share, _ in known]
+    least, where = min(known)
     well = sum(share >= WELL_DETERMINED for share in shares)
     return (
-        f"On {told['held_out_pixels']} HSI pixels held out, the MSI's bands explain {percent(_mean(shares))} of a "
-        f"band's variance on average ({fixed(_mean(bits), 1)} bits); {well} of {len(known)} bands are determined to "
-        f"{percent(WELL_DETERMINED)} or more, least the one at {fixed(where, 0)} nm ({percent(max(least, 0.0))})."
+        f"On {told['held_out_pixels']} HSI pixels held out, the MSI's bands explain {percent(_mean(shares))} of an "
+        f"HSI band's variance on average. {well} of {len(known)} HSI bands are explained to "
+        f"{percent(WELL_DETERMINED)} or more; least is the one at {fixed(where, 0)} nm ({percent(max(least, 0.0))})."
     )
 
 
@@ -275,73 +318,5 @@ def _written(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
     what += f"nodata {number(raster.get('nodata'), 6)}"
     valid = f"{written['valid_pixels']} valid pixels"
     clipped = written.get("clipped_values", 0)
-    share = 100 * clipped / max(1, written.get("values", 1))
-    return [Decision("Written as", what, f"{valid}; {clipped} values clipped ({number(share, 2)} %).")]
-
-
-def command(facts: dict[str, Any], sidecar: str) -> list[str]:
-    """Return the commands that repeat the run: as it was typed, and from the sidecar."""
-    model, hsi, msi = (input_paths(facts, kind) for kind in ("model", "hsi", "msi"))
-    name = "apply" if model else "fuse"
-    if not msi or not (model or hsi):
-        return []
-    several = [word for path in msi for word in ("--msi", path)]
-    words = ["geolift", name, *(model or hsi), *(msi if len(msi) == 1 else several), "-o", str(facts.get("output"))]
-    for key, value in facts.get("settings", {}).items():
-        words += _option(key, value)
-    typed = " ".join(shlex.quote(word) for word in words)
-    again = f"geolift fuse --config {shlex.quote(sidecar)} --overwrite"
-    return [typed, again] if name == "fuse" else [typed]
-
-
-def _option(key: str, value: Any) -> list[str]:
-    """Return an option as it is typed, or nothing where it has its default."""
-    field = FuseSettings.model_fields.get(key)
-    if key in REPEATED or value is None or field is None or value == _plain(field.default):
-        return []
-    flag = f"--{key.replace('_', '-')}"
-    if isinstance(value, bool):
-        return [flag if value else f"--no-{flag[2:]}"]
-    if key == "co":
-        return [word for option in value for word in ("--co", str(option))]
-    text = ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
-    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-
-
-def _plain(default: Any) -> Any:
-    return list(default) if isinstance(default, tuple) else default
-
-
-def input_rows(facts: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return a table of the inputs: what about, then one cell per input, HSI before MSI."""
-    plan = facts.get("plan", {})
-    told = [plan[key] for key in ("hsi", "msi") if key in plan]
-    if len(told) < 2:
-        return []
-    stored = [facts.get("inputs", {}).get(key, {}) for key in ("hsi", "msi")]
-    rows = [
-        ("file", [str(file["source"]) for file in told]),
-        ("size", [f"{file['bands']} bands, {file['shape'][0]} × {file['shape'][1]} pixels" for file in told]),
-        ("CRS", [file.get("crs") or "none" for file in told]),
-        ("acquired", [file.get("acquired") or "not told" for file in told]),
-        ("values", [_values(file) for file in told]),
-        ("wavelengths from", [file.get("wavelengths_from") or "–" for file in told]),
-        ("on disk", [_on_disk(fact) for fact in stored]),
-    ]
-    return [(name, cells) for name, cells in rows if any(cells)]
-
-
-def _values(file: dict[str, Any]) -> str:
-    def one(value: Any, neutral: str) -> str:
-        return neutral if value is None else ("per band" if isinstance(value, list) else number(value, 6))
-
-    text = f"{file.get('quantity', 'unknown')}, {file.get('dtype')}, × {one(file.get('scale'), '1')}"
-    offset = file.get("offset")
-    text += "" if offset in (None, 0, 0.0) else f" + {one(offset, '0')}"
-    nodata = file.get("nodata")
-    return text + ("" if nodata is None else f", nodata {one(nodata, '')}")
-
-
-def _on_disk(fact: dict[str, Any]) -> str:
-    size = fact.get("size")
-    return "" if size is None else f"{number(size / 1e6, 3)} MB, changed {fact.get('modified', '')}"
+    told = f" ({number(100 * clipped / max(1, written.get('values', 1)), 2)} %)" if clipped else ""
+    return [Decision("Written as", what, f"{valid}; {clipped} values clipped{told}.")]

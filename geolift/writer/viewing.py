@@ -91,22 +91,25 @@ def statistics(sampled: np.ndarray) -> list[dict[str, str]]:
 
 
 def write_style(file: Path, sampled: np.ndarray, rgb: tuple[int, int, int], scale: float) -> None:
-    """Write how QGIS draws a raster: these 0-based bands, each from its 2 to its 98 percentile."""
-    channels = []
-    for colour, band in zip(("red", "green", "blue"), rgb, strict=True):
-        valid = sampled[band][np.isfinite(sampled[band])]
-        if valid.size == 0:
-            return
-        low, high = scale * np.percentile(valid.astype(np.float64), PERCENTS)
-        channels.append(
-            f"<{colour}ContrastEnhancement><minValue>{low:.6g}</minValue><maxValue>{high:.6g}</maxValue>"
-            f"<algorithm>StretchToMinimumMaximum</algorithm></{colour}ContrastEnhancement>"
-        )
+    """Write how QGIS draws a raster: these 0-based bands, all from the 2 to the 98 percentile of the three together.
+
+    A stretch for each band by itself, as QGIS makes it, would colour what is grey.
+    """
+    valid = sampled[list(rgb)]
+    valid = valid[np.isfinite(valid)]
+    if valid.size == 0:
+        return
+    low, high = scale * np.percentile(valid.astype(np.float64), PERCENTS)
+    channels = [
+        f"<{colour}ContrastEnhancement><minValue>{low:.6g}</minValue><maxValue>{high:.6g}</maxValue>"
+        f"<algorithm>StretchToMinimumMaximum</algorithm></{colour}ContrastEnhancement>"
+        for colour in ("red", "green", "blue")
+    ]
     bands = " ".join(f'{colour}Band="{band + 1}"' for colour, band in zip(("red", "green", "blue"), rgb, strict=True))
     limits = "".join(
         f"<{name}>{value}</{name}>"
         for name, value in {
-            "limits": "CumulativeCut",
+            "limits": "None",
             "extent": "WholeRaster",
             "statAccuracy": "Estimated",
             "cumulativeCutLower": PERCENTS[0] / 100,
