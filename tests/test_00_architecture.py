@@ -41,7 +41,7 @@ ROOMS: dict[str, list[str]] = {
         "model network engine accelerator",
         "training training_set methods < model network noise",
         "information < training_set",
-        "uncertainty < methods model network training training_set",
+        "uncertainty rehearsal < degrade inference methods model network refinement training training_set",
         "inference < model network engine",
         "refinement residual_process footprint "
         "< coregistration degrade engine inference methods model network noise robust sampling training_set",
@@ -66,8 +66,8 @@ NUMERIC = {
     "sanity", "sanity_identity", "sanity_pair", "sanity_values",
     "harmonization", "refinement", "residual_process", "footprint", "metrics", "conventions", "halo",
     "similarity", "value_range",
-    "network", "engine", "accelerator", "training", "training_set", "methods", "noise", "uncertainty", "information",
-    "inference", "srf_weights",
+    "network", "engine", "accelerator", "training", "training_set", "methods", "noise", "uncertainty",
+    "rehearsal", "information", "inference", "srf_weights",
     "demo_scene", "consistency",
 }  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}
