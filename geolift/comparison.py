@@ -21,12 +21,12 @@ from geolift.coregistration import (
     cut_window,
     estimate_shift_by_windows,
 )
+from geolift.coregistration.local_shift import ShiftField, estimate_local_shifts
 from geolift.cube import blocks_of, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.harmonization import Harmonization, fit_harmonization
-from geolift.local_shift import ShiftField, estimate_local_shifts
-from geolift.noise import quiet_noise
+from geolift.noise import unshared_noise
 from geolift.overlay import Overlay, overlay
 from geolift.plan import RegionPlan, SpectralPlan
 from geolift.robust import mad_sigma
@@ -264,6 +264,15 @@ def fine_windows(comparison: Comparison) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
+def telling_window(hsi: xr.DataArray, comparison: Comparison, spectra: SpectralPlan, side_px: int) -> np.ndarray:
+    """Return the good bands (C, y, x) of the HSI where the overlap has most to tell, or all of a small overlap."""
+    laid, positions = comparison.overlay, np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    (window,) = choose_windows(comparison.simulated, side_px, 1)
+    rows = slice(laid.rows.start + window.y, laid.rows.start + window.y + window.height)
+    cols = slice(laid.cols.start + window.x, laid.cols.start + window.x + window.width)
+    return np.asarray(window_values(hsi.data, rows, cols)[positions], np.float32)
+
+
 def contrast_ratio(windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Return how much more contrasted the fine MSI is than the simulated one: (c,) ratio of standard deviations."""
     coarse, fine = (
@@ -276,10 +285,10 @@ def contrast_ratio(windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 def msi_noise(comparison: Comparison, windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Estimate the noise (c,) of the harmonised fine MSI.
 
-    The quietest blocks of the image bound it from above, and so does what the degraded MSI leaves of the simulated
-    one, times the root of the number of pixels that were averaged (4 π times the variance of the whole kernel).
+    What the bands do not share in quiet blocks tells it, and is bounded from above by what the degraded MSI leaves of
+    the simulated one, times the root of the number of pixels averaged (4 π times the variance of the whole kernel).
     """
-    quiet = np.median([quiet_noise(fine) for _, fine in windows], axis=0)
+    quiet = np.median([unshared_noise(fine) for _, fine in windows], axis=0)
     left = comparison.simulated - comparison.harmonization.apply(comparison.degraded)
     valid = np.isfinite(left).all(axis=0)
     if not valid.any():

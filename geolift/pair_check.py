@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 
 from geolift.comparison import Comparison, compare
+from geolift.coregistration.local_shift import ShiftField, resample
 from geolift.crosscheck import check, document, enforce
 from geolift.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import NoOverlapError, TrustError
 from geolift.listener import SILENT, Listener
-from geolift.local_shift import ShiftField, resample
 from geolift.masking import mask_of, without
 from geolift.plan import SpectralPlan, plan_region, plan_spectra
 from geolift.readers import open_cube

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geolift import align, crosscheck
 from geolift.budget import estimate_cost, fitted
-from geolift.comparison import Comparison, compare, contrast_ratio, fine_windows, msi_noise
+from geolift.comparison import Comparison, compare, contrast_ratio, fine_windows, msi_noise, telling_window
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.fusion_pair import refine
@@ -201,7 +201,10 @@ def prepare(
     quality = _quality(
         crop(msi, rows, cols), None if mask is None else mask[rows, cols], plan, trained, compared, ground
     )
-    errors = _calibrated(training, compared, settings, listener, warnings) if settings.uncertainty else None
+    errors = None
+    if settings.uncertainty:
+        seen = hsi if refined is not None and refined.correction is not None else None
+        errors = _calibrated(training, compared, seen, plan, settings, listener, warnings)
     sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
     abundances = None
     if settings.abundances is not None:
@@ -227,11 +230,14 @@ def information_of(training: TrainingSet, settings: MethodSettings) -> Informati
 def _calibrated(
     training: TrainingSet,
     compared: Comparison | None,
+    hsi: xr.DataArray | None,
+    plan: Plan,
     settings: FuseSettings,
     listener: Listener,
     warnings: list[str],
 ) -> ErrorModel | None:
-    """Calibrate the product's standard error on held-out blocks of the HSI."""
+    """Calibrate the product's standard error on held-out blocks of the HSI; ``hsi`` if the product is refined."""
+    from geolift.rehearsal import WINDOW_PX, refined_share
     from geolift.training import fit
     from geolift.uncertainty import fit_errors
 
@@ -247,6 +253,10 @@ def _calibrated(
         spread = contrast_ratio(windows) * training.simulated.std(axis=0)
         noise = msi_noise(compared, windows)
     errors = fit_errors(training, refit, spread, noise, settings.seed)
+    if errors is not None and compared is not None and hsi is not None:
+        values = telling_window(hsi, compared, plan.spectra, WINDOW_PX)
+        blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
+        errors = replace(errors, refined_share=refined_share(values, training.weights, refit, blur, noise))
     listener.progress("calibrating", 1.0)
     if errors is None:
         warnings.append("too few HSI pixels to hold some out: no uncertainty can be given")

@@ -157,9 +157,10 @@ def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
         facts["refinement"] = fusion.refined.to_json()
     if fusion.errors is not None:
         facts["uncertainty"] = {
-            "median_sigma": float(np.median(fusion.errors.band_sigma)),
+            "median_sigma": float(np.median(fusion.errors.typical)),
             "sharpening": fusion.errors.sharpening,
             "held_out_pixels": fusion.errors.held_out,
+            "refined_share": fusion.errors.refined_share,
         }
     if fusion.information is not None:
         facts["information"] = {
@@ -177,7 +178,7 @@ def _write_sigma(fusion: Fusion, path: Path, settings: FuseSettings, listener: L
     """Write the standard error as the product is written, with a scale that suits it."""
     assert fusion.sigma is not None
     assert fusion.errors is not None
-    largest = fusion.errors.band_sigma * fusion.errors.growth.max()
+    largest = fusion.errors.typical * fusion.errors.growth.max()
     scale = choose_scale(settings.dtype, "standard error", largest)
     write_cube(
         fusion.sigma,

@@ -33,14 +33,14 @@ ROOMS: dict[str, list[str]] = {
         "robust",
         "noise",
         "masking",
-        "coregistration local_shift matching shift_fit < sampling robust",
+        "coregistration < sampling robust",
         "harmonization < robust",
-        "sanity sanity_identity sanity_pair sanity_values < coregistration robust",
+        "sanity < coregistration robust",
         "quality",
         "model network engine accelerator",
         "training training_set methods < model network noise",
         "information < training_set",
-        "uncertainty < methods model network training training_set",
+        "uncertainty rehearsal < degrade inference methods model network refinement training training_set",
         "inference < model network engine",
         "refinement < coregistration degrade engine inference methods model network noise robust sampling training_set",
         "metrics",
@@ -60,11 +60,10 @@ ROOMS: dict[str, list[str]] = {
 
 # Third-party packages that a module may not import at its top, or at all.
 NUMERIC = {
-    "degrade", "psf", "sampling", "robust", "matching", "shift_fit", "coregistration", "local_shift",
-    "sanity", "sanity_identity", "sanity_pair", "sanity_values",
+    "degrade", "psf", "sampling", "robust", "coregistration", "sanity",
     "harmonization", "refinement", "metrics",
-    "network", "engine", "accelerator", "training", "training_set", "methods", "noise", "uncertainty", "information",
-    "inference",
+    "network", "engine", "accelerator", "training", "training_set", "methods", "noise", "uncertainty", "rehearsal",
+    "information", "inference",
     "demo_scene",
 }  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}

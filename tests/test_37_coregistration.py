@@ -17,7 +17,7 @@ from geolift.coregistration import (
     estimate_shift,
     estimate_shift_by_windows,
 )
-from geolift.local_shift import estimate_local_shifts, resample
+from geolift.coregistration.local_shift import estimate_local_shifts, resample
 from geolift.sampling import axis_kernel, degrade_msi
 
 FloatArray = NDArray[np.float32]

@@ -284,7 +284,10 @@ def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
     if told is None:
         return []
     what = f"standard error, median {number(told['median_sigma'], 3)}"
-    why = f"Calibrated on {told['held_out_pixels']} HSI pixels that a second model did not see."
+    why = f"Calibrated on {told['held_out_pixels']} HSI pixels, each judged by a model that had not seen it."
+    share = told.get("refined_share", 1.0)
+    if share < 1:
+        why += f" Agreement with the HSI leaves {percent(share)} of the error, as rehearsed one level down."
     return [Decision("Uncertainty", what, why)]
 
 

@@ -2,7 +2,7 @@
 
 The MSI is degraded to the HSI's pixels and compared with the MSI simulated from the HSI, band by band:
 a coarse search by masked correlation finds the place, a robust fit of shift, blur and radiometry
-refines it (:mod:`geolift.matching`, :mod:`geolift.shift_fit`). The HSI is never resampled.
+refines it (`matching`, `shift_fit`). The HSI is never resampled.
 
 "Shift" is the motion that brings the HSI onto the MSI, in MSI pixels, +dy down, +dx right.
 """
@@ -16,9 +16,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.matching import BoolArray, Patch, SearchResult, exclude_foreign, remove_local_mean, search_place
+from geolift.coregistration.matching import (
+    BoolArray,
+    Patch,
+    SearchResult,
+    exclude_foreign,
+    remove_local_mean,
+    search_place,
+)
+from geolift.coregistration.shift_fit import FitResult, fit_place
 from geolift.sampling import FloatArray
-from geolift.shift_fit import FitResult, fit_place
 
 MAX_SEARCH_BANDS = 2
 MAX_FIT_BANDS = 6

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from geolift.sanity_pair import MIN_PIXELS, Candidate, DoubleArray, Finding, PairedPixels, Reading, correlate
+from geolift.sanity.pair import MIN_PIXELS, Candidate, DoubleArray, Finding, PairedPixels, Reading, correlate
 
 # Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
 ORDER_GAIN = 0.25

@@ -13,8 +13,8 @@ import numpy as np
 
 from geolift.coregistration import ShiftEstimate
 from geolift.robust import robust_line
-from geolift.sanity_identity import find_doubts, find_order, find_sensor, order_finding
-from geolift.sanity_pair import (
+from geolift.sanity.identity import find_doubts, find_order, find_sensor, order_finding
+from geolift.sanity.pair import (
     BandCheck,
     Candidate,
     CheckResult,
@@ -25,9 +25,7 @@ from geolift.sanity_pair import (
     fit_lines,
     pair_pixels,
 )
-from geolift.sanity_values import find_scale_or_offset
-
-__all__ = ["BandCheck", "Candidate", "CheckResult", "Finding", "Reading", "check_pair"]
+from geolift.sanity.values import find_scale_or_offset
 
 # Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
 OTHER_PLACE_R, NOTHING_R = 0.55, 0.3

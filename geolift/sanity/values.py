@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geolift.sanity_pair import DoubleArray, Finding, PairedPixels, Reading, fit_lines
+from geolift.sanity.pair import DoubleArray, Finding, PairedPixels, Reading, fit_lines
 
 # Calibrated by benchmarks/check_injection.py: atmospheres move gains by tens of per cent, offsets by hundredths.
 OFFSETS = (0.1, -0.1)

@@ -6,7 +6,7 @@ illumination and slow change weigh little; the comparison is band by band with a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,31 +82,54 @@ class Patch:
     def _invalid_as_image(self) -> FloatArray:
         return self.msi_invalid.astype(np.float32)[None]
 
-    def degraded(self, dy: float, dx: float, variance_px2: float, extend: int = 0) -> tuple[FloatArray, BoolArray]:
-        """Degrade the MSI on the LR grid extended by ``extend`` pixels; returns images and validity."""
-        extra = extend * self.ratio
-        ky = axis_kernel(self.ratio, dy - extra, variance_px2)
-        kx = axis_kernel(self.ratio, dx - extra, variance_px2)
-        shape = self.height + 2 * extend, self.width + 2 * extend
-        image = self._read(self.msi, ky.start_px, kx.start_px, shape, ky.taps[:1], kx.taps[:1])
-        if self.msi_whole:
-            return image, np.ones(shape, np.bool_)
-        taps = np.abs(ky.taps[:1]), np.abs(kx.taps[:1])
-        lost = self._read(self._invalid_as_image, ky.start_px, kx.start_px, shape, *taps)[0]
-        return image, lost <= LOST_WEIGHT
+    def degraded(self, dy: float, dx: float, variance_px2: float, bands: Sequence[int]) -> tuple[FloatArray, BoolArray]:
+        """Degrade bands of the MSI on the LR grid; returns images (b, h, w) and validity."""
+        return next(iter(self.degraded_at([(dy, dx)], variance_px2, bands)))
 
-    def seen_at(self, place: DoubleArray) -> FloatArray:
-        """Degraded MSI (c, h, w) at dy, dx, var_y, var_x."""
+    def degraded_at(
+        self, places_px: Sequence[tuple[float, float]], variance_px2: float, bands: Sequence[int], extend: int = 0
+    ) -> Iterator[tuple[FloatArray, BoolArray]]:
+        """The same at several places (dy, dx), on the LR grid extended by ``extend`` pixels.
+
+        Places with one dy share the reading along y, which is most of the work, if they follow each other.
+        """
+        extra, shape = extend * self.ratio, (self.height + 2 * extend, self.width + 2 * extend)
+        images = [self._chosen(bands), *([] if self.msi_whole else [self._invalid_as_image])]
+        rows: list[FloatArray] = []
+        before: float | None = None
+        for dy, dx in places_px:
+            kx = axis_kernel(self.ratio, dx - extra, variance_px2)
+            if dy != before:
+                ky = axis_kernel(self.ratio, dy - extra, variance_px2)
+                taps_y = [ky.taps[:1], np.abs(ky.taps[:1])]
+                rows = [
+                    sample_rows(image, self.origin + ky.start_px, self.ratio, shape[0], taps)[0]
+                    for image, taps in zip(images, taps_y, strict=False)
+                ]
+                before = dy
+            taps_x = [kx.taps[:1], np.abs(kx.taps[:1])]
+            seen = [
+                sample_columns(image, self.origin + kx.start_px, self.ratio, shape[1], taps)[0]
+                for image, taps in zip(rows, taps_x, strict=False)
+            ]
+            yield seen[0], np.ones(shape, np.bool_) if self.msi_whole else np.asarray(seen[1][0] <= LOST_WEIGHT)
+
+    def _chosen(self, bands: Sequence[int]) -> FloatArray:
+        """The fine MSI of some bands (b, y, x); not a copy if they are all, in order."""
+        return self.msi if list(bands) == list(range(len(self.msi))) else self.msi[list(bands)]
+
+    def seen_at(self, place: DoubleArray, bands: Sequence[int]) -> FloatArray:
+        """Degraded bands of the MSI (b, h, w) at dy, dx, var_y, var_x."""
         ky, kx = axis_kernel(self.ratio, place[0], place[2]), axis_kernel(self.ratio, place[1], place[3])
         shape = (self.height, self.width)
-        return self._read(self.msi, ky.start_px, kx.start_px, shape, ky.taps[:1], kx.taps[:1])
+        return self._read(self._chosen(bands), ky.start_px, kx.start_px, shape, ky.taps[:1], kx.taps[:1])
 
-    def with_derivatives(self, place: DoubleArray) -> FloatArray:
-        """Degraded MSI and its derivatives with respect to dy, dx, var_y, var_x: (5, c, h, w)."""
+    def with_derivatives(self, place: DoubleArray, bands: Sequence[int]) -> FloatArray:
+        """Degraded bands of the MSI and their derivatives with respect to dy, dx, var_y, var_x: (5, b, h, w)."""
         dy, dx, var_y, var_x = place
         ky, kx = axis_kernel(self.ratio, dy, var_y), axis_kernel(self.ratio, dx, var_x)
         first = self.origin + kx.start_px
-        needed = self.msi[..., first : first + (self.width - 1) * self.ratio + kx.taps.shape[1]]
+        needed = self._chosen(bands)[..., first : first + (self.width - 1) * self.ratio + kx.taps.shape[1]]
         rows = sample_rows(needed, self.origin + ky.start_px, self.ratio, self.height, ky.taps)
         seen, d_dx, d_var_x = sample_columns(rows[0], 0, self.ratio, self.width, kx.taps)
         d_dy, d_var_y = sample_columns(rows[1:], 0, self.ratio, self.width, kx.taps[:1])[0]
@@ -149,10 +172,10 @@ def exclude_foreign(patches: Sequence[Patch], bands: Sequence[int], dy: float, d
     chosen = list(bands)
     seen, other = [], []
     for patch in patches:
-        image, valid = patch.degraded(dy, dx, (0.35 * patch.ratio) ** 2)
+        image, valid = patch.degraded(dy, dx, (0.35 * patch.ratio) ** 2, chosen)
         valid = valid & ~patch.simulated_invalid
         seen.append(np.where(valid, patch.simulated[chosen], np.float32(np.nan)))
-        other.append(image[chosen])
+        other.append(image)
     for group in _of_one_width(patches):
         below = [np.concatenate([images[i] for i in group], axis=1) for images in (seen, other)]
         foreign = foreign_pixels(below[0], below[1])
@@ -212,38 +235,36 @@ def search_place(patches: Sequence[Patch], search_px: float, bands: Sequence[int
     phases = [0.0, ratio / 2] if ratio > 1 else [0.0]
     size = (2 * lags + 1) * len(phases)
     positions = (np.arange(size) // len(phases) - lags) * ratio + np.resize(phases, size)
+    places = [(iy, ix) for iy in range(len(phases)) for ix in range(len(phases))]
+    sums = _correlation_sums(patches, [(phases[iy], phases[ix]) for iy, ix in places], lags, bands)
     correlation = np.zeros((len(bands), size, size))
     overlap = np.zeros((size, size))
     step = len(phases)
-    for iy, phase_y in enumerate(phases):
-        for ix, phase_x in enumerate(phases):
-            sums = _correlation_sums(patches, (phase_y, phase_x), lags, bands)
-            product, energy_s, energy_m, count = sums
-            rho = product / np.sqrt(np.maximum(energy_s * energy_m, 1e-20))
-            correlation[:, iy::step, ix::step] = rho
-            overlap[iy::step, ix::step] = count[0]
+    for (iy, ix), (product, energy_s, energy_m, count) in zip(places, sums, strict=True):
+        correlation[:, iy::step, ix::step] = product / np.sqrt(np.maximum(energy_s * energy_m, 1e-20))
+        overlap[iy::step, ix::step] = count[0]
     return _pick_peaks(np.clip(correlation, -0.9999, 0.9999), overlap, positions, ratio, search_px)
 
 
 def _correlation_sums(
-    patches: Sequence[Patch], phase: tuple[float, float], lags: int, bands: Sequence[int]
-) -> tuple[DoubleArray, DoubleArray, DoubleArray, DoubleArray]:
-    """Sums over pixels valid in both of s d, s^2, d^2 and 1 for each lag: (band, 2 lags + 1, 2 lags + 1)."""
+    patches: Sequence[Patch], phases: Sequence[tuple[float, float]], lags: int, bands: Sequence[int]
+) -> list[list[DoubleArray]]:
+    """Per phase the sums over pixels valid in both of s d, s^2, d^2 and 1 for each lag: (band, 2 lags + 1, ditto)."""
     span = 2 * lags + 1
-    totals = [np.zeros((n, span, span)) for n in (len(bands), len(bands), len(bands), 1)]
+    totals = [[np.zeros((n, span, span)) for n in (len(bands), len(bands), len(bands), 1)] for _ in phases]
     for patch in patches:
         shape = [fft.next_fast_len(n + 2 * lags, real=True) for n in (patch.height, patch.width)]
         valid = patch.valid
         seen = remove_local_mean(patch.simulated[list(bands)], valid)
-        variance = (0.35 * patch.ratio) ** 2
-        image, valid_msi = patch.degraded(*phase, variance, extend=lags)
-        image = remove_local_mean(image[list(bands)], valid_msi)
         f_seen, f_seen2, f_valid = (np.conj(fft.rfft2(a, shape)) for a in (seen, seen**2, _image(valid)))
-        f_image, f_image2, f_valid_msi = (fft.rfft2(a, shape) for a in (image, image**2, _image(valid_msi)))
-        products = f_image * f_seen, f_valid_msi * f_seen2, f_image2 * f_valid, (f_valid_msi * f_valid)[None]
-        for total, part in zip(totals, products, strict=True):
-            total += fft.irfft2(part, shape)[..., :span, :span]
-    return totals[0], totals[1], totals[2], totals[3]
+        moved = patch.degraded_at(phases, (0.35 * patch.ratio) ** 2, bands, extend=lags)
+        for sums, (image, valid_msi) in zip(totals, moved, strict=True):
+            image = remove_local_mean(image, valid_msi)
+            f_image, f_image2, f_valid_msi = (fft.rfft2(a, shape) for a in (image, image**2, _image(valid_msi)))
+            products = f_image * f_seen, f_valid_msi * f_seen2, f_image2 * f_valid, (f_valid_msi * f_valid)[None]
+            for total, part in zip(sums, products, strict=True):
+                total += fft.irfft2(part, shape)[..., :span, :span]
+    return totals
 
 
 def _image(valid: BoolArray) -> FloatArray:

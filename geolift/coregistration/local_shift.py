@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.coregistration import MAX_FIT_BANDS, ShiftEstimate, Window, rank_bands
-from geolift.matching import Patch
+from geolift.coregistration.estimate import MAX_FIT_BANDS, ShiftEstimate, Window, rank_bands
+from geolift.coregistration.matching import Patch
+from geolift.coregistration.shift_fit import FitResult, fit_place
 from geolift.sampling import FloatArray
-from geolift.shift_fit import FitResult, fit_place
 
 DoubleArray = NDArray[np.float64]
 

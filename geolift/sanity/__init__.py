@@ -1,0 +1,6 @@
+"""The cross-sensor check: names the likely mistake in a pair, in words and with the option to add."""
+
+from geolift.sanity.findings import check_pair
+from geolift.sanity.pair import Candidate, CheckResult, Finding, Reading
+
+__all__ = ["Candidate", "CheckResult", "Finding", "Reading", "check_pair"]

@@ -1,0 +1,90 @@
+"""The stated error of a product: planted noise, planted scatter, planted worth of the refinement."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from geolift.noise import quiet_noise, unshared_noise
+from geolift.rehearsal import LEAST_SHARE, refined_share
+from geolift.training import fit
+from geolift.training_set import TrainingSet, training_set_from_cube
+from geolift.uncertainty import FINE_OVER_SHARPENED, fit_errors
+
+BANDS = 12
+WEIGHTS = np.eye(2, BANDS, dtype=np.float32)
+HIDDEN = np.linspace(0.6, 1.4, BANDS - 2)[:, None, None]
+
+
+def refit(part: TrainingSet):  # type: ignore[no-untyped-def]
+    return fit("linear", part, threads=1)
+
+
+def scene(scatter: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(12, h, w): two bands that the MSI sees, and ten mixtures of them with a scatter that it does not show."""
+    one, two = rng.random((2, *scatter.shape)) * 0.3 + 0.1
+    hidden = scatter * rng.standard_normal(scatter.shape)
+    mixed = [share * one + (1 - share) * two for share in np.linspace(0.1, 0.9, BANDS - 2)]
+    return np.concatenate([[one, two], mixed + HIDDEN * hidden]).astype(np.float32)
+
+
+@pytest.mark.parametrize("sigma", [0.001, 0.004])
+def test_noise_is_found_under_texture_that_the_bands_share(sigma: float) -> None:
+    rng = np.random.default_rng(0)
+    texture = 0.02 * rng.standard_normal((96, 96))
+    gains = np.array([1.0, 0.7, 1.3, 0.9])[:, None, None]
+    image = (0.2 + gains * texture + sigma * rng.standard_normal((4, 96, 96))).astype(np.float32)
+    assert unshared_noise(image) == pytest.approx(np.full(4, sigma), rel=0.35)
+    assert (quiet_noise(image) > 2 * sigma).all()
+
+
+def test_an_image_smaller_than_a_block_has_no_noise_to_be_found() -> None:
+    assert unshared_noise(np.zeros((3, 8, 8), np.float32)).tolist() == [0, 0, 0]
+
+
+def test_the_stated_error_is_the_planted_scatter_where_it_was_planted() -> None:
+    rng = np.random.default_rng(1)
+    hsi = scene(np.full((40, 40), 0.01), rng)
+    errors = fit_errors(training_set_from_cube(hsi, WEIGHTS), refit, None)
+    assert errors is not None
+    stated = np.median(errors.sigma(np.einsum("cb,byx->cyx", WEIGHTS, hsi)), axis=(1, 2))
+    # With the allowance for texture finer than the HSI's, of which there is none.
+    assert stated[2:] == pytest.approx(0.01 * FINE_OVER_SHARPENED * HIDDEN.ravel(), rel=0.15)
+    assert (stated[:2] < 0.1 * stated[2:].min()).all()
+
+
+def test_errors_larger_on_bright_pixels_are_stated_larger_there() -> None:
+    rng = np.random.default_rng(2)
+    bright = np.zeros((48, 48), bool)
+    bright[:, 24:] = True
+    hsi = scene(np.full((48, 48), 0.004), rng)
+    hsi[:, :, 24:] += 0.5
+    hsi[2:, :, 24:] += (HIDDEN * 0.03 * rng.standard_normal((48, 24))).astype(np.float32)
+    errors = fit_errors(training_set_from_cube(hsi, WEIGHTS), refit, None)
+    assert errors is not None
+    sigma = errors.sigma(np.einsum("cb,byx->cyx", WEIGHTS, hsi))[5]
+    assert np.median(sigma[bright]) > 2 * np.median(sigma[~bright])
+
+
+def test_the_stated_error_of_a_pixel_does_not_depend_on_its_neighbours() -> None:
+    hsi = scene(np.full((30, 30), 0.01), np.random.default_rng(3))
+    errors = fit_errors(training_set_from_cube(hsi, WEIGHTS), refit, None)
+    assert errors is not None
+    msi = np.einsum("cb,byx->cyx", WEIGHTS, hsi).astype(np.float32)
+    assert np.array_equal(errors.sigma(msi)[:, 7:19, 3:22], errors.sigma(msi[:, 7:19, 3:22]))
+    msi[:, 4, 4] = np.nan
+    assert np.isnan(errors.sigma(msi)[:, 4, 4]).all()
+
+
+def test_refinement_is_worth_nothing_where_there_is_too_little_to_rehearse_on() -> None:
+    hsi = scene(np.full((12, 12), 0.01), np.random.default_rng(4))
+    assert refined_share(hsi, WEIGHTS, refit, (0.4, 0.4)) == 1.0
+
+
+def test_an_error_common_to_whole_fields_is_rehearsed_as_refined_away() -> None:
+    """What the MSI does not show is one value per field of 8 × 8 HSI pixels: the HSI itself can tell it."""
+    rng = np.random.default_rng(5)
+    hsi = scene(np.zeros((48, 48)), rng)
+    hsi[2:] += np.kron(0.05 * rng.standard_normal((6, 6)), np.ones((8, 8))).astype(np.float32)
+    hsi += (0.0005 * rng.standard_normal(hsi.shape)).astype(np.float32)
+    assert LEAST_SHARE <= refined_share(hsi, WEIGHTS, refit, (0.4, 0.4)) < 0.85
