@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from geolift.errors import GeoliftError, InputError
+from geolift.finished import change_since
 from geolift.machine import available_cpus, memory_limit_bytes
-from geolift.manifest import SIDE_PRODUCTS, Job
-from geolift.settings import Settings, StreamingSettings
-from geolift.sidecar import dump_settings, input_facts, read_sidecar, sidecar_path, write_json
+from geolift.manifest import Job
+from geolift.settings import Settings
+from geolift.sidecar import read_sidecar, sidecar_path, write_json
 
 Status = Literal["done", "skipped", "failed", "stopped"]
-# Options that never change the product, and so never make a finished one stale.
-WITHOUT_EFFECT = {"overwrite", "report", *StreamingSettings.model_fields}
 STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.4), "refining": (0.4, 0.5), "writing": (0.5, 1.0)}
 SAFE_SHARE_OF_MEMORY = 0.5
 PATIENCE_S = 20.0
@@ -103,45 +102,8 @@ def state_of(job: Job) -> State:
         return State("stale", "an earlier batch was killed at it")
     if "inputs" not in facts or "settings" not in facts:
         return State("foreign", f"{job.output}: no sidecar of geolift tells how it was made, and it")
-    change = _change(job, facts)
+    change = change_since(facts, job.output, job.inputs, job.settings, job.side_products)
     return State("stale", change) if change else State("finished")
-
-
-def _change(job: Job, facts: Mapping[str, Any]) -> str:
-    """Tell the first thing that differs from the run that made the product; "" if nothing does."""
-    if set(facts["inputs"]) != set(job.inputs):
-        return f"made from {' and '.join(facts['inputs'])}"
-    for name, path in job.inputs.items():
-        then, now = facts["inputs"][name], input_facts(path)
-        if then != now:
-            word = "another file" if then.get("href") != now.get("href") else "changed since"
-            return f"{name} is {word}"
-    assert job.settings is not None
-    now = dump_settings(job.settings)
-    defaults = dump_settings(type(job.settings)())
-    for name in now.keys() - WITHOUT_EFFECT:
-        before = facts["settings"].get(name, defaults[name])
-        if before != now[name]:
-            return f"{name} was {before}, is {now[name]}"
-    made = sidecar_path(job.output).stat().st_mtime
-    for name, path in job.inputs.items():
-        # The sidecar knows of a product's folder only its name.
-        if Path(path).is_dir() and any(file.stat().st_mtime > made for file in Path(path).rglob("*")):
-            return f"{name} is changed since"
-    for file in job.side_products.values():
-        if not file.exists():
-            return f"{file.name} is not there"
-    for name, file in _files_named_by(job.settings):
-        if name not in SIDE_PRODUCTS and file.is_file() and file.stat().st_mtime > made:
-            return f"{name} {file.name} changed since"
-    return ""
-
-
-def _files_named_by(settings: Settings) -> Iterator[tuple[str, Path]]:
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, Path):
-            yield name, value
 
 
 def _marker(output: Path) -> Path:

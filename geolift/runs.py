@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import xarray as xr
 from geolift import crosscheck
 from geolift.budget import estimate_cost, fitted
 from geolift.cube import bands_of, grid_of
-from geolift.identity import run_identity
+from geolift.finished import change_since
+from geolift.identity import BESIDE_THE_PRODUCT, run_identity
 from geolift.listener import SILENT, Listener
 from geolift.machine import available_cpus, limit_block_cache, spare_memory_bytes
 from geolift.pipeline import Fusion, match_bands, prepare
@@ -25,6 +27,7 @@ from geolift.sidecar import (
     MSI_INPUT,
     dump_settings,
     input_facts,
+    read_sidecar,
     sidecar_path,
     software_versions,
     stac_item,
@@ -95,6 +98,10 @@ def fuse_files(
 ) -> FileResult:
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
+    inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
+    there = _already(output, inputs, settings)
+    if there is not None:
+        return _reported(there, settings)
     check_output(output, settings.overwrite, (str(hsi), *paths_of(msi)))
     limit_block_cache(settings.memory or spare_memory_bytes())
     # What an interrupted run has written beside its output may be written again.
@@ -102,7 +109,6 @@ def fuse_files(
     for path in (settings.save_model, settings.qa, settings.uncertainty, *_unmixing_paths(settings), settings.report):
         if path is not None:
             check_output(path, replace, (str(hsi), *paths_of(msi)))
-    inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
     cubes = open_pair(hsi, msi, settings)
     engine, settled = _settled(settings, listener)
     with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
@@ -118,7 +124,7 @@ def fuse_files(
             _write_abundances(fusion.abundances, fusion.trained, beside, listener)
         report = _write(fusion.fused, output, fusion.trained, streaming, listener, draft)
         facts = {
-            **_run_facts(settings, inputs, output, fusion.trained, report, engine),
+            **_run_facts(settings, inputs, draft, fusion.trained, report, engine),
             **_fusion_facts(fusion),
             "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
         }
@@ -129,11 +135,40 @@ def fuse_files(
         # The sidecar first: who finds the product finds all of it.
         result = _finish(fusion.fused, output, settings, report, facts)
         draft.publish()
+    return _reported(result, settings)
+
+
+def _reported(result: FileResult, settings: FuseSettings) -> FileResult:
+    """Write the report of a product that is there, where one is asked for."""
     if settings.report is not None:
         from geolift.report import make_report
 
-        make_report(output, settings.report)
+        make_report(result.output, settings.report)
     return result
+
+
+def _already(output: Path, inputs: dict[str, str], settings: FuseSettings | ApplySettings) -> FileResult | None:
+    """Return the product of a run that was broken off, or asked for again, when it had all been done.
+
+    None if that cannot be told: then the output's name is taken.
+    """
+    sidecar = sidecar_path(output)
+    if not settings.resume or settings.overwrite or not (output.exists() and sidecar.exists()):
+        return None
+    facts = read_sidecar(sidecar)
+    named = {name: getattr(settings, name, None) for name in BESIDE_THE_PRODUCT - {"report"}}
+    beside = {name: path for name, path in named.items() if path is not None}
+    known = "inputs" in facts and "settings" in facts and facts.get("output_bytes") == _bytes(output)
+    if not known or change_since(facts, output, inputs, settings, beside):
+        return None
+    with draft_of(output):
+        pass  # what the broken run had not yet cleared away goes
+    return FileResult(output, json.loads(sidecar.read_text(encoding="utf-8")))
+
+
+def _bytes(file: Path) -> int | None:
+    """Size of a file; None for a folder. It tells a product from another one under the same name."""
+    return file.stat().st_size if file.is_file() else None
 
 
 def _settled(settings: Run, listener: Listener) -> tuple[Engine, Run]:
@@ -238,6 +273,10 @@ def apply_files(
 ) -> FileResult:
     """Apply a saved model to a file; see `apply`. The output appears whole or not at all."""
     started = time.perf_counter()
+    inputs = {"model": str(model), "msi": str(msi)}
+    there = _already(output, inputs, settings)
+    if there is not None:
+        return there
     for path in (output, *_unmixing_paths(settings)):
         check_output(path, settings.overwrite, (str(model), str(msi)))
     limit_block_cache(settings.memory or spare_memory_bytes())
@@ -255,13 +294,12 @@ def apply_files(
     fused = inverted(window, bands, trained, streaming)
     if settings.drop_bad_bands:
         fused = fused.isel(band=trained.good)
-    inputs = {"model": str(model), "msi": str(msi)}
     with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
         if mixing is not None:
             _write_abundances(inverted(window, bands, mixing, streaming), trained, streaming, listener)
         report = _write(fused, output, trained, streaming, listener, draft)
         facts = {
-            **_run_facts(settings, inputs, output, trained, report, engine),
+            **_run_facts(settings, inputs, draft, trained, report, engine),
             "warnings": notes,
             "timings_s": {"total": time.perf_counter() - started},
         }
@@ -313,13 +351,14 @@ def _write(
 
 
 def _run_facts(
-    settings: Any, inputs: dict[str, str], output: Path, trained: Trained, report: WriteReport, engine: Engine
+    settings: Any, inputs: dict[str, str], draft: Draft, trained: Trained, report: WriteReport, engine: Engine
 ) -> dict[str, Any]:
     unmixes = trained.model.network.unmixing is not None
     return {
         "settings": dump_settings(settings),
         "inputs": {name: input_facts(path) for name, path in inputs.items()},
-        "output": str(output),
+        "output": str(draft.path),
+        "output_bytes": _bytes(draft.finished),
         "computed_on": engine.to_json(),
         "model": {key: value for key, value in trained.facts.items() if key not in ("hsi", "versions")},
         "choices": trained.model.choices,

@@ -25,7 +25,7 @@ PACKAGE = Path(geolift.__file__).parent
 ROOMS: dict[str, list[str]] = {
     "errors": ["errors"],
     "nouns": ["settings", "cube", "listener", "align", "srf", "results"],
-    "files": ["readers < machine", "writer < machine", "sidecar", "machine", "scratch"],
+    "files": ["readers < machine", "writer < machine", "sidecar", "finished < sidecar", "machine", "scratch"],
     "steps": [
         "degrade psf",
         "overlay",

@@ -20,8 +20,9 @@ from odc.geo.geobox import GeoBox
 from scenes import make_pair
 
 from geolift.cube import Bands, make_cube
-from geolift.errors import InputError, ResourceError, UsageError
-from geolift.settings import WritingSettings
+from geolift.errors import InputError, OutputExistsError, ResourceError, UsageError
+from geolift.runs import fuse_files
+from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Draft, Encoding, Threads, draft_folder, draft_of, write_cube
 from geolift.writer.crew import TileWork
 from geolift.writer.journal import Packed
@@ -230,3 +231,27 @@ def test_a_killed_run_goes_on_to_the_same_pixels_and_refuses_another_input(tmp_p
     facts, whole = (json.loads((tmp_path / f"{name}.json").read_text())["properties"] for name in ("cut", "whole"))
     for key in ("geolift:written", "geolift:model", "geolift:training_curve", "geolift:choices"):
         assert facts[key] == whole[key]
+
+
+def test_a_run_killed_after_its_file_got_its_name_is_told_finished_and_another_run_is_not(tmp_path: Path) -> None:
+    pair = make_pair(tmp_path / "in", rows=96, cols=96)
+    out, report = tmp_path / "out.tif", tmp_path / "out.html"
+    settings = FuseSettings(sensor="sentinel-2a", method="linear", resume=True, report=report)
+    first = fuse_files(pair.hsi, pair.msi, out, settings)
+    made = out.stat().st_mtime_ns
+    # What a kill between the product and the report leaves.
+    report.unlink()
+    draft_folder(out).mkdir()
+    (draft_folder(out) / "model.safetensors").write_bytes(b"left behind")
+    again = fuse_files(pair.hsi, pair.msi, out, settings)
+    assert out.stat().st_mtime_ns == made
+    assert report.exists()
+    assert not draft_folder(out).exists()
+    assert again.sidecar["properties"]["geolift:choices"] == first.sidecar["properties"]["geolift:choices"]
+    for other in ({"seed": 1}, {"resume": False}):
+        with pytest.raises(OutputExistsError):
+            fuse_files(pair.hsi, pair.msi, out, settings.model_copy(update=other))
+    with out.open("ab") as stream:
+        stream.write(b"no longer the file that was written")
+    with pytest.raises(OutputExistsError):
+        fuse_files(pair.hsi, pair.msi, out, settings)

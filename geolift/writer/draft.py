@@ -43,6 +43,11 @@ class Draft:
         return self.folder / f"converted{self.path.suffix}"
 
     @property
+    def finished(self) -> Path:
+        """The file that gets the output's name."""
+        return self.converted if self.converted.exists() else self.data
+
+    @property
     def style(self) -> Path:
         """How QGIS draws the file."""
         return self.folder / "style.qml"
@@ -52,7 +57,7 @@ class Draft:
 
         What an older file of that name had beside it goes with it, but not a style that somebody made in QGIS.
         """
-        data = self.converted if self.converted.exists() else self.data
+        data = self.finished
         header, style = data.with_suffix(".hdr"), self.path.with_suffix(".qml")
         with disk_errors(self.path):
             if header.exists():
