@@ -287,6 +287,9 @@ def estimate_shift_from_windows(
     if not solid:
         return _no_estimate("too few pixels are valid in both images")
     best = max(solid, key=lambda f: f.evidence)
+    if not best.converged:  # images that agree too well: the weights follow the residuals slowly
+        dy, dx, var_y, var_x = (float(value) for value in best.place)
+        best = fit_place(patches, (dy, dx), ranked[:MAX_FIT_BANDS], variance_px2=(var_y, var_x)) or best
     return _judge(best, found, ranked[:MAX_FIT_BANDS], search_px, ratio)
 
 

@@ -210,9 +210,15 @@ def _robust_weights(residual: FloatArray, spread: FloatArray) -> FloatArray:
 
 
 def fit_place(
-    patches: Sequence[Patch], start_px: tuple[float, float], bands: Sequence[int], iterations: int = 14
+    patches: Sequence[Patch],
+    start_px: tuple[float, float],
+    bands: Sequence[int],
+    iterations: int = 14,
+    variance_px2: tuple[float, float] | None = None,
 ) -> FitResult | None:
     """Fit shift and blur from a place within half an LR pixel; None when too few pixels are valid.
+
+    ``variance_px2``: of the blur along y and x, where an earlier fit has come near it.
 
     Robust Gauss-Newton on dy, dx and the two variances, with one gain per band eliminated. The error
     comes from the scatter of the blocks' scores (a sandwich covariance, which takes correlated
@@ -220,7 +226,7 @@ def fit_place(
     """
     ratio = patches[0].ratio
     blur = (0.3 * ratio) ** 2
-    place = np.array([*start_px, blur, blur])
+    place = np.array([*start_px, *(variance_px2 or (blur, blur))])
     exclude_foreign(patches, bands[:_FOREIGN_BANDS], *start_px, worth=0.1)
     scene = _Scene.at(patches, list(bands), place)
     weights: FloatArray | None = None
