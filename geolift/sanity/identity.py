@@ -6,12 +6,22 @@ Only correlations are compared, so gains and offsets between the sensors do not 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from geolift.sanity.pair import MIN_PIXELS, Candidate, DoubleArray, Finding, PairedPixels, Reading, correlate
+from geolift.sanity.pair import (
+    MIN_PIXELS,
+    Candidate,
+    DoubleArray,
+    Finding,
+    PairedPixels,
+    Reading,
+    correlate,
+    noise_shares,
+)
 
 # Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
 ORDER_GAIN = 0.25
@@ -19,6 +29,10 @@ ORDER_GAIN = 0.25
 
 SENSOR_GAIN = 0.25
 """Nats per band by which another sensor must; clean pairs reach 0.2, through the noise of narrow bands."""
+
+SENSOR_EVIDENCE = 0.35
+"""The same once the HSI's noise is taken off, as sum over the bands by the root of their number: one band that is
+clearly another's tells as much as all of them being a little off, and errors of single bands average out."""
 
 SENSOR_OVER_SWAP, SENSOR_OVER_SHUFFLE = 0.5, 0.02
 """The same over another order of the named sensor's bands. Two bands swapped, or all reversed, is a usual mistake;
@@ -36,7 +50,14 @@ MUCH_FOREIGN = 0.18
 BAND_ALIKE_R = 0.98
 """Bands whose simulated images correlate so well can stand for each other."""
 
-_Fit = tuple[float, list[str], DoubleArray]
+
+@dataclass(frozen=True)
+class _Fit:
+    """The candidate's bands that fit the MSI's best: their positions, correlations (c,), and mean loss in nats."""
+
+    columns: NDArray[np.intp]
+    r: DoubleArray
+    loss: float
 
 
 def find_order(pair: PairedPixels) -> NDArray[np.intp] | None:
@@ -94,20 +115,36 @@ def find_sensor(
     fits = {key: fit for key, fit in tried.items() if fit is not None}
     if not fits:
         return None
-    best = min(fits, key=lambda key: fits[key][0])
-    loss, names, r = fits[best]
+    best = min(fits, key=lambda key: fits[key].loss)
+    fit = fits[best]
     least = SENSOR_GAIN if order is None else _least_over(order)
-    if named - loss < least * (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
+    strength = (named - fit.loss) / least
+    if order is None:
+        strength = max(strength, _evidence(pair, fit, candidates[best]) / SENSOR_EVIDENCE)
+    if strength < (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
         return None
-    alike = [key for key, fit in fits.items() if key != best and fit[0] - loss < 0.1]
+    alike = [key for key, other in fits.items() if key != best and other.loss - fit.loss < 0.1]
     others = f" (or {', '.join(alike[:3])})" if alike else ""
     given = f"{sensor}'s" if sensor else "the given"
     return Finding(
         "sensor",
         f"the MSI fits the bands of {best}{others} better than {given}: mean correlation "
-        f"{np.mean(r):.3f} against {np.diag(pair.correlation).mean():.3f}",
-        f"--sensor {best} --msi-bands {','.join(names)}",
+        f"{fit.r.mean():.3f} against {np.diag(pair.correlation).mean():.3f}",
+        f"--sensor {best} --msi-bands {','.join(candidates[best].names[i] for i in fit.columns)}",
     )
+
+
+def _evidence(pair: PairedPixels, fit: _Fit, candidate: Candidate) -> float:
+    """Evidence for the candidate that the HSI's noise does not explain; none if the noise is not known.
+
+    A narrow band of the named sensor averages fewer HSI bands than a wide one of the candidate, and fits worse
+    through its noise alone. The candidate is charged with the noise that it has less.
+    """
+    left, other = _unexplained(np.diag(pair.correlation)), _unexplained(fit.r)
+    less_noise = pair.noise_share - noise_shares(candidate.simulated[fit.columns], pair.own)
+    gain = 0.5 * np.log(left / (other + np.maximum(less_noise, 0.0)))
+    evidence = float(gain.sum() / np.sqrt(gain.size))
+    return evidence if np.isfinite(evidence) else 0.0
 
 
 def _least_over(order: NDArray[np.intp]) -> float:
@@ -119,11 +156,16 @@ def _least_over(order: NDArray[np.intp]) -> float:
 
 def _band_loss(r: DoubleArray) -> DoubleArray:
     """Half the log of the variance that a line through the band leaves."""
-    return np.asarray(0.5 * np.log1p(-(np.maximum(r, 0.0) ** 2)), np.float64)
+    return np.asarray(0.5 * np.log(_unexplained(r)), np.float64)
+
+
+def _unexplained(r: DoubleArray) -> DoubleArray:
+    """Part of a band's variance that a rising line leaves."""
+    return np.asarray(1.0 - np.maximum(r, 0.0) ** 2, np.float64)
 
 
 def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> _Fit | None:
-    """Mean loss, band names and correlations of the candidate's bands that fit best; None if too few."""
+    """Choose the candidate's bands that fit best, in its own order; None if they or the pixels are too few."""
     if len(candidate.names) < len(pair.names):
         return None
     values = candidate.simulated[:, pair.own].astype(np.float64)
@@ -133,7 +175,7 @@ def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> _Fit | None:
     correlation = correlate(pair.seen[:, usable], values[:, usable])
     columns = _rising_assignment(_band_loss(correlation))
     r = correlation[np.arange(columns.size), columns]
-    return float(_band_loss(r).mean()), [candidate.names[i] for i in columns], r
+    return _Fit(columns, r, float(_band_loss(r).mean()))
 
 
 def _rising_assignment(loss: DoubleArray) -> NDArray[np.intp]:
@@ -176,7 +218,7 @@ def _alike_sensor(pair: PairedPixels, candidate: Candidate) -> bool:
     """Whether a sensor of as many bands explains the MSI as well as the named one."""
     fit = _candidate_fit(pair, candidate) if len(candidate.names) == len(pair.names) else None
     named = float(_band_loss(np.diag(pair.correlation)).mean())
-    return fit is not None and named - fit[0] > SENSOR_DOUBT
+    return fit is not None and named - fit.loss > SENSOR_DOUBT
 
 
 def _alike_bands(pair: PairedPixels, whole: Candidate | None) -> list[str]:
