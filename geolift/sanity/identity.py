@@ -34,6 +34,9 @@ SENSOR_EVIDENCE = 0.35
 """The same once the HSI's noise is taken off, as sum over the bands by the root of their number: one band that is
 clearly another's tells as much as all of them being a little off, and errors of single bands average out."""
 
+NOISE_DOUBT = 0.1
+"""Below this evidence the HSI's noise explains all that another sensor gains."""
+
 SENSOR_OVER_SWAP, SENSOR_OVER_SHUFFLE = 0.5, 0.02
 """The same over another order of the named sensor's bands. Two bands swapped, or all reversed, is a usual mistake;
 any other shuffle is more likely another sensor in its own order."""
@@ -117,10 +120,13 @@ def find_sensor(
         return None
     best = min(fits, key=lambda key: fits[key].loss)
     fit = fits[best]
-    least = SENSOR_GAIN if order is None else _least_over(order)
-    strength = (named - fit.loss) / least
+    gain = named - fit.loss
     if order is None:
-        strength = max(strength, _evidence(pair, fit, candidates[best]) / SENSOR_EVIDENCE)
+        evidence = _evidence(pair, fit, candidates[best])
+        explained = evidence < NOISE_DOUBT
+        strength = 0.0 if explained else float(np.fmax(gain / SENSOR_GAIN, evidence / SENSOR_EVIDENCE))
+    else:
+        strength = gain / _least_over(order)
     if strength < (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
         return None
     alike = [key for key, other in fits.items() if key != best and other.loss - fit.loss < 0.1]
@@ -135,7 +141,7 @@ def find_sensor(
 
 
 def _evidence(pair: PairedPixels, fit: _Fit, candidate: Candidate) -> float:
-    """Evidence for the candidate that the HSI's noise does not explain; none if the noise is not known.
+    """Evidence for the candidate that the HSI's noise does not explain; NaN if the noise is not known.
 
     A narrow band of the named sensor averages fewer HSI bands than a wide one of the candidate, and fits worse
     through its noise alone. The candidate is charged with the noise that it has less.
@@ -143,8 +149,7 @@ def _evidence(pair: PairedPixels, fit: _Fit, candidate: Candidate) -> float:
     left, other = _unexplained(np.diag(pair.correlation)), _unexplained(fit.r)
     less_noise = pair.noise_share - noise_shares(candidate.simulated[fit.columns], pair.own)
     gain = 0.5 * np.log(left / (other + np.maximum(less_noise, 0.0)))
-    evidence = float(gain.sum() / np.sqrt(gain.size))
-    return evidence if np.isfinite(evidence) else 0.0
+    return float(gain.sum() / np.sqrt(gain.size))
 
 
 def _least_over(order: NDArray[np.intp]) -> float:

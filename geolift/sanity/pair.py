@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.noise import quiet_noise
+from geolift.noise import unshared_noise
 from geolift.robust import foreign_pixels, robust_line
 
 FloatArray = NDArray[np.float32]
@@ -154,7 +154,7 @@ def noise_shares(images: FloatArray, own: BoolArray) -> DoubleArray:
 
     Where every block has texture the estimate is too high, never too low.
     """
-    noise = quiet_noise(images)
+    noise = unshared_noise(images)
     if not noise.any():
         return np.full(len(images), np.nan)
     return np.asarray(noise**2 / np.maximum(_clipped(images[:, own].astype(np.float64)).var(axis=1), 1e-30))
