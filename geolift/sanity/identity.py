@@ -97,13 +97,15 @@ def order_finding(pair: PairedPixels, order: NDArray[np.intp]) -> Finding:
     what = (
         "the MSI bands are in reverse order"
         if list(order) == list(range(order.size))[::-1]
-        else "; ".join(f"band {i + 1} ({pair.names[i]}) looks like {names[i]}" for i in moved[:4])
+        else "; ".join(f"the file's band {i + 1}, taken for {pair.names[i]}, looks like {names[i]}" for i in moved[:4])
     )
+    if "reverse" not in what and len(moved) > 4:
+        what += f"; and {len(moved) - 4} more"
     before = np.mean([pair.correlation[i, i] for i in moved])
     after = np.mean([pair.correlation[i, order[i]] for i in moved])
     return Finding(
         "band-order",
-        f"{what}: correlation {before:.2f} as given, {after:.2f} that way",
+        f"{what}: correlation {before:.2f} as taken, {after:.2f} in the order of the option",
         f"--msi-bands {','.join(names)}",
     )
 
@@ -131,11 +133,14 @@ def find_sensor(
         return None
     alike = [key for key, other in fits.items() if key != best and other.loss - fit.loss < 0.1]
     others = f" (or {', '.join(alike[:3])})" if alike else ""
-    given = f"{sensor}'s" if sensor else "the given"
+    given = f"{sensor}'s" if sensor else "the given ones"
+    as_named = np.diag(pair.correlation)
+    worst = int(np.argmax(_band_loss(as_named) - _band_loss(fit.r)))
     return Finding(
         "sensor",
-        f"the MSI fits the bands of {best}{others} better than {given}: mean correlation "
-        f"{fit.r.mean():.3f} against {np.diag(pair.correlation).mean():.3f}",
+        f"the MSI fits the bands of {best}{others} better than {given}, most of all the file's "
+        f"band {worst + 1} (taken for {pair.names[worst]}): correlation {fit.r[worst]:.3f} against "
+        f"{as_named[worst]:.3f}; look up which sensor took the image",
         f"--sensor {best} --msi-bands {','.join(candidates[best].names[i] for i in fit.columns)}",
     )
 
@@ -208,13 +213,15 @@ def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candid
         alike = [k for k, c in candidates.items() if k != sensor and _alike_sensor(pair, c)]
         if alike:
             names = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
-            text = f"the images cannot tell {sensor or 'the sensor named'} from {names}; nothing else is wrong"
+            text = f"nothing contradicts {sensor or 'the sensor'}, but the images cannot tell it from {names}; name the one "
+            text += "that took the MSI"
             findings.append(Finding("undetermined", text, "--sensor NAME"))
     if not known.bands_known:
         twins = _alike_bands(pair, candidates.get(sensor))
         if twins:
             more = f" and {len(twins) - MAX_TWINS} more pairs" if len(twins) > MAX_TWINS else ""
-            text = f"the images cannot tell these bands apart: {', '.join(twins[:MAX_TWINS])}{more}"
+            text = "these bands look so alike in this scene that one could stand for the other unnoticed: "
+            text += f"{', '.join(twins[:MAX_TWINS])}{more}; make sure which bands the file holds, in which order"
             findings.append(Finding("undetermined", text, "--msi-bands LIST"))
     return findings
 
