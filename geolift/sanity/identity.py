@@ -213,8 +213,10 @@ def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candid
         alike = [k for k, c in candidates.items() if k != sensor and _alike_sensor(pair, c)]
         if alike:
             names = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
-            text = f"nothing contradicts {sensor or 'the sensor'}, but the images cannot tell it from {names}; name the one "
-            text += "that took the MSI"
+            text = (
+                f"nothing contradicts {sensor or 'the sensor'}, but the images cannot tell it from {names}; name the "
+            )
+            text += "one that took the MSI"
             findings.append(Finding("undetermined", text, "--sensor NAME"))
     if not known.bands_known:
         twins = _alike_bands(pair, candidates.get(sensor))
