@@ -68,7 +68,7 @@ def check_pair(
     names = tuple(band_names)
     pair = pair_pixels(simulated, degraded_msi, names)
     if pair is None:
-        return CheckResult((_nothing_common(shift),), (), 0, 0.0)
+        return CheckResult((_nothing_common(),), (), 0, 0.0)
     place = _other_place(pair, shift)
     if place is not None:
         return CheckResult((place,), _table(pair), pair.own.sum().item(), pair.foreign_fraction)
@@ -100,10 +100,10 @@ def _table(pair: PairedPixels) -> tuple[BandCheck, ...]:
     return tuple(rows)
 
 
-def _nothing_common(shift: ShiftEstimate | None) -> Finding:
+def _nothing_common() -> Finding:
     text = "the images overlap, but too few pixels are valid in both; look at the nodata values (`geolift info FILE`) "
     text += "and at the mask (--mask none leaves it out)"
-    return Finding("no-overlap", text if shift is None or not shift.reason else f"{text}; {shift.reason}")
+    return Finding("no-overlap", text)
 
 
 def _other_place(pair: PairedPixels, shift: ShiftEstimate | None) -> Finding | None:
@@ -133,12 +133,17 @@ def _shift(shift: ShiftEstimate | None, ratio: float) -> list[Finding]:
     return [
         Finding(
             "shift",
-            f"the HSI lies {size:.1f} MSI pixels off the MSI: moved by {shift.dy:+.2f} down and {shift.dx:+.2f} right "
-            f"it agrees by {shift.agreement_after:.2f}, as it is by {shift.agreement_before:.2f}; --coregister auto, "
-            "the default of `geolift fuse`, corrects this by itself",
+            f"the HSI lies {size:.1f} MSI pixels off the MSI: moving it {_way(shift)} raises their agreement from "
+            f"{shift.agreement_before:.2f} to {shift.agreement_after:.2f}; --coregister auto, the default of "
+            "`geolift fuse`, corrects this by itself",
             f"--coregister {shift.dy:.2f},{shift.dx:.2f}",
         )
     ]
+
+
+def _way(shift: ShiftEstimate) -> str:
+    down, right = "up" if shift.dy < 0 else "down", "left" if shift.dx < 0 else "right"
+    return f"{abs(shift.dy):.2f} pixels {down} and {abs(shift.dx):.2f} {right}"
 
 
 def _clouds(pair: PairedPixels) -> list[Finding]:
