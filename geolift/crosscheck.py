@@ -59,8 +59,8 @@ def _units(hsi: xr.DataArray, msi: xr.DataArray, compared: Comparison) -> list[F
     quantities = [cube.attrs.get("quantity", "unknown") for cube in (hsi, msi)]
     if "unknown" not in quantities and quantities[0] != quantities[1]:
         fitted = not compared.harmonization.is_identity
-        text = f"the HSI holds {quantities[0]}, the MSI {quantities[1]}; the product is {quantities[0]}"
-        text += ", the relation between them is fitted" if fitted else ", and no relation between them is applied"
+        text = f"the HSI holds {quantities[0]}, the MSI {quantities[1]}; the product holds {quantities[0]}, and "
+        text += "the MSI is fitted to the HSI" if fitted else "nothing fits the MSI to the HSI"
         findings.append(Finding("units", text, "" if fitted else "--harmonize gain", settled=fitted))
     return findings
 
@@ -131,8 +131,7 @@ def sentence(finding: Finding) -> str:
 def lines(document: dict[str, Any]) -> list[str]:
     """Return the document as a person reads it."""
     text = [
-        f"{f['code']}: {f['message']}" + (f"\n  option: {f['option']}" if f["option"] else "")
-        for f in document["verdict"]
+        f"{f['code']}: {f['message']}" + (f"\n  add: {f['option']}" if f["option"] else "") for f in document["verdict"]
     ]
     if document["bands"]:
         text.append(f"{'band':12} {'slope':>9} {'intercept':>10} {'r':>7}  best match")
@@ -146,4 +145,8 @@ def lines(document: dict[str, Any]) -> list[str]:
 def enforce(result: CheckResult) -> None:
     """Raise TrustError if anything was found that needs a hand."""
     if result.alarms:
-        raise TrustError("the cross-sensor check found: " + "; ".join(sentence(f) for f in result.alarms))
+        raise TrustError(
+            "the cross-sensor check found: "
+            + "; ".join(sentence(f) for f in result.alarms)
+            + ". Mend it as said, or leave out --strict to be warned only."
+        )

@@ -131,7 +131,7 @@ def check_files(
         return {"verdict": [{"code": "no-overlap", "message": str(error), "option": ""}], "bands": []}
     compared = compare(hsi_cube, msi_cube.isel(band=list(spectra.msi_bands)), spectra, region, quiet)
     if compared is None:
-        message = "no HSI pixel lies under the MSI"
+        message = "no HSI pixel lies under the MSI; look at both extents and CRSs (`geolift info FILE`)"
         return {"verdict": [{"code": "no-overlap", "message": message, "option": ""}], "bands": []}
     result = check(hsi_cube, msi_cube, spectra, compared)
     if settings.strict:

@@ -35,7 +35,7 @@ ROOMS: dict[str, list[str]] = {
         "masking",
         "coregistration < sampling robust",
         "harmonization < robust",
-        "sanity < coregistration robust",
+        "sanity < coregistration noise robust",
         "quality",
         "model network engine accelerator",
         "training training_set methods < model network noise",

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from geolift.coregistration import estimate_shift
 from geolift.sampling import degrade_msi
-from geolift.sanity import Candidate, CheckResult, Reading, check_pair
+from geolift.sanity import Candidate, CheckResult, Finding, Reading, check_pair
 
 FloatArray = NDArray[np.float32]
 RATIO, MARGIN = 3, 2
@@ -174,6 +174,42 @@ def test_a_sensor_of_another_family_is_named(seed: int) -> None:
     (finding,) = pair(seed, "four", seen_by="cousin").check().verdict
     assert finding.code == "sensor"
     assert finding.option.startswith("--sensor cousin")
+
+
+def eight_bands(sixth_nm: float, fwhm_nm: float) -> NDArray[np.float64]:
+    """Responses of eight bands (8, 60), of which the sixth may lie elsewhere."""
+    centres = np.array([440, 480, 550, 610, 660, sixth_nm, 860, 950])[:, None]
+    curves = np.exp(-4 * np.log(2) * ((CENTRES_NM - centres) / fwhm_nm) ** 2)
+    return np.asarray(curves / curves.sum(axis=1, keepdims=True))
+
+
+def verdict_on_eight(
+    seed: int, named: NDArray[np.float64], other: NDArray[np.float64], seen: NDArray[np.float64], noise: float
+) -> list[Finding]:
+    """Check an image made with the curves ``seen``, another sensor being the only candidate."""
+    rng = np.random.default_rng(seed)
+    truth = cube(seed).reshape(60, 32, 3, 32, 3).mean(axis=(2, 4))
+    hsi = truth + noise * rng.normal(size=truth.shape)
+    simulated, others = (np.einsum("bk,kyx->byx", curves, hsi).astype(np.float32) for curves in (named, other))
+    msi = np.einsum("bk,kyx->byx", seen, truth) + 0.003 * rng.normal(size=(8, 32, 32))
+    candidates = {"other": Candidate(tuple("abcdefgh"), others)}
+    result = check_pair(simulated, msi.astype(np.float32), "abcdefgh", None, 3, candidates=candidates)
+    return list(result.verdict)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_band_of_eight_that_is_another_sensors_is_evidence_enough(seed: int) -> None:
+    named, other = eight_bands(705, 60), eight_bands(725, 60)
+    (finding,) = verdict_on_eight(seed, named, other, seen=other, noise=0.005)
+    assert finding.code == "sensor"
+    assert finding.option.startswith("--sensor other ")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_noise_of_narrow_bands_is_no_evidence_for_a_sensor_with_wider_ones(seed: int) -> None:
+    narrow, wide = eight_bands(790, 30), eight_bands(790, 80)
+    verdict = verdict_on_eight(seed, narrow, wide, seen=narrow, noise=0.02)
+    assert {finding.code for finding in verdict} == {"undetermined"}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -68,8 +68,7 @@ def check_pair(
     names = tuple(band_names)
     pair = pair_pixels(simulated, degraded_msi, names)
     if pair is None:
-        message = "the two images share no valid pixels" if shift is None else f"nothing to compare: {shift.reason}"
-        return CheckResult((Finding("no-overlap", message),), (), 0, 0.0)
+        return CheckResult((_nothing_common(),), (), 0, 0.0)
     place = _other_place(pair, shift)
     if place is not None:
         return CheckResult((place,), _table(pair), pair.own.sum().item(), pair.foreign_fraction)
@@ -101,6 +100,12 @@ def _table(pair: PairedPixels) -> tuple[BandCheck, ...]:
     return tuple(rows)
 
 
+def _nothing_common() -> Finding:
+    text = "the images overlap, but too few pixels are valid in both; look at the nodata values (`geolift info FILE`) "
+    text += "and at the mask (--mask none leaves it out)"
+    return Finding("no-overlap", text)
+
+
 def _other_place(pair: PairedPixels, shift: ShiftEstimate | None) -> Finding | None:
     """No band follows any simulated band, and no shift was found where one does."""
     best = float(np.sort(np.abs(pair.correlation).max(axis=1))[-max(1, len(pair.names) // 2) :].mean())
@@ -111,7 +116,8 @@ def _other_place(pair: PairedPixels, shift: ShiftEstimate | None) -> Finding | N
     return Finding(
         "other-place",
         f"the images do not show the same scene: the best-matching bands correlate {best:.2f}, and no shift "
-        "within the search radius makes them agree; check that both files are of one place, or the CRS",
+        "within the search radius makes them agree; look whether both files are of one place and their CRS and "
+        "coordinates are right (`geolift info FILE`)",
         "",
     )
 
@@ -127,12 +133,17 @@ def _shift(shift: ShiftEstimate | None, ratio: float) -> list[Finding]:
     return [
         Finding(
             "shift",
-            f"the HSI lies {size:.1f} MSI pixels off the MSI: moving it by dy {shift.dy:+.2f}, "
-            f"dx {shift.dx:+.2f} raises the agreement from {shift.agreement_before:.2f} to "
-            f"{shift.agreement_after:.2f}",
+            f"the HSI lies {size:.1f} MSI pixels off the MSI: moving it {_way(shift)} raises their agreement from "
+            f"{shift.agreement_before:.2f} to {shift.agreement_after:.2f}; --coregister auto, the default of "
+            "`geolift fuse`, corrects this by itself",
             f"--coregister {shift.dy:.2f},{shift.dx:.2f}",
         )
     ]
+
+
+def _way(shift: ShiftEstimate) -> str:
+    down, right = "up" if shift.dy < 0 else "down", "left" if shift.dx < 0 else "right"
+    return f"{abs(shift.dy):.2f} pixels {down} and {abs(shift.dx):.2f} {right}"
 
 
 def _clouds(pair: PairedPixels) -> list[Finding]:
@@ -142,7 +153,7 @@ def _clouds(pair: PairedPixels) -> list[Finding]:
         Finding(
             "cloud-or-change",
             f"{pair.foreign_core:.0%} of the compared pixels do not follow the others: clouds, shadow, or "
-            "change between the two dates",
+            "change between the two dates; give a raster that is not zero where they are, or use a clearer image",
             "--mask FILE",
         )
     ]
@@ -150,8 +161,10 @@ def _clouds(pair: PairedPixels) -> list[Finding]:
 
 def _ok(pair: PairedPixels) -> Finding:
     r = np.diag(pair.correlation)
-    text = f"no mistake found: the bands correlate {r.min():.3f} ... {r.max():.3f}"
+    text = (
+        f"no mistake found: the MSI's bands correlate {r.min():.3f} to {r.max():.3f} with those simulated from the HSI"
+    )
     gain = float(np.median(fit_lines(pair)[0]))
     if not 0.2 < gain < 5.0:
-        text += f"; the MSI is in another unit than the HSI (gain {gain:.3g}), which harmonisation takes up"
+        text += f"; the MSI's values are {gain:.3g} times the HSI's, which --harmonize auto (the default) evens out"
     return Finding("ok", text)

@@ -6,12 +6,22 @@ Only correlations are compared, so gains and offsets between the sensors do not 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from geolift.sanity.pair import MIN_PIXELS, Candidate, DoubleArray, Finding, PairedPixels, Reading, correlate
+from geolift.sanity.pair import (
+    MIN_PIXELS,
+    Candidate,
+    DoubleArray,
+    Finding,
+    PairedPixels,
+    Reading,
+    correlate,
+    noise_shares,
+)
 
 # Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
 ORDER_GAIN = 0.25
@@ -19,6 +29,13 @@ ORDER_GAIN = 0.25
 
 SENSOR_GAIN = 0.25
 """Nats per band by which another sensor must; clean pairs reach 0.2, through the noise of narrow bands."""
+
+SENSOR_EVIDENCE = 0.35
+"""The same once the HSI's noise is taken off, as sum over the bands by the root of their number: one band that is
+clearly another's tells as much as all of them being a little off, and errors of single bands average out."""
+
+NOISE_DOUBT = 0.1
+"""Below this evidence the HSI's noise explains all that another sensor gains."""
 
 SENSOR_OVER_SWAP, SENSOR_OVER_SHUFFLE = 0.5, 0.02
 """The same over another order of the named sensor's bands. Two bands swapped, or all reversed, is a usual mistake;
@@ -36,7 +53,14 @@ MUCH_FOREIGN = 0.18
 BAND_ALIKE_R = 0.98
 """Bands whose simulated images correlate so well can stand for each other."""
 
-_Fit = tuple[float, list[str], DoubleArray]
+
+@dataclass(frozen=True)
+class _Fit:
+    """The candidate's bands that fit the MSI's best: their positions, correlations (c,), and mean loss in nats."""
+
+    columns: NDArray[np.intp]
+    r: DoubleArray
+    loss: float
 
 
 def find_order(pair: PairedPixels) -> NDArray[np.intp] | None:
@@ -73,13 +97,15 @@ def order_finding(pair: PairedPixels, order: NDArray[np.intp]) -> Finding:
     what = (
         "the MSI bands are in reverse order"
         if list(order) == list(range(order.size))[::-1]
-        else "; ".join(f"band {i + 1} ({pair.names[i]}) looks like {names[i]}" for i in moved[:4])
+        else "; ".join(f"the file's band {i + 1}, taken for {pair.names[i]}, looks like {names[i]}" for i in moved[:4])
     )
+    if "reverse" not in what and len(moved) > 4:
+        what += f"; and {len(moved) - 4} more"
     before = np.mean([pair.correlation[i, i] for i in moved])
     after = np.mean([pair.correlation[i, order[i]] for i in moved])
     return Finding(
         "band-order",
-        f"{what}: correlation {before:.2f} as given, {after:.2f} that way",
+        f"{what}: correlation {before:.2f} as taken, {after:.2f} in the order of the option",
         f"--msi-bands {','.join(names)}",
     )
 
@@ -94,20 +120,41 @@ def find_sensor(
     fits = {key: fit for key, fit in tried.items() if fit is not None}
     if not fits:
         return None
-    best = min(fits, key=lambda key: fits[key][0])
-    loss, names, r = fits[best]
-    least = SENSOR_GAIN if order is None else _least_over(order)
-    if named - loss < least * (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
+    best = min(fits, key=lambda key: fits[key].loss)
+    fit = fits[best]
+    gain = named - fit.loss
+    if order is None:
+        evidence = _evidence(pair, fit, candidates[best])
+        explained = evidence < NOISE_DOUBT
+        strength = 0.0 if explained else float(np.fmax(gain / SENSOR_GAIN, evidence / SENSOR_EVIDENCE))
+    else:
+        strength = gain / _least_over(order)
+    if strength < (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
         return None
-    alike = [key for key, fit in fits.items() if key != best and fit[0] - loss < 0.1]
+    alike = [key for key, other in fits.items() if key != best and other.loss - fit.loss < 0.1]
     others = f" (or {', '.join(alike[:3])})" if alike else ""
-    given = f"{sensor}'s" if sensor else "the given"
+    given = f"{sensor}'s" if sensor else "the given ones"
+    as_named = np.diag(pair.correlation)
+    worst = int(np.argmax(_band_loss(as_named) - _band_loss(fit.r)))
     return Finding(
         "sensor",
-        f"the MSI fits the bands of {best}{others} better than {given}: mean correlation "
-        f"{np.mean(r):.3f} against {np.diag(pair.correlation).mean():.3f}",
-        f"--sensor {best} --msi-bands {','.join(names)}",
+        f"the MSI fits the bands of {best}{others} better than {given}, most of all the file's "
+        f"band {worst + 1} (taken for {pair.names[worst]}): correlation {fit.r[worst]:.3f} against "
+        f"{as_named[worst]:.3f}; look up which sensor took the image",
+        f"--sensor {best} --msi-bands {','.join(candidates[best].names[i] for i in fit.columns)}",
     )
+
+
+def _evidence(pair: PairedPixels, fit: _Fit, candidate: Candidate) -> float:
+    """Evidence for the candidate that the HSI's noise does not explain; NaN if the noise is not known.
+
+    A narrow band of the named sensor averages fewer HSI bands than a wide one of the candidate, and fits worse
+    through its noise alone. The candidate is charged with the noise that it has less.
+    """
+    left, other = _unexplained(np.diag(pair.correlation)), _unexplained(fit.r)
+    less_noise = pair.noise_share - noise_shares(candidate.simulated[fit.columns], pair.own)
+    gain = 0.5 * np.log(left / (other + np.maximum(less_noise, 0.0)))
+    return float(gain.sum() / np.sqrt(gain.size))
 
 
 def _least_over(order: NDArray[np.intp]) -> float:
@@ -119,11 +166,16 @@ def _least_over(order: NDArray[np.intp]) -> float:
 
 def _band_loss(r: DoubleArray) -> DoubleArray:
     """Half the log of the variance that a line through the band leaves."""
-    return np.asarray(0.5 * np.log1p(-(np.maximum(r, 0.0) ** 2)), np.float64)
+    return np.asarray(0.5 * np.log(_unexplained(r)), np.float64)
+
+
+def _unexplained(r: DoubleArray) -> DoubleArray:
+    """Part of a band's variance that a rising line leaves."""
+    return np.asarray(1.0 - np.maximum(r, 0.0) ** 2, np.float64)
 
 
 def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> _Fit | None:
-    """Mean loss, band names and correlations of the candidate's bands that fit best; None if too few."""
+    """Choose the candidate's bands that fit best, in its own order; None if they or the pixels are too few."""
     if len(candidate.names) < len(pair.names):
         return None
     values = candidate.simulated[:, pair.own].astype(np.float64)
@@ -133,7 +185,7 @@ def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> _Fit | None:
     correlation = correlate(pair.seen[:, usable], values[:, usable])
     columns = _rising_assignment(_band_loss(correlation))
     r = correlation[np.arange(columns.size), columns]
-    return float(_band_loss(r).mean()), [candidate.names[i] for i in columns], r
+    return _Fit(columns, r, float(_band_loss(r).mean()))
 
 
 def _rising_assignment(loss: DoubleArray) -> NDArray[np.intp]:
@@ -161,13 +213,17 @@ def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candid
         alike = [k for k, c in candidates.items() if k != sensor and _alike_sensor(pair, c)]
         if alike:
             names = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
-            text = f"the images cannot tell {sensor or 'the sensor named'} from {names}; nothing else is wrong"
+            text = (
+                f"nothing contradicts {sensor or 'the sensor'}, but the images cannot tell it from {names}; name the "
+            )
+            text += "one that took the MSI"
             findings.append(Finding("undetermined", text, "--sensor NAME"))
     if not known.bands_known:
         twins = _alike_bands(pair, candidates.get(sensor))
         if twins:
             more = f" and {len(twins) - MAX_TWINS} more pairs" if len(twins) > MAX_TWINS else ""
-            text = f"the images cannot tell these bands apart: {', '.join(twins[:MAX_TWINS])}{more}"
+            text = "these bands look so alike in this scene that one could stand for the other unnoticed: "
+            text += f"{', '.join(twins[:MAX_TWINS])}{more}; make sure which bands the file holds, in which order"
             findings.append(Finding("undetermined", text, "--msi-bands LIST"))
     return findings
 
@@ -176,7 +232,7 @@ def _alike_sensor(pair: PairedPixels, candidate: Candidate) -> bool:
     """Whether a sensor of as many bands explains the MSI as well as the named one."""
     fit = _candidate_fit(pair, candidate) if len(candidate.names) == len(pair.names) else None
     named = float(_band_loss(np.diag(pair.correlation)).mean())
-    return fit is not None and named - fit[0] > SENSOR_DOUBT
+    return fit is not None and named - fit.loss > SENSOR_DOUBT
 
 
 def _alike_bands(pair: PairedPixels, whole: Candidate | None) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geolift.noise import unshared_noise
 from geolift.robust import foreign_pixels, robust_line
 
 FloatArray = NDArray[np.float32]
@@ -120,7 +121,8 @@ class PairedPixels:
     """Pixels that belong to the scene, (c, n) each, and what was left out.
 
     ``foreign_fraction`` counts the pixels left out, ``foreign_core`` those of them that are foreign
-    themselves and not only beside foreign ones.
+    themselves and not only beside foreign ones. ``noise_share`` is the part of each simulated band's variance
+    that is the HSI's noise (c,), NaN where too few pixels tell.
     """
 
     names: tuple[str, ...]
@@ -130,6 +132,7 @@ class PairedPixels:
     foreign_fraction: float
     foreign_core: float
     correlation: DoubleArray
+    noise_share: DoubleArray
 
 
 def pair_pixels(simulated: FloatArray, degraded: FloatArray, names: tuple[str, ...]) -> PairedPixels | None:
@@ -142,7 +145,19 @@ def pair_pixels(simulated: FloatArray, degraded: FloatArray, names: tuple[str, .
     own = valid & ~foreign if fraction < 0.6 else valid
     x, y = simulated[:, own].astype(np.float64), degraded[:, own].astype(np.float64)
     core = _far_from_line(x, y, simulated[:, foreign], degraded[:, foreign]) if foreign.any() else 0
-    return PairedPixels(names, own, x, y, fraction, core / float(valid.sum()), correlate(y, x))
+    noise = noise_shares(simulated, own)
+    return PairedPixels(names, own, x, y, fraction, core / float(valid.sum()), correlate(y, x), noise)
+
+
+def noise_shares(images: FloatArray, own: BoolArray) -> DoubleArray:
+    """Part of each image's variance over its own pixels that is noise; NaN if no block of pixels can tell.
+
+    Where every block has texture the estimate is too high, never too low.
+    """
+    noise = unshared_noise(images)
+    if not noise.any():
+        return np.full(len(images), np.nan)
+    return np.asarray(noise**2 / np.maximum(_clipped(images[:, own].astype(np.float64)).var(axis=1), 1e-30))
 
 
 def _far_from_line(x: DoubleArray, y: DoubleArray, other_x: FloatArray, other_y: FloatArray) -> int:
@@ -161,10 +176,14 @@ def correlate(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:
 
 
 def _standard(images: DoubleArray) -> DoubleArray:
-    low, high = np.quantile(images, (0.005, 0.995), axis=1, keepdims=True)
-    clipped = np.clip(images, low, high)
+    clipped = _clipped(images)
     clipped = clipped - clipped.mean(axis=1, keepdims=True)
     return np.asarray(clipped / np.maximum(clipped.std(axis=1, keepdims=True), 1e-12))
+
+
+def _clipped(images: DoubleArray) -> DoubleArray:
+    low, high = np.quantile(images, (0.005, 0.995), axis=1, keepdims=True)
+    return np.asarray(np.clip(images, low, high))
 
 
 def fit_lines(pair: PairedPixels) -> tuple[DoubleArray, DoubleArray, DoubleArray]:

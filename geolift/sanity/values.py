@@ -49,7 +49,7 @@ def _scale_finding(pair: PairedPixels, factor: float, power: int, known: Reading
     size = 10.0 ** (power if which == "msi" else -power)
     scale = known.msi_scale if which == "msi" else known.hsi_scale
     name = which.upper()
-    relation = f"the MSI is {factor:.3g} times the MSI simulated from the HSI"
+    relation = f"the MSI's values are {_plain(factor)} times those simulated from the HSI"
     if size > 1:
         why = f"the {name}'s scale factor of {1 / size:g} was not applied"
     else:
@@ -57,11 +57,16 @@ def _scale_finding(pair: PairedPixels, factor: float, power: int, known: Reading
     return Finding("scale", f"{relation} in all bands: {why}", f"--{which}-scale {scale / size:.6g}")
 
 
+def _plain(factor: float) -> str:
+    """Return a factor without an exponent, to two digits: 10000, 0.00011."""
+    return np.format_float_positional(float(f"{factor:.2g}"), trim="-")
+
+
 def _landsat_finding(slope: float, intercept: float, known: Reading) -> Finding:
     return Finding(
         "scale",
-        f"the MSI is {slope:.2f} times the simulated one plus {intercept:.2f}: Landsat Collection 2 numbers "
-        "were read as reflectance x 10000",
+        f"the MSI's values are {slope:.2f} times those simulated from the HSI plus {intercept:.2f}: numbers of Landsat "
+        "Collection 2 were read as reflectance times 10000",
         "--msi-scale 2.75e-05 --msi-offset -0.2",
     )
 
@@ -94,14 +99,14 @@ def _offset_finding(pair: PairedPixels, offset: float, found: float, known: Read
     dark_msi = float(np.quantile(pair.seen, 0.01))
     at_hsi = offset > 0 and dark_hsi < -0.03 and dark_msi > -0.03
     side = "darker" if offset < 0 else "brighter"
-    text = f"the MSI is {abs(found):.2f} {side} than the MSI simulated from the HSI in all bands"
+    text = f"the MSI's values are {abs(found):.2f} {side} than those simulated from the HSI in all bands"
     if at_hsi:
         hsi_offset = known.hsi_offset + offset
         why = f"the HSI's darkest pixels are at {dark_hsi:.2f}, so it is the HSI that is too dark"
         return Finding("offset", f"{text}: {why}", f"--hsi-offset {hsi_offset:.6g}")
     why = (
-        "the Sentinel-2 processing-baseline offset of -1000 was not applied"
+        "as if the offset of -1000 that Sentinel-2 has since processing baseline 04.00 had not been applied"
         if offset > 0
-        else "the Sentinel-2 processing-baseline offset of -1000 was applied twice"
+        else "as if the offset of -1000 that Sentinel-2 has since processing baseline 04.00 had been applied twice"
     )
     return Finding("offset", f"{text}: {why}", f"--msi-offset {known.msi_offset - offset:.6g}")
