@@ -70,6 +70,18 @@ def test_a_wrongly_declared_unit_is_named_and_set_right(tmp_path: Path, values: 
     assert "can only be micrometres" in cube.attrs["warnings"][0]
 
 
+@pytest.mark.parametrize("header", [
+    "wavelength units = Micrometers\nwavelength = {0.5, 0.6, 0.7}\nfwhm = {9, 10, 11}\n",
+    "wavelength units = Nanometers\nwavelength = {500, 600, 700}\nfwhm = {0.009, 0.010, 0.011}\n",
+])  # fmt: skip
+def test_widths_in_another_unit_than_the_centres_are_named_and_set_right(
+    tmp_path: Path, values: np.ndarray, header: str
+) -> None:
+    cube = open_cube(envi(tmp_path / "a.img", values, header))
+    assert np.allclose(bands_of(cube).fwhm_nm, [9, 10, 11])
+    assert "FWHM" in cube.attrs["warnings"][0]
+
+
 def test_gains_win_over_the_reflectance_scale_factor_and_only_one_is_applied(tmp_path: Path) -> None:
     stored = np.full((3, 8, 8), 2500, np.int16)
     both = "reflectance scale factor = 10000\ndata gain values = {1e-4, 1e-4, 1e-4}\n"

@@ -17,6 +17,9 @@ from geolift.errors import InputError
 DESCRIPTION = re.compile(
     r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>nanometers?|nm|micrometers?|microns?|[uµμ]m)\b", re.IGNORECASE
 )
+WIDEST_SHARE, NARROWEST_SHARE = 1.0, 2e-5
+"""FWHM in parts of the wavelength: beyond these they were given in another unit."""
+
 MICROMETRES_BELOW = 100.0
 PLAUSIBLE_NM = (150.0, 20_000.0)
 NANOMETRE_NAMES = {"nanometers", "nanometer", "nanometres", "nanometre", "nm"}
@@ -133,7 +136,23 @@ def _in_nanometres(
             f"{path}: wavelengths from {values.min():g} to {values.max():g} nm ({origin}) cannot be right; "
             f"expected {low:g} to {high:g} nm. Pass --wavelengths bands.csv."
         )
-    return values, fwhm
+    return values, _settled_widths(values, fwhm, path, origin, notes)
+
+
+def _settled_widths(values: np.ndarray, fwhm: np.ndarray, path: str, origin: str, notes: list[str]) -> np.ndarray:
+    """Set FWHM right that are not in the unit of the centres: no band is wider than its wavelength."""
+    known = np.isfinite(fwhm)
+    share = float(np.median(fwhm[known] / values[known])) if known.any() else WIDEST_SHARE
+    if NARROWEST_SHARE < share <= WIDEST_SHARE:
+        return fwhm
+    factor = 1e-3 if share > WIDEST_SHARE else 1e3
+    notes.append(
+        UnitsNote(
+            f"{path}: FWHM around {np.median(fwhm[known]):g} nm ({origin}) cannot be right for bands around "
+            f"{np.median(values):g} nm; read as {np.median(fwhm[known]) * factor:g} nm."
+        )
+    )
+    return fwhm * factor
 
 
 def _unit_factor(unit: str | None, values: np.ndarray, path: str, origin: str, notes: list[str]) -> float:
