@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from geolift.errors import UsageError
 from geolift.psf import PSF_NAMES, gaussian_kernel_for_fwhm, psf_kernel
@@ -44,6 +44,8 @@ def _convolve(image: Array64, kernel: Array64) -> Array64:
         rows = ndimage.convolve1d(image, left[:, 0] * strength[0], axis=0, mode="constant")
         result = ndimage.convolve1d(rows, right[0], axis=1, mode="constant")
     else:
+        from scipy import signal  # brings scipy.stats along: a second at every start
+
         result = signal.oaconvolve(image, kernel, mode="same")
     return np.asarray(result, dtype=np.float64)
 

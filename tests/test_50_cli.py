@@ -30,7 +30,7 @@ def run(*args: object, cwd: Path, **environment: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,  # of a slow machine that runs other tests as well
     )
 
 
