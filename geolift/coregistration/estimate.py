@@ -282,15 +282,15 @@ def estimate_shift_from_windows(
     if not ranked:
         return _no_estimate("the HSI shows no texture: all its valid pixels are alike")
     found = _search(patches, search_px, ranked[:MAX_SEARCH_BANDS])
-    fits = [fit_place(patches, start, ranked[:MAX_FIT_BANDS]) for start in found.peaks_px]
-    solid = [f for f in fits if f is not None and np.isfinite(f.place).all()]
+    bands = ranked[:MAX_FIT_BANDS]
+    fits = [(start, fit_place(patches, start, bands)) for start in found.peaks_px]
+    solid = [(start, fit) for start, fit in fits if fit is not None and np.isfinite(fit.place).all()]
     if not solid:
         return _no_estimate("too few pixels are valid in both images")
-    best = max(solid, key=lambda f: f.evidence)
+    start, best = max(solid, key=lambda pair: pair[1].evidence)
     if not best.converged:  # images that agree too well: the weights follow the residuals slowly
-        dy, dx, var_y, var_x = (float(value) for value in best.place)
-        best = fit_place(patches, (dy, dx), ranked[:MAX_FIT_BANDS], variance_px2=(var_y, var_x)) or best
-    return _judge(best, found, ranked[:MAX_FIT_BANDS], search_px, ratio)
+        best = fit_place(patches, start, bands, begin=best.place) or best
+    return _judge(best, found, bands, search_px, ratio)
 
 
 def _search(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) -> SearchResult:

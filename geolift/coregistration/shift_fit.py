@@ -214,11 +214,11 @@ def fit_place(
     start_px: tuple[float, float],
     bands: Sequence[int],
     iterations: int = 14,
-    variance_px2: tuple[float, float] | None = None,
+    begin: DoubleArray | None = None,
 ) -> FitResult | None:
     """Fit shift and blur from a place within half an LR pixel; None when too few pixels are valid.
 
-    ``variance_px2``: of the blur along y and x, where an earlier fit has come near it.
+    ``begin``: the (4,) place where an earlier fit from this start came to its end.
 
     Robust Gauss-Newton on dy, dx and the two variances, with one gain per band eliminated. The error
     comes from the scatter of the blocks' scores (a sandwich covariance, which takes correlated
@@ -226,7 +226,10 @@ def fit_place(
     """
     ratio = patches[0].ratio
     blur = (0.3 * ratio) ** 2
-    place = np.array([*start_px, *(variance_px2 or (blur, blur))])
+    farthest = MAX_WANDER_LR * ratio
+    place = np.array([*start_px, blur, blur])
+    if begin is not None:
+        place = np.array([*(np.clip(begin[:2] - start_px, -farthest, farthest) + start_px), *begin[2:]])
     exclude_foreign(patches, bands[:_FOREIGN_BANDS], *start_px, worth=0.1)
     scene = _Scene.at(patches, list(bands), place)
     weights: FloatArray | None = None
@@ -237,8 +240,8 @@ def fit_place(
         line = _linearise(scene, place, weights)
         moved = _step(place, line.normal.sum(axis=0), line.gradient.sum(axis=0), ratio)
         change, place, weights = np.abs(moved - place), moved, line.weights
-        if np.abs(moved[:2] - start_px).max() > MAX_WANDER_LR * ratio:
-            place[:2] = np.clip(place[:2] - start_px, -MAX_WANDER_LR * ratio, MAX_WANDER_LR * ratio) + start_px
+        if np.abs(moved[:2] - start_px).max() > farthest:
+            place[:2] = np.clip(place[:2] - start_px, -farthest, farthest) + start_px
             break
         converged = bool(change[:2].max() < _REST_PX and change[2:].max() < 0.02 * ratio**2)
         if converged and iteration > 1:
