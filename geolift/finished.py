@@ -48,7 +48,7 @@ def change_since(
         if not file.exists():
             return f"{file.name} is not there"
     for name, file in _files_named_by(settings):
-        if name not in side_products and file.is_file() and file.stat().st_mtime > made:
+        if name not in {*side_products, *WITHOUT_EFFECT} and file.is_file() and file.stat().st_mtime > made:
             return f"{name} {file.name} changed since"
     return ""
 

@@ -14,6 +14,7 @@ import xarray as xr
 from geolift import crosscheck
 from geolift.budget import estimate_cost, fitted
 from geolift.cube import bands_of, grid_of
+from geolift.errors import InputError
 from geolift.finished import change_since
 from geolift.identity import BESIDE_THE_PRODUCT, run_identity
 from geolift.listener import SILENT, Listener
@@ -155,7 +156,10 @@ def _already(output: Path, inputs: dict[str, str], settings: FuseSettings | Appl
     sidecar = sidecar_path(output)
     if not settings.resume or settings.overwrite or not (output.exists() and sidecar.exists()):
         return None
-    facts = read_sidecar(sidecar)
+    try:
+        facts = read_sidecar(sidecar)
+    except InputError:
+        return None
     named = {name: getattr(settings, name, None) for name in BESIDE_THE_PRODUCT - {"report"}}
     beside = {name: path for name, path in named.items() if path is not None}
     known = "inputs" in facts and "settings" in facts and facts.get("output_bytes") == _bytes(output)

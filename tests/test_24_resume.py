@@ -248,6 +248,8 @@ def test_a_run_killed_after_its_file_got_its_name_is_told_finished_and_another_r
     assert report.exists()
     assert not draft_folder(out).exists()
     assert again.sidecar["properties"]["geolift:choices"] == first.sidecar["properties"]["geolift:choices"]
+    fuse_files(pair.hsi, pair.msi, out, settings)  # the report is younger than the sidecar now
+    assert out.stat().st_mtime_ns == made
     for other in ({"seed": 1}, {"resume": False}):
         with pytest.raises(OutputExistsError):
             fuse_files(pair.hsi, pair.msi, out, settings.model_copy(update=other))
