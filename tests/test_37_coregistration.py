@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from geolift.coregistration import (
     estimate_shift_by_windows,
 )
 from geolift.coregistration.local_shift import estimate_local_shifts, resample
+from geolift.degrade import add_noise, apply_srf, degrade, normalize_scene
+from geolift.psf import psf_kernel
+from geolift.readers.mat_scene import open_mat_scene
 from geolift.sampling import axis_kernel, degrade_msi
 
 FloatArray = NDArray[np.float32]
@@ -277,12 +281,10 @@ def test_degrading_never_mixes_in_invalid_pixels() -> None:
     assert np.abs(holed[kept] - whole[kept]).max() < 0.02
 
 
-def test_hyperion_and_ali_over_paris_lie_half_a_pixel_apart(shared_data: object) -> None:
-    from pathlib import Path
-
+def test_hyperion_and_ali_over_paris_lie_half_a_pixel_apart(shared_data: Path) -> None:
     from scipy.io import loadmat
 
-    folder = Path(str(shared_data)) / "paris_eo1"
+    folder = shared_data / "paris_eo1"
     images = loadmat(folder / "paris_data_hs_ms.mat")
     srf = loadmat(folder / "fuvar_R_HysureParis.mat")["R"]
     hyperion = images["HSim"].transpose(2, 0, 1)
@@ -296,3 +298,19 @@ def test_hyperion_and_ali_over_paris_lie_half_a_pixel_apart(shared_data: object)
     assert found.dy == pytest.approx(0.15, abs=0.08)
     assert found.dx == pytest.approx(0.51, abs=0.08)
     assert found.blur_sigma_y == pytest.approx(1.27, abs=0.3)
+
+
+def test_one_band_whose_images_agree_but_for_their_noise_comes_to_rest(shared_data: Path) -> None:
+    # The robust weights follow the residuals slowly here: after as many steps as elsewhere the fit is still on its way.
+    ratio, margin = 8, 8
+    cube = normalize_scene(open_mat_scene(next((shared_data / "scenes").glob("*beach-1.mat"))).values)
+    truth = cube[:, : cube.shape[1] // ratio * ratio, : cube.shape[2] // ratio * ratio]
+    weights = np.exp(-8.8 * np.linspace(-0.5, 0.5, len(truth))[None] ** 2)
+    weights /= weights.sum()
+    hsi = add_noise(degrade(truth, psf_kernel("gaussian"), ratio), 30.0, np.random.default_rng(42))
+    msi = add_noise(apply_srf(truth, weights), 40.0, np.random.default_rng(43))
+    edge = margin * ratio
+    fine = np.pad(msi, ((0, 0), (edge, edge), (edge, edge)), constant_values=np.nan).astype(np.float32)
+    found = estimate_shift(apply_srf(hsi, weights).astype(np.float32), fine, ratio, margin)
+    assert found.reliable, found.reason
+    assert error_px(found, 0.0, 0.0) < 0.2
