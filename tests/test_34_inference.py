@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from geolift import network as network_module
+from geolift import packed as packed_module
 from geolift.errors import InputError, ResourceError
 from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
-from geolift.network import LARGEST_BATCH, NO_RESIDUAL, Network, PackedNetwork, without_skip
+from geolift.network import LARGEST_BATCH, NO_RESIDUAL, Network, without_skip
+from geolift.packed import PackedNetwork
 
 RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
 
@@ -107,7 +108,7 @@ def test_the_packed_network_computes_its_formula(network: Network) -> None:
 def test_without_the_fused_layers_of_torch_the_product_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     msi = np.random.default_rng(1).random((4, 100), dtype=np.float32)
     fused = PackedNetwork(random_network())(msi)
-    monkeypatch.setattr(network_module, "_fused_layer", lambda *args: None)
+    monkeypatch.setattr(packed_module, "_fused_layer", lambda *args: None)
     assert np.allclose(PackedNetwork(random_network())(msi), fused, atol=1e-5)
 
 

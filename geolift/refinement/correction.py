@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from geolift.network import one_torch_thread
+from geolift.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Window

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from geolift.degrade import apply_srf
+from geolift.engine import one_torch_thread
 from geolift.inference import predict_block
 from geolift.methods.subspace import find_subspace
 from geolift.model import SpectralModel
-from geolift.network import one_torch_thread
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Pair, Window
