@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -138,6 +139,19 @@ def test_a_torn_last_line_of_the_journal_costs_one_tile(tmp_path: Path) -> None:
     report = written(path, co, BreakingCrew())
     assert report.n_tiles_resumed == 6  # type: ignore[attr-defined]
     assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
+
+
+def test_a_disk_that_fails_beside_the_work_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("geolift.writer.journal.SYNC_EVERY_S", -1.0)
+    monkeypatch.setattr("os.fsync", full_disk)
+    journal = Journal(tmp_path / "journal.jsonl")
+    with (tmp_path / "data").open("wb") as data:
+        journal.add(Entry(Tile(0, 0, 32, 32), Counts(), 0, (100,), 1), data)
+        with pytest.raises(OSError, match="no space left"):
+            journal.close()
 
 
 def test_tiles_noted_while_the_disk_is_busy_are_not_taken_for_surely_there(

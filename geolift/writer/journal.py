@@ -93,9 +93,11 @@ class Journal:
             self._sync = self._syncing.submit(_to_disk, data.fileno(), self._stream.fileno())
 
     def close(self) -> None:
-        """Close the file, when the disk has what is on its way."""
+        """Close the file, when the disk has what is on its way. Raises OSError if it did not take it."""
         self._syncing.shutdown(wait=True)
         self._stream.close()
+        if self._sync is not None:
+            self._sync.result()  # the system tells of a failure once: a later fsync would not
 
     def _line(self, content: dict[str, Any]) -> None:
         view = memoryview(json.dumps(content, separators=(",", ":")).encode() + b"\n")
