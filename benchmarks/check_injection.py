@@ -188,10 +188,16 @@ def codes_of_files(pair: Pair, factor: float, unit: str, folder: Path) -> set[st
 
 
 def write(
-    path: Path, values: FloatArray, gsd_m: float, tags: list[dict[str, str]], names: tuple[str, ...] = ()
+    path: Path,
+    values: FloatArray,
+    gsd_m: float,
+    tags: list[dict[str, str]],
+    names: tuple[str, ...] = (),
+    edge_px: int = 0,
 ) -> None:
+    """Write a cube whose first ``edge_px`` rows and columns lie above and left of the common corner."""
     count, height, width = values.shape
-    grid = Affine(gsd_m, 0, 364_000, 0, -gsd_m, 5_810_000)
+    grid = Affine(gsd_m, 0, 364_000 - edge_px * gsd_m, 0, -gsd_m, 5_810_000 + edge_px * gsd_m)
     with rasterio.open(
         path, "w", "GTiff", width, height, count, "EPSG:32633", grid, dtype="float32", nodata=float("nan")
     ) as target:

@@ -13,7 +13,7 @@ import numpy as np
 
 from geolift.coregistration import ShiftEstimate
 from geolift.robust import robust_line
-from geolift.sanity.identity import find_doubts, find_order, find_sensor, order_finding
+from geolift.sanity.identity import find_doubts, find_order, find_rival, order_finding, sensor_finding
 from geolift.sanity.pair import (
     BandCheck,
     Candidate,
@@ -25,11 +25,10 @@ from geolift.sanity.pair import (
     fit_lines,
     pair_pixels,
 )
+from geolift.sanity.place import find_place_doubt
 from geolift.sanity.values import find_scale_or_offset
 
 # Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
-OTHER_PLACE_R, NOTHING_R = 0.55, 0.3
-OTHER_PLACE_CONFIDENCE = 0.3
 SHIFT_LR = 0.5
 FOREIGN_FRACTION = 0.18
 
@@ -69,14 +68,14 @@ def check_pair(
     pair = pair_pixels(simulated, degraded_msi, names)
     if pair is None:
         return CheckResult((_nothing_common(),), (), 0, 0.0)
-    place = _other_place(pair, shift)
+    place = find_place_doubt(simulated, degraded_msi, pair, shift)
     if place is not None:
         return CheckResult((place,), _table(pair), pair.own.sum().item(), pair.foreign_fraction)
     findings: list[Finding] = []
     order = find_order(pair)
-    other = find_sensor(pair, order, sensor, candidates or {})
-    if other is not None:
-        findings.append(other)
+    rival = find_rival(pair, order, sensor, candidates or {})
+    if rival is not None and not rival.twin:
+        findings.append(sensor_finding(pair, sensor, rival))
     elif order is not None:
         findings.append(order_finding(pair, order))
         pair = pair_pixels(simulated[order], degraded_msi, tuple(names[i] for i in order)) or pair
@@ -84,7 +83,7 @@ def check_pair(
     findings += _shift(shift, ratio)
     findings += _clouds(pair)
     if not findings:
-        findings += find_doubts(pair, sensor, candidates or {}, known)
+        findings += find_doubts(pair, sensor, candidates or {}, known, rival)
     if not findings:
         findings.append(_ok(pair))
     bands = _table(pair_pixels(simulated, degraded_msi, names) or pair)
@@ -104,22 +103,6 @@ def _nothing_common() -> Finding:
     text = "the images overlap, but too few pixels are valid in both; look at the nodata values (`geolift info FILE`) "
     text += "and at the mask (--mask none leaves it out)"
     return Finding("no-overlap", text)
-
-
-def _other_place(pair: PairedPixels, shift: ShiftEstimate | None) -> Finding | None:
-    """No band follows any simulated band, and no shift was found where one does."""
-    best = float(np.sort(np.abs(pair.correlation).max(axis=1))[-max(1, len(pair.names) // 2) :].mean())
-    confidence = 0.0 if shift is None else shift.confidence
-    doubtful = confidence < OTHER_PLACE_CONFIDENCE or (best < NOTHING_R and not (shift and shift.reliable))
-    if best >= OTHER_PLACE_R or not doubtful:
-        return None
-    return Finding(
-        "other-place",
-        f"the images do not show the same scene: the best-matching bands correlate {best:.2f}, and no shift "
-        "within the search radius makes them agree; look whether both files are of one place and their CRS and "
-        "coordinates are right (`geolift info FILE`)",
-        "",
-    )
 
 
 def _shift(shift: ShiftEstimate | None, ratio: float) -> list[Finding]:
