@@ -30,7 +30,7 @@ from geolift.pair_check import check_files
 from geolift.sampling import degrade_msi
 from geolift.sanity import Candidate, check_pair
 from geolift.settings import PairSettings
-from geolift.srf import SpectralResponse, list_sensors
+from geolift.srf import SpectralResponse, list_sensors, twins_of
 
 MARGIN = 2
 BANDS: dict[str, tuple[str, ...]] = {
@@ -123,7 +123,8 @@ def candidates(pair: Pair) -> dict[str, Candidate]:
             names, weights = weights_of(sensor, None, len(pair.hsi))
         except GeoliftError:
             continue
-        found[sensor] = Candidate(names, np.einsum("bk,kyx->byx", weights, pair.hsi).astype(np.float32))
+        image = np.einsum("bk,kyx->byx", weights, pair.hsi).astype(np.float32)
+        found[sensor] = Candidate(names, image, sensor in twins_of(pair.sensor))
     return found
 
 

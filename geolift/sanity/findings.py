@@ -23,6 +23,7 @@ from geolift.sanity.pair import (
     PairedPixels,
     Reading,
     fit_lines,
+    is_flat,
     pair_pixels,
 )
 from geolift.sanity.place import find_place_doubt
@@ -67,10 +68,13 @@ def check_pair(
     names = tuple(band_names)
     pair = pair_pixels(simulated, degraded_msi, names)
     if pair is None:
-        return CheckResult((_nothing_common(),), (), 0, 0.0)
-    place = find_place_doubt(simulated, degraded_msi, pair, shift)
-    if place is not None:
-        return CheckResult((place,), _table(pair), pair.own.sum().item(), pair.foreign_fraction)
+        return CheckResult((_nothing_common(simulated, degraded_msi, names),), (), 0, 0.0)
+    flat = _flat_bands(pair)
+    alive = not any(all(is_flat(band) for band in images) for images in (pair.simulated, pair.seen))
+    place = find_place_doubt(simulated, degraded_msi, pair, shift) if alive else None
+    if not alive or place is not None:
+        verdict = (*flat, place) if place is not None else tuple(flat)
+        return CheckResult(verdict, _table(pair), int(pair.own.sum()), pair.foreign_fraction)
     findings: list[Finding] = []
     order = find_order(pair)
     rival = find_rival(pair, order, sensor, candidates or {})
@@ -84,6 +88,7 @@ def check_pair(
     findings += _clouds(pair)
     if not findings:
         findings += find_doubts(pair, sensor, candidates or {}, known, rival)
+    findings = flat + findings
     if not findings:
         findings.append(_ok(pair))
     bands = _table(pair_pixels(simulated, degraded_msi, names) or pair)
@@ -99,10 +104,35 @@ def _table(pair: PairedPixels) -> tuple[BandCheck, ...]:
     return tuple(rows)
 
 
-def _nothing_common() -> Finding:
+def _nothing_common(simulated: FloatArray, degraded: FloatArray, names: tuple[str, ...]) -> Finding:
+    """Too few common pixels; where single bands of the MSI are empty, these are the reason."""
+    seen = np.isfinite(simulated).all(axis=0)
+    empty = [name for name, band in zip(names, degraded, strict=True) if not np.isfinite(band[seen]).any()]
+    if seen.any() and empty and len(empty) < len(names):
+        text = (
+            f"the MSI's {', '.join(empty)} is nodata wherever the HSI is valid, and a pixel counts only if all bands "
+        )
+        return Finding("no-overlap", text + "are valid; give a file without that band, or one in which it is filled")
     text = "the images overlap, but too few pixels are valid in both; look at the nodata values (`geolift info FILE`) "
     text += "and at the mask (--mask none leaves it out)"
     return Finding("no-overlap", text)
+
+
+def _flat_bands(pair: PairedPixels) -> list[Finding]:
+    """Bands that hold one value throughout: dead, filled, or not what they are called."""
+    sides = [
+        (side, [name for name, band in zip(pair.names, images, strict=True) if is_flat(band)])
+        for side, images in (("MSI", pair.seen), ("MSI simulated from the HSI", pair.simulated))
+    ]
+    return [
+        Finding(
+            "undetermined",
+            f"the {side} holds one value at all compared pixels in {', '.join(flat)}, so nothing tells whether that is "
+            "right; look whether it is dead or filled (`geolift info FILE`)",
+        )
+        for side, flat in sides
+        if flat
+    ]
 
 
 def _shift(shift: ShiftEstimate | None, ratio: float) -> list[Finding]:

@@ -172,6 +172,11 @@ def _far_from_line(x: DoubleArray, y: DoubleArray, other_x: FloatArray, other_y:
     return int((np.median(distance, axis=0) > FOREIGN_SIGMA).sum())
 
 
+def is_flat(values: DoubleArray) -> bool:
+    """Whether values differ by no more than float32 rounds."""
+    return bool(np.ptp(values) <= 1e-6 * np.abs(values).max())
+
+
 def correlate(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:
     """Correlation of each row image with each column image, gross outliers clipped."""
     a, b = _standard(rows), _standard(columns)

@@ -97,9 +97,11 @@ def _neighbours(images: FloatArray, own: BoolArray) -> DoubleArray:
     """Correlation of each band (c, h, w) with itself one pixel away: (c,)."""
     values = np.where(own, images, 0.0)
     centred = np.where(own, values - values[:, own].mean(axis=1, dtype=np.float64)[:, None, None], 0.0)
-    power = np.maximum((centred[:, own] ** 2).mean(axis=1), 1e-30)
+    power = np.square(centred[:, own]).mean(axis=1)
+    alive = power > 1e-12 * np.square(values[:, own]).mean(axis=1) + 1e-30
     across, down = own[:, 1:] & own[:, :-1], own[1:] & own[:-1]
     products = (centred[:, :, 1:] * centred[:, :, :-1])[:, across].sum(axis=1) + (centred[:, 1:] * centred[:, :-1])[
         :, down
     ].sum(axis=1)
-    return np.asarray(products / max(1, int(across.sum() + down.sum())) / power, np.float64)
+    shared = products / max(1, int(across.sum() + down.sum()))
+    return np.where(alive, shared / np.maximum(power, 1e-30), 0.0)
