@@ -47,7 +47,7 @@ class Residual:
         self.pair, self.model, self.folder, self.threads = pair, model, folder, threads
         self.srf = training.weights.astype(np.float64)
         with one_torch_thread():
-            subspace = find_subspace(torch.tensor(training.spectra, dtype=torch.float64))
+            subspace = find_subspace(torch.from_numpy(training.spectra))
         self.mean, self.encode, self.decode = (t.numpy() for t in (subspace.mean, subspace.encode, subspace.decode))
 
     def views(self, margin: int) -> Iterator[tuple[FloatArray, FloatArray, NDArray[np.bool_]]]:
