@@ -193,12 +193,12 @@ def prepare(
     give_back_memory()
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
+    streaming = fitted(settings, plan.cost)
     refined, correct = None, None
     if compared is not None and settings.refine != "off":
         folder = None if kept_model is None else kept_model.parent
-        refined, correct = refine(hsi, usable, plan, compared, trained, training, settings, listener, folder)
+        refined, correct = refine(hsi, usable, plan, compared, trained, training, streaming, listener, folder)
     give_back_memory()
-    streaming = fitted(settings, plan.cost)
     fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, streaming, relation, correct)
     ground = _ground(hsi, hsi_valid, compared)
     quality = _quality(
