@@ -1,6 +1,6 @@
 """How often the truth lies within the stated standard error, over scenes, ratios, bands, with and without refinement.
 
-    python benchmarks/uncertainty_coverage.py [--only TEXT] [--json FILE] [--from FILE]
+    python benchmarks/uncertainty_coverage.py [--only TEXT] [--json FILE]
 
 Scenes degraded as HyperBench does (3, 4, 8 bands, ratios 4 and 8), EnMAP Potsdam by Wald's protocol (4 and 10 bands of
 Sentinel-2, two parts, without noise and at 35 dB), a mosaic, and the demo scene, whose truth has no noise. ``scale`` is
@@ -29,7 +29,9 @@ from geolift.inference import predict_block
 from geolift.noise import unshared_noise
 from geolift.psf import psf_kernel
 from geolift.readers import open_cube
-from geolift.refinement import SEARCH_MARGIN_LR, ArrayPair, refine_arrays
+from geolift.refinement import refine_arrays
+from geolift.refinement.find import SEARCH_MARGIN_LR
+from geolift.refinement.pair import ArrayPair
 from geolift.rehearsal import WINDOW_PX, refined_share
 from geolift.settings import Reading, SimulateSettings
 from geolift.srf import SpectralResponse
@@ -124,7 +126,7 @@ def measure(pair: Pair) -> list[tuple[str, Curve, float]]:
     errors = fit_errors(training, refit, spread, noise)
     assert errors is not None
     found = [("off", *_coverage(fused, errors.sigma(pair.msi), pair.truth))]
-    if done.refinement is not None:
+    if done.correction is not None:
         share = refined_share(_window(pair.hsi), pair.weights, refit, _blur(pair), noise)
         sigma = replace(errors, refined_share=share).sigma(pair.msi)
         found.append((f"on {share:.2f}", *_coverage(refined, sigma, pair.truth)))
