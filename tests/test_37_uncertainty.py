@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geolift.noise import quiet_noise, unshared_noise
-from geolift.rehearsal import LEAST_SHARE, refined_share
+from geolift.rehearsal import refined_share
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
 from geolift.uncertainty import FINE_OVER_SHARPENED, fit_errors
@@ -81,10 +81,27 @@ def test_refinement_is_worth_nothing_where_there_is_too_little_to_rehearse_on() 
     assert refined_share(hsi, WEIGHTS, refit, (0.4, 0.4)) == 1.0
 
 
+def fields_and_scatter(rng: np.random.Generator) -> np.ndarray:
+    """(12, 48, 48): what the MSI does not show is one value per field of 8 × 8 pixels in all bands but the last four,
+    where it is another in each pixel: the HSI can tell the one, not the other."""
+    hsi = scene(np.zeros((48, 48)), rng)
+    hsi[2:-4] += np.kron(0.05 * rng.standard_normal((6, 6)), np.ones((8, 8))).astype(np.float32)
+    hsi[-4:] += (0.05 * rng.standard_normal((48, 48))).astype(np.float32)
+    return hsi + (0.0005 * rng.standard_normal(hsi.shape)).astype(np.float32)
+
+
 def test_an_error_common_to_whole_fields_is_rehearsed_as_refined_away() -> None:
     """What the MSI does not show is one value per field of 8 × 8 HSI pixels: the HSI itself can tell it."""
     rng = np.random.default_rng(5)
     hsi = scene(np.zeros((48, 48)), rng)
     hsi[2:] += np.kron(0.05 * rng.standard_normal((6, 6)), np.ones((8, 8))).astype(np.float32)
     hsi += (0.0005 * rng.standard_normal(hsi.shape)).astype(np.float32)
-    assert LEAST_SHARE <= refined_share(hsi, WEIGHTS, refit, (0.4, 0.4)) < 0.85
+    assert 0.0 < refined_share(hsi, WEIGHTS, refit, (0.4, 0.4)) < 0.85
+
+
+def test_the_worth_of_the_refinement_does_not_depend_on_the_unit_of_a_band() -> None:
+    hsi = fields_and_scatter(np.random.default_rng(6))
+    share = refined_share(hsi, WEIGHTS, refit, (0.4, 0.4))
+    assert share < 0.9
+    hsi[-4:] *= 20
+    assert refined_share(hsi, WEIGHTS, refit, (0.4, 0.4)) == pytest.approx(share, abs=0.03)
