@@ -38,7 +38,7 @@ class Cost:
         """Tell it to a person."""
         return (
             f"memory about {self.memory_bytes / 1e9:.1f} GB of {self.budget_bytes / 1e9:.1f} GB allowed, disk at most "
-            f"{self.disk_bytes / 1e9:.2f} GB, tiles of {self.tile_px} px, {self.threads} threads"
+            f"{self.disk_bytes / 1e9:.2f} GB, tiles of {self.tile_px} px, {self.threads} thread{'s' * (self.threads > 1)}"
         )
 
 
