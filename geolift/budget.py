@@ -36,9 +36,10 @@ class Cost:
 
     def line(self) -> str:
         """Tell it to a person."""
+        threads = f"{self.threads} thread" + "s" * (self.threads > 1)
         return (
             f"memory about {self.memory_bytes / 1e9:.1f} GB of {self.budget_bytes / 1e9:.1f} GB allowed, disk at most "
-            f"{self.disk_bytes / 1e9:.2f} GB, tiles of {self.tile_px} px, {self.threads} thread{'s' * (self.threads > 1)}"
+            f"{self.disk_bytes / 1e9:.2f} GB, tiles of {self.tile_px} px, {threads}"
         )
 
 
