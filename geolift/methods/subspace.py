@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from geolift.training_set import TrainingSet
+from geolift.training_set import PIECE_PIXELS, TrainingSet
 
 NEIGHBOURS = 4
 MAX_COMPONENTS = 40
-CHUNK_PIXELS = 4096
-"""Spectra turned into float64 at once: all of them would be the largest array of a run."""
-
 _NOISE_FLOOR = 1e-4  # of the scene's contrast: noise-free synthetic data must not divide by zero
 
 
@@ -51,7 +48,7 @@ def find_subspace(spectra: torch.Tensor) -> Subspace:
     V. A. Marchenko, L. A. Pastur, Math. USSR-Sb. 1 (1967) 457, doi:10.1070/SM1967v001n04ABEH001994.
     """
     n, bands = spectra.shape
-    parts = torch.split(spectra, CHUNK_PIXELS)
+    parts = torch.split(spectra, PIECE_PIXELS)
     mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / n
     covariance = torch.zeros(bands, bands, dtype=torch.float64, device=spectra.device)
     for part in parts:
@@ -77,8 +74,8 @@ def project(training: TrainingSet, subspace: Subspace) -> tuple[torch.Tensor, to
     device = subspace.mean.device
     srf = torch.tensor(training.weights, dtype=torch.float64, device=device)
     columns: tuple[list[torch.Tensor], ...] = ([], [], [], [])
-    for start in range(0, len(training.spectra), CHUNK_PIXELS):
-        few = slice(start, start + CHUNK_PIXELS)
+    for start in range(0, len(training.spectra), PIECE_PIXELS):
+        few = slice(start, start + PIECE_PIXELS)
         spectra = torch.tensor(training.spectra[few], dtype=torch.float64, device=device)
         detail = spectra - torch.tensor(training.neighbour_means[few], dtype=torch.float64, device=device)
         columns[0].append((spectra - subspace.mean) @ subspace.encode)

@@ -114,7 +114,7 @@ def order_finding(pair: PairedPixels, order: NDArray[np.intp]) -> Finding:
 class Rival:
     """Another sensor that explains the MSI clearly better than the named one.
 
-    ``columns`` are the positions of its bands that fit best, ``r`` their correlations; ``alike`` are sensors nearly
+    ``bands`` are those of its bands that fit best, ``r`` their correlations; ``alike`` are sensors nearly
     as good. ``twin``: the named sensor's instrument on another spacecraft.
     """
 

@@ -64,15 +64,16 @@ class Journal:
     """An append-only list of finished tiles.
 
     A line is written as soon as the tile's bytes are with the system, which survives the process. From time to time
-    a thread brings file and journal to the disk, and a mark tells how many lines survive the machine then; the tiles
-    after them are believed if their checksum is right.
+    a thread brings file and journal to the disk, and a mark tells which lines survive the machine then; other
+    tiles are believed if their checksum is right. A mark speaks for the lines of its own run alone: what an earlier run
+    noted and lost is not on the disk because this one syncs.
     """
 
     def __init__(self, file: Path) -> None:
         there = file.read_bytes() if file.exists() else b""
         self._stream = file.open("ab", buffering=0)
         self._stream.truncate(there.rfind(b"\n") + 1)  # a torn last line would spoil the next
-        self._lines = there.count(b"\n")
+        self._first = self._lines = there.count(b"\n")
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="geolift-sync")
         self._sync: Future[None] | None = None
         self._synced_at = time.monotonic()
@@ -86,7 +87,7 @@ class Journal:
         self._line(asdict(entry))
         if self._sync is not None and self._sync.done():
             self._sync.result()
-            self._line({"synced": self._covered})
+            self._line({"synced": [self._first, self._covered]})
             self._sync = None
         if data is not None and self._sync is None and time.monotonic() - self._synced_at > SYNC_EVERY_S:
             self._covered, self._synced_at = self._lines, time.monotonic()
@@ -114,8 +115,7 @@ def _to_disk(*files: int) -> None:
 def read_journal(file: Path) -> Iterator[tuple[Entry, bool]]:
     """Give the finished tiles in order, each with whether it was surely on disk; a torn last line is left out."""
     lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-    marks = [line for line in lines if line.startswith(MARK)]
-    surely = int(json.loads(marks[-1])["synced"]) if marks else 0
+    surely = {i for line in lines if line.startswith(MARK) for i in range(*json.loads(line)["synced"])}
     for index, line in enumerate(lines):
         if line.startswith(MARK):
             continue
@@ -124,7 +124,7 @@ def read_journal(file: Path) -> Iterator[tuple[Entry, bool]]:
             tile, counts = Tile(**raw.pop("tile")), Counts(**raw.pop("counts"))
             yield (
                 Entry(tile, counts, int(raw["position"]), tuple(raw["sizes"]), int(raw["checksum"])),
-                index < surely,
+                index in surely,
             )
         except (ValueError, KeyError, TypeError):
             return
