@@ -11,10 +11,10 @@ from geolift.noise import quiet_noise
 from geolift.refinement.footprint import DoubleArray
 from geolift.sampling import FloatArray
 
-MAX_GUIDES = 3
+MAX_GUIDES = 4
 LEAST_VARIANCE, LEAST_TRUST = 1e-9, 0.6
 """A component of the MSI guides if so much of its variance is signal; its noise is estimated from quiet blocks. A
-fourth component, whose sharp values HSI pixels never show, cost the demo scene 6 dB."""
+fourth gains 0.1 dB on the average, six hardly more, and each costs as much time as the own term."""
 
 GUIDE_LIMIT = 6.0
 """Guides are cut at so many standard deviations."""
