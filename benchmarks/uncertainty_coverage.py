@@ -26,7 +26,7 @@ from geolift.coregistration import estimate_shift
 from geolift.cube import crop
 from geolift.degrade import add_noise, apply_srf, degrade, gaussian_srf, normalize_scene
 from geolift.inference import predict_block
-from geolift.noise import unshared_noise
+from geolift.noise import least_noise
 from geolift.psf import psf_kernel
 from geolift.readers import open_cube
 from geolift.refinement import refine_arrays
@@ -123,7 +123,7 @@ def measure(pair: Pair) -> list[tuple[str, Curve, float]]:
     fused = predict_block(model, pair.msi)
     refined, done = refine_arrays(model, training, pair.hsi, pair.msi, fused.copy(), threads=2)
     spread = np.nanstd(pair.msi.reshape(len(pair.msi), -1), axis=1)
-    noise = unshared_noise(pair.msi)
+    noise = least_noise([pair.msi])
     errors = fit_errors(training, refit, spread, noise)
     assert errors is not None
     found = [("off", *_coverage(fused, errors.sigma(pair.msi), pair.truth))]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, zoom
 
-from geolift.noise import quiet_noise, unshared_noise
+from geolift import demo_scene
+from geolift.noise import least_noise, quiet_noise, unshared_noise
 from geolift.rehearsal import refined_share
+from geolift.srf import SpectralResponse
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
 from geolift.uncertainty import FINE_OVER_SHARPENED, fit_errors
@@ -40,6 +43,64 @@ def test_noise_is_found_under_texture_that_the_bands_share(sigma: float) -> None
 
 def test_an_image_smaller_than_a_block_has_no_noise_to_be_found() -> None:
     assert unshared_noise(np.zeros((3, 8, 8), np.float32)).tolist() == [0, 0, 0]
+
+
+def landscape(bands: int, rng: np.random.Generator, rows: int = 128) -> np.ndarray:
+    """(bands, rows, rows) without noise: fields with sharp borders, and each band has a texture of its own on most."""
+    fields = np.kron(0.1 + 0.3 * rng.random((bands, rows // 16, rows // 16)), np.ones((16, 16)))
+    texture = gaussian_filter(rng.standard_normal(fields.shape), (0, 1.0, 1.0))
+    texture[:, : rows // 4] = 0
+    return np.asarray(fields + 0.03 * texture)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 10, 30])
+@pytest.mark.parametrize("sigma", [0.001, 0.01])
+def test_the_least_noise_is_the_planted_one_whatever_the_number_of_bands(bands: int, sigma: float) -> None:
+    rng = np.random.default_rng(bands)
+    planted = sigma * np.linspace(0.7, 1.4, bands)[:, None, None]
+    image = (landscape(bands, rng) + planted * rng.standard_normal((bands, 128, 128))).astype(np.float32)
+    found = least_noise([image[:, :, :64], image[:, :, 64:]])
+    assert (np.abs(np.log(found / planted.ravel())) < np.log(1.5)).all()
+
+
+def test_the_least_noise_of_integers_holds_that_of_rounding() -> None:
+    rng = np.random.default_rng(7)
+    image = landscape(4, rng) * 10_000 + 3.0 * rng.standard_normal((4, 128, 128))
+    assert least_noise([np.round(image).astype(np.int16).astype(np.float32)]) == pytest.approx(
+        np.full(4, 3.01), rel=0.4
+    )
+
+
+def test_the_least_noise_is_that_of_a_pixel_in_an_interpolated_band_too() -> None:
+    rng = np.random.default_rng(8)
+    image = landscape(3, rng) + 0.01 * rng.standard_normal((3, 128, 128))
+    coarse = 0.01 * rng.standard_normal((64, 64))
+    image[1] = zoom(landscape(1, rng, 64)[0] + coarse, 2, order=1, mode="nearest", grid_mode=True)
+    planted = [0.01, zoom(coarse, 2, order=1, mode="nearest", grid_mode=True).std(), 0.01]
+    assert (np.abs(np.log(least_noise([image.astype(np.float32)]) / planted)) < np.log([1.5, 2, 1.5])).all()
+
+
+def test_a_filled_corner_does_not_make_an_image_free_of_noise() -> None:
+    rng = np.random.default_rng(9)
+    image = (landscape(3, rng) + 0.005 * rng.standard_normal((3, 128, 128))).astype(np.float32)
+    image[:, -40:, -40:] = 0
+    assert least_noise([image]) == pytest.approx(np.full(3, 0.005), rel=0.4)
+
+
+def test_texture_of_the_near_infrared_alone_is_not_its_noise() -> None:
+    """There three visible bands tell little of the fourth, which `unshared_noise` takes for noise."""
+    scene = demo_scene.make_scene(rows=192, cols=192)
+    response = SpectralResponse.from_library("sentinel-2a").select(("B02", "B03", "B04", "B08"))
+    weights = response.weights(scene.wavelengths_nm, scene.fwhm_nm, scene.good).weights
+    _, msi = demo_scene.observe(scene, weights, msi_noise_sigma=0.0012)
+    found = least_noise([msi]) / 0.0012
+    assert (found > 0.9).all() and (found[:3] < 1.3).all() and found[3] < 1.7
+    assert unshared_noise(msi)[3] > 2 * 0.0012
+
+
+def test_an_image_too_small_to_tell_has_no_noise_to_be_found_at_all() -> None:
+    assert least_noise([np.ones((3, 5, 5), np.float32)]).tolist() == [0, 0, 0]
+    assert least_noise([np.full((3, 40, 40), np.nan, np.float32)]).tolist() == [0, 0, 0]
 
 
 def test_the_stated_error_is_the_planted_scatter_where_it_was_planted() -> None:
