@@ -20,7 +20,7 @@ import torch
 
 from geolift.engine import Engine
 from geolift.model import SpectralModel
-from geolift.network import PackedNetwork
+from geolift.packed import PackedNetwork
 from geolift.training import fit
 from geolift.training_set import TrainingSet
 

@@ -14,7 +14,7 @@ import torch
 from common import arguments, table
 
 from geolift.engine import cpu_has_bf16
-from geolift.network import SPARE_PIXELS, PackedNetwork
+from geolift.packed import SPARE_PIXELS, PackedNetwork
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
 

@@ -30,7 +30,7 @@ from geolift.pair_check import check_files
 from geolift.sampling import degrade_msi
 from geolift.sanity import Candidate, check_pair
 from geolift.settings import PairSettings
-from geolift.srf import SpectralResponse, list_sensors
+from geolift.srf import SpectralResponse, list_sensors, twins_of
 
 MARGIN = 2
 BANDS: dict[str, tuple[str, ...]] = {
@@ -123,7 +123,8 @@ def candidates(pair: Pair) -> dict[str, Candidate]:
             names, weights = weights_of(sensor, None, len(pair.hsi))
         except GeoliftError:
             continue
-        found[sensor] = Candidate(names, np.einsum("bk,kyx->byx", weights, pair.hsi).astype(np.float32))
+        image = np.einsum("bk,kyx->byx", weights, pair.hsi).astype(np.float32)
+        found[sensor] = Candidate(names, image, sensor in twins_of(pair.sensor))
     return found
 
 
@@ -188,10 +189,16 @@ def codes_of_files(pair: Pair, factor: float, unit: str, folder: Path) -> set[st
 
 
 def write(
-    path: Path, values: FloatArray, gsd_m: float, tags: list[dict[str, str]], names: tuple[str, ...] = ()
+    path: Path,
+    values: FloatArray,
+    gsd_m: float,
+    tags: list[dict[str, str]],
+    names: tuple[str, ...] = (),
+    edge_px: int = 0,
 ) -> None:
+    """Write a cube whose first ``edge_px`` rows and columns lie above and left of the common corner."""
     count, height, width = values.shape
-    grid = Affine(gsd_m, 0, 364_000, 0, -gsd_m, 5_810_000)
+    grid = Affine(gsd_m, 0, 364_000 - edge_px * gsd_m, 0, -gsd_m, 5_810_000 + edge_px * gsd_m)
     with rasterio.open(
         path, "w", "GTiff", width, height, count, "EPSG:32633", grid, dtype="float32", nodata=float("nan")
     ) as target:

@@ -70,6 +70,35 @@ def make_msi(path: Path, bands: int, size: int) -> Path:
     return path
 
 
+def make_pair(folder: Path, bands: int, size: int, ratio: int = 3) -> tuple[Path, Path]:
+    """Write an HSI and an MSI of one invented scene of patches, strip by strip, as large as wanted."""
+    nm, library = spectra(bands)
+    library = np.concatenate([library, 0.7 * library[::-1] + 0.05 * np.sin(nm / 80), 0.5 * library + 0.03])
+    weights = SpectralResponse.from_library(SENSOR).select(MSI_BANDS).weights(nm, np.full(bands, 10.0)).weights
+    rng = np.random.default_rng(0)
+    paths = folder / "hsi.tif", folder / "msi.tif"
+    blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "zstd", "zstd_level": 1}
+    whole = size // ratio
+    hsi = _create(paths[0], bands, whole, 10 * ratio, **blocks)
+    with hsi, _create(paths[1], len(MSI_BANDS), size, 10, **blocks) as msi:
+        for row in range(0, whole, 96):
+            rows = min(96, whole - row)
+            fine = rows * ratio, whole * ratio
+            coarse = rng.dirichlet(np.ones(len(library)) / 3, (fine[0] // 8 + 1, fine[1] // 8 + 1)).astype(np.float32)
+            shares = np.kron(coarse, np.ones((8, 8, 1), np.float32))[: fine[0], : fine[1]]
+            shares = 0.9 * shares + 0.1 / len(library) * 2 * rng.random(shares.shape, dtype=np.float32)
+            seen = np.einsum("yxk,mk->myx", shares, np.asarray(weights @ library.T, np.float32))
+            msi.write(np.rint(seen * 1e4).astype("int16"), window=((row * ratio, row * ratio + fine[0]), (0, fine[1])))
+            low = shares.reshape(rows, ratio, whole, ratio, -1).mean(axis=(1, 3))
+            values = np.einsum("yxk,kb->byx", low, library.astype(np.float32))
+            values += 0.002 * rng.standard_normal(values.shape, dtype=np.float32)
+            hsi.write(np.rint(values * 1e4).astype("int16"), window=((row, row + rows), (0, whole)))
+        hsi.scales, msi.scales, msi.descriptions = (1e-4,) * bands, (1e-4,) * len(MSI_BANDS), MSI_BANDS
+        for band in range(bands):
+            hsi.update_tags(band + 1, wavelength=str(nm[band]), wavelength_units="Nanometers", fwhm="10")
+    return paths
+
+
 @dataclass(frozen=True)
 class Measured:
     """A run of the real command: wall time, processor time, peak of resident memory of all its processes."""

@@ -148,7 +148,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
     from bench_inference import default
     from common import MSI_BANDS, make_hsi, make_msi
 
-    from geolift.network import PackedNetwork
+    from geolift.packed import PackedNetwork
     from geolift.readers import open_cube
     from geolift.writer import Encoding
     from geolift.writer.encoding import Counts

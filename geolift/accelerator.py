@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from geolift.errors import ResourceError
-from geolift.network import Floats, PackedNetwork, blanked
+from geolift.network import Floats
+from geolift.packed import PackedNetwork, blanked
 
 LARGEST_BATCH = 2**16
 SMALLEST_BATCH = 2**10

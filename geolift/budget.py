@@ -15,6 +15,9 @@ Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 IMPORTS_BYTES = 560_000_000
 """Resident memory before the first tile: Python, libraries, the trained model, what the allocator keeps."""
 
+COMPARED_BYTES, COMPARED_BYTES_PER_BAND = 100_000_000, 600_000
+"""What comparing, training and refining leave beside it, where they are done first (benchmarks/bench_memory.py)."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -33,9 +36,10 @@ class Cost:
 
     def line(self) -> str:
         """Tell it to a person."""
+        threads = f"{self.threads} thread" + "s" * (self.threads > 1)
         return (
             f"memory about {self.memory_bytes / 1e9:.1f} GB of {self.budget_bytes / 1e9:.1f} GB allowed, disk at most "
-            f"{self.disk_bytes / 1e9:.2f} GB, tiles of {self.tile_px} px, {self.threads} threads"
+            f"{self.disk_bytes / 1e9:.2f} GB, tiles of {self.tile_px} px, {threads}"
         )
 
 
@@ -69,6 +73,10 @@ def estimate_cost(
 
     pinned = pinned_bytes(hsi_bands, msi_bands) if settings.device == "cuda" else 0
 
+    base = IMPORTS_BYTES
+    if isinstance(settings, FuseSettings):
+        base += COMPARED_BYTES + COMPARED_BYTES_PER_BAND * hsi_bands
+
     def peak(tile: int, threads: int) -> int:
         rows, cols = tile_shape(tile, settings, shape)
         pixels = min(rows, shape[0]) * min(cols, shape[1])
@@ -76,7 +84,7 @@ def estimate_cost(
         # is decoded in float64. One packed tile waits for the writer.
         encoded = hsi_bands * encoding.itemsize
         working = pixels * (max(4 * hsi_bands + encoded, 3 * encoded) + 24 * msi_bands)
-        return IMPORTS_BYTES + block_cache_bytes(budget) + threads * (working + pinned) + pixels * encoded
+        return base + block_cache_bytes(budget) + threads * (working + pinned) + pixels * encoded
 
     tile, threads = settings.tile_size, wanted
     while threads > 1 and peak(tile, threads) > budget:

@@ -14,7 +14,7 @@ from geolift.degrade import apply_srf
 from geolift.errors import GeoliftError, TrustError
 from geolift.plan import SpectralPlan
 from geolift.sanity import Candidate, CheckResult, Finding, Reading, check_pair
-from geolift.srf import SpectralResponse, list_sensors
+from geolift.srf import SpectralResponse, list_sensors, twins_of
 
 MAX_CHECKED_PX = 65_536
 """LR pixels the candidates are simulated for; a larger overlap is judged by its central part."""
@@ -43,7 +43,7 @@ def check(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared:
         compared.shift,
         laid.ratio,
         sensor=spectra.sensor,
-        candidates=_candidates(hsi, spectra, window),
+        candidates=simulate_candidates(hsi, spectra, window),
         reading=_reading(hsi, msi, spectra),
     )
     units = _units(hsi, msi, compared)
@@ -73,12 +73,13 @@ def _central(shape: tuple[int, ...]) -> tuple[slice, slice]:
     return slice(first[0], first[0] + kept[0]), slice(first[1], first[1] + kept[1])
 
 
-def _candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[slice, slice]) -> dict[str, Candidate]:
+def simulate_candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[slice, slice]) -> dict[str, Candidate]:
     """Simulate what other sensors with a product of as many bands would have seen, and all bands of the named one."""
     positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
     centres, widths = spectra.bands.wavelength_nm[list(spectra.good)], spectra.bands.fwhm_nm[list(spectra.good)]
     values = np.asarray(hsi.isel(y=window[0], x=window[1]).data[positions])
     found: dict[str, Candidate] = {}
+    twins = twins_of(spectra.sensor)
     for sensor in list_sensors():
         response = SpectralResponse.from_library(sensor)
         own = sensor == spectra.sensor
@@ -92,7 +93,7 @@ def _candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[slice, s
             continue  # this HSI cannot see that sensor's bands
         if not own and len(weights.band_names) < count:
             continue
-        found[sensor] = Candidate(weights.band_names, apply_srf(values, weights.weights))
+        found[sensor] = Candidate(weights.band_names, apply_srf(values, weights.weights), sensor in twins)
     return found
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
 
 from geolift.errors import ResourceError
 from geolift.network import Precision
+
+_guard = threading.Lock()
+_guard_depth = 0
+_threads_outside = 1
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,26 @@ def cpu_has_bf16() -> bool:
     """Tell whether the CPU multiplies bfloat16 matrices by itself (AVX-512 BF16 or AMX)."""
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in known)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Run torch's kernels of this thread on one thread, so that sums do not depend on the machine.
+
+    ``torch.set_num_threads`` is global in part (MKL) and per thread in part (OpenMP). The number found
+    when the first of several concurrent blocks begins is restored when the last of them ends; worker
+    threads that ran a block keep one thread for themselves.
+    """
+    global _guard_depth, _threads_outside
+    with _guard:
+        if _guard_depth == 0:
+            _threads_outside = torch.get_num_threads()
+        _guard_depth += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _guard:
+            _guard_depth -= 1
+            if _guard_depth == 0:
+                torch.set_num_threads(_threads_outside)

@@ -17,7 +17,8 @@ from safetensors.numpy import save
 from geolift.accelerator import Accelerated
 from geolift.engine import Engine, choose_engine
 from geolift.errors import InputError, ResourceError
-from geolift.network import Floats, Network, PackedNetwork, Unmixing
+from geolift.network import Floats, Network, Unmixing
+from geolift.packed import PackedNetwork
 
 FORMAT = "geolift-model"
 FORMAT_VERSION = 1

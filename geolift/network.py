@@ -12,11 +12,8 @@ Scaling of inputs and outputs is folded into the weights, so physical units go i
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,38 +31,8 @@ HIDDEN_VALUES = 2**19
 LANES = 8
 """Numbers that the CPU treats at once. A product with 16 rows takes two thirds of the time of one with 15."""
 
-SPARE_PIXELS = 16
-"""Between two bands of a tile: bands a power of two apart would fall on the same lines of the caches."""
-
 NO_RESIDUAL = -1
 INPUT = -1
-
-_guard = threading.Lock()
-_guard_depth = 0
-_threads_outside = 1
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Run torch's kernels of this thread on one thread, so that sums do not depend on the machine.
-
-    ``torch.set_num_threads`` is global in part (MKL) and per thread in part (OpenMP). The number found
-    when the first of several concurrent blocks begins is restored when the last of them ends; worker
-    threads that ran a block keep one thread for themselves.
-    """
-    global _guard_depth, _threads_outside
-    with _guard:
-        if _guard_depth == 0:
-            _threads_outside = torch.get_num_threads()
-        _guard_depth += 1
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _guard:
-            _guard_depth -= 1
-            if _guard_depth == 0:
-                torch.set_num_threads(_threads_outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,41 +164,6 @@ class Network:
         return 2 * sum(part.size for part in parts if part is not None)
 
 
-Product = Callable[[torch.Tensor], torch.Tensor]
-
-
-def _fused_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None, pixels: int) -> Product | None:
-    """The layer a(W h + b) as one oneDNN call on packed weights, or None where torch has no such call.
-
-    ``slope``: of the leaky rectifier a; None = no rectifier. ``pixels``: rows of h.
-    """
-    kind, numbers = ("none", []) if slope is None else ("leaky_relu", [slope]) if slope else ("relu", [])
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, pixels)
-        call: Any = torch.ops.mkldnn._linear_pointwise
-
-        def product(hidden: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = call(hidden, packed, bias, kind, numbers, "")
-            return result
-
-        probe = torch.linspace(-1, 1, pixels * weight.shape[1]).reshape(pixels, -1).to(weight.dtype)
-        expected = _plain_layer(weight.float(), bias.float(), slope)(probe.float())
-        exact = weight.dtype == torch.float32
-        if torch.allclose(product(probe).float(), expected, rtol=1e-3 if exact else 0.05, atol=1e-5 if exact else 0.05):
-            return product
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        pass  # the call is not part of torch's public API: other builds go without it
-    return None
-
-
-def _plain_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None) -> Product:
-    def product(hidden: torch.Tensor) -> torch.Tensor:
-        result = torch.nn.functional.linear(hidden, weight, bias)
-        return result if slope is None else torch.nn.functional.leaky_relu_(result, slope)
-
-    return product
-
-
 def without_skip(network: Network) -> Network:
     """The same function with its linear path through the hidden layer, where that is one layer of rectifiers.
 
@@ -247,172 +179,3 @@ def without_skip(network: Network) -> Network:
     weight, head = np.pad(weight, ((0, spare), (0, 0))), np.pad(head, ((0, 0), (0, spare)))
     bias = np.pad(network.biases[0], (0, len(weight) - len(network.biases[0])))
     return replace(network, weights=(weight,), biases=(bias,), head=head, skip=None)
-
-
-class PackedNetwork:
-    """A network made ready to run on one device; may be shared by threads.
-
-    With ``precision`` bf16 the products between hidden layers and into the head take and give bfloat16; the first
-    layer, which sees the pixels, the basis and all sums stay fp32.
-    """
-
-    def __init__(self, network: Network, device: str = "cpu", precision: Precision = "fp32") -> None:
-        # bfloat16 would round the pixels on their way through the hidden layer.
-        self.network = network = without_skip(network) if precision == "fp32" else network
-        self.device = torch.device(device)
-        self.batch_pixels = network.batch_pixels
-        self._low = torch.bfloat16 if precision == "bf16" else torch.float32
-        with torch.inference_mode(), one_torch_thread():
-            self._layers = [
-                self._layer(weight, bias, network.slope, torch.float32 if source == INPUT else self._low)
-                for weight, bias, source in zip(network.weights, network.biases, network.reads, strict=True)
-            ]
-            self._pack_head()
-        self._spent = self._last_uses()
-
-    def _last_uses(self) -> list[list[int]]:
-        """Per hidden layer the outputs that nothing reads after it."""
-        net = self.network
-        last = {index: index for index in self._tops}
-        for index, (source, residual) in enumerate(zip(net.reads, net.residuals, strict=True)):
-            last |= dict.fromkeys({source, residual} - {INPUT}, index)
-        return [[past for past, at in last.items() if at == index] for index in range(len(net.weights))]
-
-    def _layer(self, weight: Floats, bias: Floats, slope: float | None, dtype: torch.dtype) -> Product:
-        tensors = self._tensor(weight).to(dtype), self._tensor(bias).to(dtype)
-        fused = _fused_layer(*tensors, slope, self.batch_pixels) if self.device.type == "cpu" else None
-        return fused or _plain_layer(*tensors, slope)
-
-    def _tensor(self, array: Floats) -> torch.Tensor:
-        return torch.tensor(array, device=self.device)
-
-    def _pack_head(self) -> None:
-        """Prepare y = B (H h + S x) + o as low = H' h (+ S' x), y = B' low, or as y = H h + o (+ S x).
-
-        H' has one more row, which gives 1, and B' the offset in that column; more rows of zeros make the number of
-        rows one that the CPU likes. So the offset costs no pass over the product.
-        """
-        net = self.network
-        self._tops: dict[int, Product] = {}
-        self._head, self._offset = None, self._tensor(net.offset)[:, None]
-        self._skip = None if net.skip is None else self._tensor(net.skip).T
-        self._basis = None
-        self._level = 0.0 if net.unmixing is None else self._tensor(net.unmixing.level)
-        if net.head is not None and net.basis is not None:
-            count = net.basis.shape[1]
-            rows = -(-(count + 1) // LANES) * LANES
-            more = ((0, rows - count), (0, 0))
-            constant = np.zeros(rows, np.float32)
-            constant[count] = 1
-            start = 0
-            for index in net.last_layers:
-                part = np.ascontiguousarray(net.head[:, start : (start := start + len(net.biases[index]))])
-                self._tops[index] = self._layer(np.pad(part, more), constant, None, self._low)
-                constant = np.zeros(rows, np.float32)
-            basis = np.pad(net.basis, more[::-1])
-            basis[:, count] = net.offset
-            self._basis = self._tensor(basis)
-            self._skip = None if net.skip is None else self._tensor(np.pad(net.skip, more)).T
-        elif net.head is not None:
-            self._head = self._tensor(net.head).to(self._low)
-        elif net.basis is not None and net.skip is not None:
-            if net.unmixing is None:
-                self._skip = self._tensor(net.basis @ net.skip).T
-            else:
-                self._basis = self._tensor(net.basis)
-
-    def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
-        """Apply to (batch_pixels, c) pixels; writes (C, batch_pixels), band-major as files are."""
-        net, unmixing = self.network, self.network.unmixing
-        low, last = self._hidden(pixels)
-        if low is not None and self._basis is not None:
-            if self._skip is not None:
-                low.addmm_(pixels, self._skip)
-            if unmixing is not None:
-                abundances = low[:, : len(unmixing.level)]
-                abundances.copy_(unmixing.constrained(abundances + self._level, dim=1))
-            torch.mm(self._basis, low.T, out=out)
-        elif self._head is not None:
-            self._wide_head(self._head, last[0] if len(last) == 1 else torch.cat(last, dim=1), out)
-            if self._skip is not None:
-                out.addmm_(self._skip.T, pixels.T)
-        elif self._basis is not None and self._skip is not None and unmixing is not None:
-            torch.addmm(self._offset, self._basis, unmixing.abundances(self._skip.T @ pixels.T), out=out)
-        else:
-            assert self._skip is not None
-            torch.addmm(self._offset, self._skip.T, pixels.T, out=out)
-        if unmixing is not None and self._basis is None:
-            out.copy_(unmixing.abundances(out - self._offset) + self._offset)
-        if net.clip is not None:
-            out.clamp_(*net.clip)
-
-    def _hidden(self, pixels: torch.Tensor) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
-        """The coordinates in the basis (n, K'), or None and what the head reads.
-
-        No layer is kept longer than it is needed: memory that is given back and asked for again is still in the caches.
-        """
-        net = self.network
-        outputs = {INPUT: pixels}
-        low: torch.Tensor | None = None
-        for index, (layer, source, residual) in enumerate(zip(self._layers, net.reads, net.residuals, strict=True)):
-            hidden = layer(outputs[source])
-            if hidden.dtype != self._low:
-                hidden = hidden.to(self._low)
-            if residual != NO_RESIDUAL:
-                hidden.add_(outputs[residual])
-            outputs[index] = hidden
-            if index in self._tops:
-                part = self._tops[index](hidden).float()
-                low = part if low is None else low.add_(part)
-            for spent in self._spent[index]:
-                del outputs[spent]
-        return low, [outputs[index] for index in net.last_layers if index not in self._tops]
-
-    def _wide_head(self, head: torch.Tensor, hidden: torch.Tensor, out: torch.Tensor) -> None:
-        """H h + o as (bands, units) times (units, pixels): the file's order comes out without a transpose."""
-        if self.device.type == "cpu":
-            try:
-                product = torch.ops.mkldnn._linear_pointwise(head, hidden, None, "none", [], "")
-            except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-                product = head @ hidden.T
-            torch.add(product, self._offset, out=out)
-        elif self._low == torch.float32:
-            torch.addmm(self._offset, head, hidden.T, out=out)
-        else:
-            torch.add(head @ hidden.T, self._offset, out=out)
-
-    def __call__(self, msi: Floats) -> Floats:
-        """Apply to (c, n) float32 pixels in physical units; gives (C, n), NaN where a band is not finite."""
-        size = self.batch_pixels
-        pixels, valid = self.gathered(msi, size)
-        fused = np.empty((self.network.outputs, len(valid) + SPARE_PIXELS), np.float32)[:, : len(valid)]
-        with torch.inference_mode(), one_torch_thread():
-            given, result = torch.from_numpy(pixels), torch.from_numpy(fused)
-            rest = torch.empty(self.network.outputs, size)
-            for start in range(0, len(valid), size):
-                target = result[:, start : start + size]
-                if not valid[start : start + size].any():
-                    continue
-                if target.shape[1] == size:
-                    self.batch(given[start : start + size], target)
-                else:
-                    self.batch(given[start : start + size], rest)
-                    target.copy_(rest[:, : target.shape[1]])
-        blanked(fused, valid)
-        return fused
-
-    def gathered(self, msi: Floats, size: int) -> tuple[Floats, NDArray[np.bool_]]:
-        """Pixels (whole batches, c) with zeros where invalid or beyond the last, and which of the n are valid."""
-        if msi.ndim != 2 or msi.shape[0] != self.network.inputs:
-            raise ValueError(f"expected ({self.network.inputs}, n) MSI values, got {msi.shape}")
-        count = msi.shape[1]
-        valid: NDArray[np.bool_] = np.asarray(np.isfinite(msi).all(axis=0))
-        pixels = np.zeros((-(-count // size) * size, len(msi)), np.float32)
-        np.copyto(pixels[:count], msi.T, where=valid[:, None])
-        return pixels, valid
-
-
-def blanked(fused: Floats, valid: NDArray[np.bool_]) -> None:
-    """Set the invalid pixels of a (C, n) product to NaN."""
-    if not valid.all():
-        np.copyto(fused, np.float32(np.nan), where=~valid)

@@ -22,7 +22,7 @@ from geolift.fusion_pair import refine
 from geolift.harmonization import Harmonization
 from geolift.information import Information, measure_information
 from geolift.listener import SILENT, Listener
-from geolift.machine import available_cpus
+from geolift.machine import available_cpus, give_back_memory
 from geolift.masking import mask_of, without
 from geolift.plan import (
     Plan,
@@ -184,18 +184,21 @@ def prepare(
     hsi = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))
     usable = without(msi, mask)
     compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
+    give_back_memory()
     training, hsi_valid = survey(hsi, plan.spectra, settings, listener)
     device = _device(settings)
     trained = kept_or(
         kept_model, lambda: learn(hsi, training, plan.spectra, settings, listener, settings.threads, device)
     )
+    give_back_memory()
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
+    streaming = fitted(settings, plan.cost)
     refined, correct = None, None
     if compared is not None and settings.refine != "off":
         folder = None if kept_model is None else kept_model.parent
-        refined, correct = refine(hsi, usable, plan, compared, trained, training, settings, listener, folder)
-    streaming = fitted(settings, plan.cost)
+        refined, correct = refine(hsi, usable, plan, compared, trained, training, streaming, listener, folder)
+    give_back_memory()
     fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, streaming, relation, correct)
     ground = _ground(hsi, hsi_valid, compared)
     quality = _quality(
@@ -211,6 +214,7 @@ def prepare(
         mixing = unmixed(trained)
         abundances = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, mixing, streaming, relation)
     missing = _count_missing(plan.region.grid, ground)
+    give_back_memory()
     return Fusion(
         plan, compared, check, trained, refined, fused, quality, sigma, errors, abundances,
         information_of(training, settings), missing, tuple(warnings),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-IN_MEMORY_BYTES = 64_000_000
+IN_MEMORY_BYTES = 8_000_000
 
 
 class Sheets:
@@ -26,9 +27,9 @@ class Sheets:
         large = folder is not None and 4 * int(np.prod(shape)) > IN_MEMORY_BYTES
         self._values: NDArray[np.float32] | None = None if large else np.zeros(shape, np.float32)
         if large:
-            with tempfile.NamedTemporaryFile(dir=folder, prefix="sheets-", suffix=".npy", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="sheets-", delete=False) as file:
                 self._path = file.name
-            np.lib.format.open_memmap(self._path, "w+", np.float32, shape).flush()
+                file.truncate(4 * int(np.prod(shape)))
 
     def read(self, rows: slice, cols: slice) -> NDArray[np.float32]:
         """Return a window, copied."""
@@ -38,7 +39,5 @@ class Sheets:
         """Replace a window."""
         self._open("r+")[:, rows, cols] = values
 
-    def _open(self, mode: str) -> NDArray[np.float32]:
-        if self._values is not None:
-            return self._values
-        return np.lib.format.open_memmap(self._path, mode)
+    def _open(self, mode: Literal["r", "r+"]) -> NDArray[np.float32]:
+        return np.memmap(self._path, np.float32, mode, shape=self.shape) if self._values is None else self._values

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from geolift.engine import one_torch_thread
 from geolift.errors import ResourceError, UsageError
 from geolift.machine import available_cpus
 from geolift.methods.common import Progress
@@ -16,7 +17,6 @@ from geolift.methods.linear import fit_linear
 from geolift.methods.spectralift import fit_published
 from geolift.methods.spectramorph import fit_spectramorph
 from geolift.model import SpectralModel
-from geolift.network import one_torch_thread
 from geolift.training_set import TrainingSet
 
 METHODS: dict[str, Callable[..., SpectralModel]] = {

@@ -11,6 +11,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 DEFAULT_LIMIT = 32_768
+PIECE_PIXELS = 4096
+"""Pixels taken in, or turned into float64, at once: copies of all of them would be the largest arrays of a run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,12 @@ class TrainingSet:
     def simulate(self, spectra: Floats) -> Floats:
         """(n, c) MSI values of (n, C) spectra, summed in float64."""
         # einsum's own loops: a BLAS product may round differently on another number of threads
-        values = np.einsum("nb,mb->nm", spectra.astype(np.float64), self.weights.astype(np.float64))
-        return np.asarray(values, np.float32)
+        weights = self.weights.astype(np.float64)
+        out = np.empty((len(spectra), len(weights)), np.float32)
+        for start in range(0, len(spectra), PIECE_PIXELS):
+            few = slice(start, start + PIECE_PIXELS)
+            out[few] = np.einsum("nb,mb->nm", spectra[few].astype(np.float64), weights)
+        return out
 
     def subset(self, keep: NDArray[np.bool_] | Ints) -> TrainingSet:
         """The training set with some of its pixels."""
@@ -109,10 +115,15 @@ class TrainingSampler:
         if len(hashes) > self.limit:
             best = np.argpartition(hashes, self.limit)[: self.limit]
             rows, cols, hashes = rows[best], cols[best], hashes[best]
-        if not len(hashes):
-            return
+        for start in range(0, len(hashes), PIECE_PIXELS):
+            few = slice(start, start + PIECE_PIXELS)
+            self._take(block, rows[few], cols[few], (row, col), hashes[few])
+
+    def _take(self, block: Floats, rows: Ints, cols: Ints, corner: tuple[int, int], hashes: NDArray[np.uint64]) -> None:
+        """Take some pixels of a block in, and let those with the largest hashes go."""
         self._hashes = np.concatenate([self._hashes, hashes])
-        self._positions = np.concatenate([self._positions, np.stack([rows + row, cols + col], axis=1)])
+        places = np.stack([rows + corner[0], cols + corner[1]], axis=1)
+        self._positions = np.concatenate([self._positions, places])
         self._spectra = np.concatenate([self._spectra, block[:, rows, cols].T.astype(np.float32)])
         self._means = np.concatenate([self._means, neighbour_means(block, rows, cols)])
         if len(self._hashes) > self.limit:
@@ -120,7 +131,8 @@ class TrainingSampler:
 
     def _keep(self, chosen: Ints) -> None:
         self._hashes, self._positions = self._hashes[chosen], self._positions[chosen]
-        self._spectra, self._means = self._spectra[chosen], self._means[chosen]
+        self._spectra = self._spectra[chosen]
+        self._means = self._means[chosen]
 
     @property
     def count(self) -> int:

@@ -137,7 +137,7 @@ def fit_errors(
     sharpening = 0.0 if msi_spread is None else matching_sharpening(training, msi_spread)
     amounts = sorted({0.0, sharpening / 2, sharpening})
     # The same estimate of the HSI's noise that the default method whitens with.
-    hsi_noise = find_subspace(torch.from_numpy(training.spectra.astype(np.float64))).noise.numpy()
+    hsi_noise = find_subspace(torch.from_numpy(training.spectra)).noise.numpy()
     seen_noise = np.zeros(len(training.weights)) if msi_noise is None else msi_noise
     rng = np.random.default_rng(seed)
     asked = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +27,8 @@ from geolift.runs import fuse_files
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Draft, Encoding, Threads, draft_folder, draft_of, write_cube
 from geolift.writer.crew import TileWork
-from geolift.writer.journal import Packed
+from geolift.writer.encoding import Counts
+from geolift.writer.journal import Entry, Journal, Packed, read_journal
 from geolift.writer.tiles import Tile
 
 ROWS, COLS, COUNT = 100, 130, 3
@@ -131,9 +134,57 @@ def test_a_torn_last_line_of_the_journal_costs_one_tile(tmp_path: Path) -> None:
         written(path, co, BreakingCrew(5))
     journal = draft_folder(path) / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
+    with pytest.raises(Broken):
+        written(path, co, BreakingCrew(2))
     report = written(path, co, BreakingCrew())
-    assert report.n_tiles_resumed == 4  # type: ignore[attr-defined]
+    assert report.n_tiles_resumed == 6  # type: ignore[attr-defined]
     assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
+
+
+def test_a_disk_that_fails_beside_the_work_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("geolift.writer.journal.SYNC_EVERY_S", -1.0)
+    monkeypatch.setattr("os.fsync", full_disk)
+    journal = Journal(tmp_path / "journal.jsonl")
+    with (tmp_path / "data").open("wb") as data:
+        journal.add(Entry(Tile(0, 0, 32, 32), Counts(), 0, (100,), 1), data)
+        with pytest.raises(OSError, match="no space left"):
+            journal.close()
+
+
+def test_tiles_noted_while_the_disk_is_busy_are_not_taken_for_surely_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_disk(_: int) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr("geolift.writer.journal.SYNC_EVERY_S", -1.0)
+    monkeypatch.setattr("os.fsync", slow_disk)
+    journal = Journal(tmp_path / "journal.jsonl")
+    with (tmp_path / "data").open("wb") as data:
+        entries = [Entry(Tile(0, 32 * i, 32, 32), Counts(), 100 * i, (100,), i) for i in range(3)]
+        journal.add(entries[0], data)
+        assert begun.wait(30)
+        journal.add(entries[1], data)
+        go_on.set()
+        time.sleep(0.2)
+        journal.add(entries[2], data)
+        journal.close()
+    noted = [(entries[0], True), (entries[1], False), (entries[2], False)]
+    assert list(read_journal(tmp_path / "journal.jsonl")) == noted
+    # A later run brings its own tiles to the disk, not those that this one may have lost.
+    later = Journal(tmp_path / "journal.jsonl")
+    with (tmp_path / "data").open("wb") as data:
+        later.add(entries[0], data)
+        time.sleep(0.2)
+        later.add(entries[1], data)
+        later.close()
+    assert list(read_journal(tmp_path / "journal.jsonl")) == [*noted, (entries[0], True), (entries[1], False)]
 
 
 @pytest.mark.parametrize("kind", list(FORMATS))

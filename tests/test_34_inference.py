@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from geolift import network as network_module
+from geolift import packed as packed_module
 from geolift.errors import InputError, ResourceError
 from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
-from geolift.network import LARGEST_BATCH, NO_RESIDUAL, Network, PackedNetwork, without_skip
+from geolift.network import INPUT, LARGEST_BATCH, NO_RESIDUAL, Network, without_skip
+from geolift.packed import PackedNetwork
 
 RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
 
@@ -59,17 +60,30 @@ def wide_network(msi: int = 4, hsi: int = 191, units: int = 768, components: int
     )
 
 
+def two_networks(msi: int = 4, hsi: int = 191, components: int = 16) -> Network:
+    """A wide layer and a deep network side by side, read out together: what the default method learns."""
+    wide, deep = wide_network(msi, hsi, 128, components), random_network(msi, hsi, 64, basis=components, skip=True)
+    assert wide.head is not None and deep.head is not None
+    return replace(
+        deep,
+        weights=(*wide.weights, *deep.weights),
+        biases=(*wide.biases, *deep.biases),
+        residuals=(NO_RESIDUAL, *(NO_RESIDUAL if r == NO_RESIDUAL else r + 1 for r in deep.residuals)),
+        head=np.concatenate([wide.head, deep.head], axis=1),
+        sources=(INPUT, INPUT, 1, 2, 3, 4, 5),
+    )
+
+
 def reference(network: Network, msi: np.ndarray) -> np.ndarray:
     """(C, n) in float64 straight from the formula in the module's docstring."""
     x = msi.astype(np.float64)
     outputs: list[np.ndarray] = []
-    hidden = x
-    for weight, bias, residual in zip(network.weights, network.biases, network.residuals, strict=True):
-        before = weight.astype(np.float64) @ hidden + bias[:, None]
+    layers = zip(network.weights, network.biases, network.residuals, network.reads, strict=True)
+    for weight, bias, residual, source in layers:
+        before = weight.astype(np.float64) @ (x if source == INPUT else outputs[source]) + bias[:, None]
         hidden = np.where(before > 0, before, network.slope * before)
-        hidden = hidden if residual == NO_RESIDUAL else hidden + outputs[residual]
-        outputs.append(hidden)
-    result = 0 if network.head is None else network.head @ hidden
+        outputs.append(hidden if residual == NO_RESIDUAL else hidden + outputs[residual])
+    result = 0 if network.head is None else network.head @ np.concatenate([outputs[i] for i in network.last_layers])
     result = result if network.skip is None else result + network.skip @ x
     result = result if network.basis is None else network.basis @ result
     return result + network.offset[:, None]
@@ -80,9 +94,11 @@ def model_of(network: Network) -> SpectralModel:
     return SpectralModel("spectralift", network, *limits, (TrainingStep(0, 0.5, 0.001),), {"k": [1, "é"]})
 
 
+@pytest.mark.parametrize("cpu", ["AVX2", "AVX512"])
 @pytest.mark.parametrize(
     "network",
     [
+        two_networks(),
         random_network(),
         random_network(1, 50, 32),
         random_network(13, 224, 64, basis=17),
@@ -97,7 +113,9 @@ def model_of(network: Network) -> SpectralModel:
         Network((), (), (), 0.0, None, np.eye(5, 3, dtype=np.float32), None, np.arange(5, dtype=np.float32)),
     ],
 )
-def test_the_packed_network_computes_its_formula(network: Network) -> None:
+def test_the_packed_network_computes_its_formula(network: Network, cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What each kind of CPU gets; oneDNN's layers run on both.
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
     msi = np.random.default_rng(1).random((network.inputs, 3000), dtype=np.float32)
     expected = reference(network, msi)
     expected = expected if network.clip is None else expected.clip(*network.clip)
@@ -106,8 +124,9 @@ def test_the_packed_network_computes_its_formula(network: Network) -> None:
 
 def test_without_the_fused_layers_of_torch_the_product_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     msi = np.random.default_rng(1).random((4, 100), dtype=np.float32)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     fused = PackedNetwork(random_network())(msi)
-    monkeypatch.setattr(network_module, "_fused_layer", lambda *args: None)
+    monkeypatch.setattr(packed_module, "_fused_layer", lambda *args: None)
     assert np.allclose(PackedNetwork(random_network())(msi), fused, atol=1e-5)
 
 
@@ -122,7 +141,7 @@ def test_a_linear_path_goes_through_the_rectifiers_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    "network", [random_network(), random_network(10, 218, 48, basis=14, skip=True), wide_network()]
+    "network", [two_networks(), random_network(), random_network(10, 218, 48, basis=14, skip=True), wide_network()]
 )
 def test_a_pixel_depends_on_itself_alone_not_on_position_neighbours_or_count(
     network: Network,

@@ -19,7 +19,8 @@ from geolift.budget import estimate_cost
 from geolift.engine import Engine, choose_engine, cpu_has_bf16
 from geolift.errors import ResourceError
 from geolift.inference import predict_block
-from geolift.network import Network, PackedNetwork
+from geolift.network import Network
+from geolift.packed import PackedNetwork
 from geolift.settings import FuseSettings
 from geolift.training import fit
 from geolift.training_set import training_set_from_cube

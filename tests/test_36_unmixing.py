@@ -12,7 +12,8 @@ import torch
 from geolift.methods import spectramorph
 from geolift.methods.endmembers import find_endmembers
 from geolift.model import SpectralModel, load_model, save_model
-from geolift.network import PackedNetwork, Unmixing
+from geolift.network import Unmixing
+from geolift.packed import PackedNetwork
 from geolift.settings import UnmixingSettings
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube

@@ -18,7 +18,9 @@ from geolift.coregistration import (
     estimate_shift,
     estimate_shift_by_windows,
 )
+from geolift.coregistration.estimate import _best_of
 from geolift.coregistration.local_shift import estimate_local_shifts, resample
+from geolift.coregistration.shift_fit import FitResult
 from geolift.degrade import add_noise, apply_srf, degrade, normalize_scene
 from geolift.psf import psf_kernel
 from geolift.readers.mat_scene import open_mat_scene
@@ -145,6 +147,25 @@ def test_a_scene_without_texture_says_so_and_is_not_moved() -> None:
     found = estimate_shift(flat, np.full((3, 176, 176), 0.2, np.float32), 4, 2)
     assert (found.dy, found.dx, found.reliable) == (0.0, 0.0, False)
     assert "texture" in found.reason
+
+
+def test_an_msi_without_texture_says_so() -> None:
+    hsi, msi = planted(scene(120), 3, 0.0, 0.0)
+    found = estimate_shift(hsi, np.full_like(msi, 0.1), 3, 2)
+    assert not found.reliable
+    assert found.confidence == 0
+    assert "no texture" in found.reason
+
+
+def test_of_two_fits_that_end_at_one_place_the_one_that_rests_is_taken() -> None:
+    def fit(evidence: float, converged: bool, dx: float) -> FitResult:
+        place, flat = np.array([3.0, dx, 1.0, 1.0]), np.zeros((1, 2))
+        strength = np.array([np.sqrt(1 - np.exp(-2 * evidence))])
+        return FitResult(place, flat, flat, np.eye(2), strength, 0.9, 0.5, 1.0, 100, converged)
+
+    rested, ran_out, elsewhere = fit(1.0, True, 0.0), fit(1.01, False, 0.01), fit(0.5, True, 9.0)
+    assert _best_of([((3.0, 0.0), rested), ((0.0, 4.5), ran_out)], 3)[1] is rested
+    assert _best_of([((0.0, 4.5), ran_out), ((3.0, 9.0), elsewhere)], 3)[1] is ran_out
 
 
 def test_noise_alone_is_not_reliable() -> None:

@@ -13,6 +13,7 @@ from scipy import ndimage
 from geolift.coregistration import estimate_shift
 from geolift.sampling import degrade_msi
 from geolift.sanity import Candidate, CheckResult, Finding, Reading, check_pair
+from geolift.srf import twins_of
 
 FloatArray = NDArray[np.float32]
 RATIO, MARGIN = 3, 2
@@ -184,7 +185,12 @@ def eight_bands(sixth_nm: float, fwhm_nm: float) -> NDArray[np.float64]:
 
 
 def verdict_on_eight(
-    seed: int, named: NDArray[np.float64], other: NDArray[np.float64], seen: NDArray[np.float64], noise: float
+    seed: int,
+    named: NDArray[np.float64],
+    other: NDArray[np.float64],
+    seen: NDArray[np.float64],
+    noise: float,
+    twin: bool = False,
 ) -> list[Finding]:
     """Check an image made with the curves ``seen``, another sensor being the only candidate."""
     rng = np.random.default_rng(seed)
@@ -192,7 +198,7 @@ def verdict_on_eight(
     hsi = truth + noise * rng.normal(size=truth.shape)
     simulated, others = (np.einsum("bk,kyx->byx", curves, hsi).astype(np.float32) for curves in (named, other))
     msi = np.einsum("bk,kyx->byx", seen, truth) + 0.003 * rng.normal(size=(8, 32, 32))
-    candidates = {"other": Candidate(tuple("abcdefgh"), others)}
+    candidates = {"other": Candidate(tuple("abcdefgh"), others, twin)}
     result = check_pair(simulated, msi.astype(np.float32), "abcdefgh", None, 3, candidates=candidates)
     return list(result.verdict)
 
@@ -252,6 +258,89 @@ def test_an_hsi_of_another_place_is_named(seed: int) -> None:
 def test_no_common_pixel_is_named() -> None:
     given = pair(0)
     assert codes(given.check(np.full_like(given.msi, np.nan))) == {"no-overlap"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_behind_a_lost_scale_the_lost_offset_is_named_too_and_both_options_go_together(seed: int) -> None:
+    given = pair(seed)
+    scale, offset = given.check((given.msi + 0.1) * 1e4).verdict
+    assert (scale.code, scale.option) == ("scale", "--msi-scale 0.0001")
+    assert (offset.code, offset.option) == ("offset", "--msi-offset -0.1")
+
+
+def test_an_offset_that_was_applied_is_rescaled_with_the_scale() -> None:
+    given = pair(0)
+    (finding,) = given.check(given.msi * 1e4, reading=Reading(msi_scale=1.0, msi_offset=-1000.0)).verdict
+    assert finding.option == "--msi-scale 0.0001 --msi-offset -0.1"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_clouds_do_not_hide_a_lost_offset(seed: int) -> None:
+    given = pair(seed)
+    rng = np.random.default_rng(seed)
+    cover = ndimage.gaussian_filter(rng.normal(size=given.msi.shape[1:]), 6.0)
+    cover = np.clip((cover - np.quantile(cover, 0.7)) / cover.std() * 3, 0, 1)
+    assert codes(given.check(given.msi * (1 - cover) + 0.8 * cover + 0.1)) == {"offset", "cloud-or-change"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_same_instrument_on_another_spacecraft_is_a_doubt_and_no_alarm_however_clear(seed: int) -> None:
+    named, other = eight_bands(720, 30), eight_bands(790, 30)
+    for twin, code in ((False, "sensor"), (True, "undetermined")):
+        verdict = verdict_on_eight(seed, named, other, seen=other, noise=0.005, twin=twin)
+        assert {finding.code for finding in verdict} == {code}
+        assert any("other" in finding.message for finding in verdict)
+
+
+def test_spacecraft_of_one_instrument_are_twins_and_those_whose_bands_differ_are_not() -> None:
+    assert twins_of("sentinel-2b") == ("sentinel-2a", "sentinel-2c")
+    assert "landsat-8-oli" not in twins_of("landsat-5-tm")
+    assert "worldview-3" not in twins_of("worldview-2")
+
+
+def layout(seed: int) -> FloatArray:
+    """Land that brightens from one side to the other, with texture of its own: (3, 40, 40)."""
+    texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(40, 40)), 0.8)
+    land = np.linspace(0.1, 0.4, 40)[:, None] + 0.1 * texture
+    return np.stack([land, 0.8 * land + 0.02, 1.2 * land]).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_layout_that_agrees_by_chance_does_not_pass_for_one_place(seed: int) -> None:
+    one, other = layout(seed), layout(seed + 10)
+    assert np.corrcoef(one[0].ravel(), other[0].ravel())[0, 1] > 0.7
+    assert codes(check_pair(one, other, "abc", None, RATIO)) == {"other-place"}
+    assert "other-place" not in codes(check_pair(one, one + 0.01, "abc", None, RATIO))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_open_water_shows_too_little_and_is_not_called_another_place(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    level = np.array([0.045, 0.03, 0.015])[:, None, None]
+    one, other = (np.asarray(level + 0.002 * rng.normal(size=(3, 40, 40)), np.float32) for _ in range(2))
+    (finding,) = check_pair(one, other, "abc", None, RATIO).verdict
+    assert finding.code == "undetermined"
+    assert "too little" in finding.message
+
+
+def test_a_dead_band_is_named_and_never_ok() -> None:
+    given = pair(0)
+    dead = given.msi.copy()
+    dead[1] = 0.1
+    first = given.check(dead).verdict[0]
+    assert first.code == "undetermined"
+    assert "one value" in first.message
+    assert first.message.count("G") == 1
+    assert {f.code for f in given.check(np.full_like(given.msi, 0.1)).verdict} == {"undetermined"}
+
+
+def test_a_band_that_is_nodata_throughout_is_named_as_the_reason() -> None:
+    given = pair(0)
+    empty = given.msi.copy()
+    empty[2] = np.nan
+    (finding,) = given.check(empty).verdict
+    assert finding.code == "no-overlap"
+    assert "the MSI's R is nodata" in finding.message
 
 
 def test_hyperion_and_ali_over_paris_raise_no_alarm_and_show_their_mistakes(shared_data: Path) -> None:

@@ -281,16 +281,31 @@ def estimate_shift_from_windows(
     ranked = rank_bands(patches)
     if not ranked:
         return _no_estimate("the HSI shows no texture: all its valid pixels are alike")
+    if not any(p.msi.any() for p in patches):
+        return _no_estimate("the MSI shows no texture: all its valid pixels are alike")
     found = _search(patches, search_px, ranked[:MAX_SEARCH_BANDS])
     bands = ranked[:MAX_FIT_BANDS]
     fits = [(start, fit_place(patches, start, bands)) for start in found.peaks_px]
     solid = [(start, fit) for start, fit in fits if fit is not None and np.isfinite(fit.place).all()]
     if not solid:
         return _no_estimate("too few pixels are valid in both images")
-    start, best = max(solid, key=lambda pair: pair[1].evidence)
+    start, best = _best_of(solid, ratio)
     if not best.converged:  # images that agree too well: the weights follow the residuals slowly
         best = fit_place(patches, start, bands, begin=best.place) or best
     return _judge(best, found, bands, search_px, ratio)
+
+
+def _best_of(
+    fits: Sequence[tuple[tuple[float, float], FitResult]], ratio: int
+) -> tuple[tuple[float, float], FitResult]:
+    """The start and fit with the most evidence; of fits that ended at one place, one that came to rest there.
+
+    A fit from far off may run into the end of its reach just where another one rests.
+    """
+    start, best = max(fits, key=lambda pair: pair[1].evidence)
+    same = max(NEAR_PX, NEAR_LR * ratio)
+    resting = [(s, f) for s, f in fits if f.converged and np.abs(f.place - best.place)[:2].max() < same]
+    return (start, best) if best.converged or not resting else resting[0]
 
 
 def _search(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) -> SearchResult:
@@ -319,8 +334,11 @@ def _structure(images: FloatArray, valid: BoolArray) -> NDArray[np.float64]:
     """Correlation of each band with itself one pixel away, local means taken off; 0 for a flat band."""
     detail = remove_local_mean(images, valid)
     both = valid[:, 1:] & valid[:, :-1], valid[1:] & valid[:-1]
-    along = (detail[..., 1:] * detail[..., :-1])[..., both[0]].mean(axis=-1, dtype=np.float64)
-    down = (detail[..., 1:, :] * detail[..., :-1, :])[..., both[1]].mean(axis=-1, dtype=np.float64)
+    products = (
+        (detail[..., 1:] * detail[..., :-1])[..., both[0]],
+        (detail[..., 1:, :] * detail[..., :-1, :])[..., both[1]],
+    )
+    along, down = (p.sum(axis=-1, dtype=np.float64) / max(1, p.shape[-1]) for p in products)
     power = (detail[..., valid] ** 2).mean(axis=-1, dtype=np.float64)
     level = np.abs(images[..., valid]).mean(axis=-1, dtype=np.float64)
     alive = power > 1e-12 * level**2 + 1e-30

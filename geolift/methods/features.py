@@ -17,7 +17,7 @@ import torch
 from geolift.methods.common import Progress
 from geolift.methods.normal import NormalSums, accumulate, held_out_share, least_squares, solve
 from geolift.methods.small_network import SLOPE, train_network
-from geolift.methods.subspace import Subspace, find_subspace
+from geolift.methods.subspace import Subspace, find_subspace, project
 from geolift.model import SpectralModel
 from geolift.network import INPUT, NO_RESIDUAL, Floats, Network
 from geolift.training_set import TrainingSet, position_hash
@@ -116,7 +116,9 @@ def fit_features(
     network = _network(mapping, readout, subspace, layers, network_share * torch.linalg.inv(unit))
     simulated = training.simulated
     model = SpectralModel("auto", network, simulated.min(axis=0), simulated.max(axis=0))
-    loss = float(np.abs(model.packed(simulated.T).T - training.spectra).mean())
+    error = model.packed(simulated.T)
+    error -= training.spectra.T
+    loss = float(np.abs(error, out=error).mean())
     progress(1.0, loss)
     choices = {
         "pixels": len(training.spectra),
@@ -136,16 +138,11 @@ def learn_network(
     training: TrainingSet, mapping: FeatureMap, subspace: Subspace, linear: torch.Tensor, seed: int
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """The trained network, on V (x − m), and the (K, K) matrix that brings t to its outputs."""
-    device = subspace.mean.device
-    spectra = torch.tensor(training.spectra, dtype=torch.float64, device=device)
-    detail = spectra - torch.tensor(training.neighbour_means, dtype=torch.float64, device=device)
-    srf = torch.tensor(training.weights, dtype=torch.float64, device=device)
+    plain, detail, simulated, simulated_detail = project(training, subspace)
     unit = torch.linalg.qr(subspace.decode).R.T
-    targets = (spectra - subspace.mean) @ subspace.encode @ unit
-    unit = unit / targets.square().sum(1).mean().sqrt().clamp_min(1e-12)
-    targets, target_detail = (part @ subspace.encode @ unit for part in (spectra - subspace.mean, detail))
-    inputs = (spectra @ srf.T - mapping.centre) @ mapping.linear.T
-    layers = train_network(inputs, detail @ srf.T @ mapping.linear.T, targets, target_detail, linear @ unit, seed)
+    unit = unit / (plain @ unit).square().sum(1).mean().sqrt().clamp_min(1e-12)
+    inputs, input_detail = (part @ mapping.linear.T for part in (simulated - mapping.centre, simulated_detail))
+    layers = train_network(inputs, input_detail, plain @ unit, detail @ unit, linear @ unit, seed)
     return layers, unit
 
 
@@ -156,25 +153,21 @@ def sharpen(
 
     The SRF is linear, so the pairs are exact: they imitate undoing the blur of the HSI's pixels.
     """
-    spectra = torch.tensor(training.spectra, dtype=torch.float64, device=device)
-    means = torch.tensor(training.neighbour_means, dtype=torch.float64, device=device)
-    srf = torch.tensor(training.weights, dtype=torch.float64, device=device)
-    subspace = find_subspace(spectra)
-    plain, detail = (spectra - subspace.mean) @ subspace.encode, (spectra - means) @ subspace.encode
-    simulated, simulated_detail = spectra @ srf.T, (spectra - means) @ srf.T
+    subspace = find_subspace(torch.from_numpy(training.spectra).to(device))
+    plain, detail, simulated, simulated_detail = project(training, subspace)
     generator = torch.Generator().manual_seed(seed)
     pixels = []
     for index in range(copies):
-        amount = torch.zeros(len(spectra), 1, dtype=torch.float64)
+        amount = torch.zeros(len(plain), 1, dtype=torch.float64)
         if index:  # strata: the copies of one pixel share the range evenly
-            drawn = torch.rand(len(spectra), 1, generator=generator, dtype=torch.float64)
+            drawn = torch.rand(len(plain), 1, generator=generator, dtype=torch.float64)
             amount = (drawn + index - 1) * (MAX_SHARPENING / (copies - 1))
-        amount = amount.to(spectra.device)
+        amount = amount.to(plain.device)
         noise = (1 + amount * 8 / 9).square() + amount.square() * 8 / 81  # of a pixel and its eight neighbours
         pixels.append(
             SharpenedPixels(plain + amount * detail, simulated + amount * simulated_detail, 1 / (1 + noise[:, 0]))
         )
-    scale = len(spectra) / float(torch.cat([part.weights for part in pixels]).sum())
+    scale = len(plain) / float(torch.cat([part.weights for part in pixels]).sum())
     return subspace, [SharpenedPixels(p.targets, p.inputs, p.weights * scale) for p in pixels]
 
 

@@ -12,7 +12,8 @@ from geolift.methods.common import Progress
 from geolift.methods.endmembers import find_endmembers
 from geolift.methods.spectralift import LayerStack, Loss, PublishedSettings, absolute_error, full_batch_adam
 from geolift.model import SpectralModel
-from geolift.network import NO_RESIDUAL, Network, PackedNetwork, Unmixing
+from geolift.network import NO_RESIDUAL, Network, Unmixing
+from geolift.packed import PackedNetwork
 from geolift.settings import UnmixingSettings
 from geolift.training_set import TrainingSet
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from geolift.training_set import PIECE_PIXELS, TrainingSet
+
 NEIGHBOURS = 4
 MAX_COMPONENTS = 40
 _NOISE_FLOOR = 1e-4  # of the scene's contrast: noise-free synthetic data must not divide by zero
@@ -37,7 +39,7 @@ class Subspace:
 
 
 def find_subspace(spectra: torch.Tensor) -> Subspace:
-    """Principal components of (n, C) float64 spectra whose variance pure noise could not reach.
+    """Principal components of (n, C) spectra whose variance pure noise could not reach; sums are float64.
 
     The largest eigenvalue of the covariance of white noise tends to (1 + sqrt(C / n))².
 
@@ -46,8 +48,13 @@ def find_subspace(spectra: torch.Tensor) -> Subspace:
     V. A. Marchenko, L. A. Pastur, Math. USSR-Sb. 1 (1967) 457, doi:10.1070/SM1967v001n04ABEH001994.
     """
     n, bands = spectra.shape
-    mean = spectra.mean(0)
-    covariance = (spectra - mean).T @ (spectra - mean) / n
+    parts = torch.split(spectra, PIECE_PIXELS)
+    mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / n
+    covariance = torch.zeros(bands, bands, dtype=torch.float64, device=spectra.device)
+    for part in parts:
+        centred = part.double() - mean
+        covariance += centred.T @ centred
+    covariance /= n
     level = float(mean.square().mean())
     noise = band_noise(covariance, n, least=1e-12 * level)
     variance, vectors = torch.linalg.eigh(covariance / torch.outer(noise, noise))
@@ -58,6 +65,24 @@ def find_subspace(spectra: torch.Tensor) -> Subspace:
     # The sign of an eigenvector is arbitrary: fix it, so that it cannot differ between library versions.
     vectors = vectors * torch.where(vectors.sum(0) < 0, -1.0, 1.0)
     return Subspace(mean, vectors * noise[:, None], vectors / noise[:, None], variance[:count], noise)
+
+
+def project(training: TrainingSet, subspace: Subspace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Coordinates t (n, K) and MSI values (n, c) of the training pixels, and both of what they have beside their
+    neighbours' mean; float64.
+    """
+    device = subspace.mean.device
+    srf = torch.tensor(training.weights, dtype=torch.float64, device=device)
+    columns: tuple[list[torch.Tensor], ...] = ([], [], [], [])
+    for start in range(0, len(training.spectra), PIECE_PIXELS):
+        few = slice(start, start + PIECE_PIXELS)
+        spectra = torch.tensor(training.spectra[few], dtype=torch.float64, device=device)
+        detail = spectra - torch.tensor(training.neighbour_means[few], dtype=torch.float64, device=device)
+        columns[0].append((spectra - subspace.mean) @ subspace.encode)
+        columns[1].append(detail @ subspace.encode)
+        columns[2].append(spectra @ srf.T)
+        columns[3].append(detail @ srf.T)
+    return torch.cat(columns[0]), torch.cat(columns[1]), torch.cat(columns[2]), torch.cat(columns[3])
 
 
 def band_noise(covariance: torch.Tensor, n: int, least: float = 0.0) -> torch.Tensor:

@@ -109,21 +109,22 @@ class Decoding:
 
     def apply(self, stored: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         """Return float32 values of a block (band, y, x), NaN = invalid."""
-        values = stored.astype(np.float64)
-        for band, nodata in enumerate(self.nodata):
+        hidden = np.full(stored.shape[1:], self.empty is not None)
+        for plane in stored if self.empty is not None else ():
+            hidden &= plane == self.empty
+        out = np.empty(stored.shape, np.float32)
+        # Band by band: a block in float64 would be the largest array of a run.
+        for band, (plane, nodata) in enumerate(zip(stored, self.nodata, strict=True)):
+            values = plane.astype(np.float64)
             for number in (*self.invalid, *(() if nodata is None else (nodata,))):
                 if not np.isnan(number):
                     # A float32 file keeps its nodata rounded; an integer one may declare what it cannot hold.
-                    marker = np.float32(number) if stored.dtype == np.float32 else number
-                    values[band][stored[band] == marker] = np.nan
-        if self.empty is not None:
-            values[:, (stored == self.empty).all(axis=0)] = np.nan
-        if valid is not None:
-            values[np.broadcast_to(valid == 0, values.shape)] = np.nan
-        values[~np.isfinite(values)] = np.nan
-        values *= np.asarray(self.scale)[:, None, None]
-        values += np.asarray(self.offset)[:, None, None]
-        return values.astype(np.float32)
+                    values[plane == (np.float32(number) if stored.dtype == np.float32 else number)] = np.nan
+            values[hidden | ~np.isfinite(values)] = np.nan
+            if valid is not None:
+                values[(valid if valid.ndim == 2 else valid[band]) == 0] = np.nan
+            out[band] = values * self.scale[band] + self.offset[band]
+        return out
 
 
 @dataclass(frozen=True)

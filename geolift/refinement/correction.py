@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from geolift.network import one_torch_thread
+from geolift.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Window
@@ -20,7 +20,30 @@ from geolift.scratch import Sheets
 CELL_PX = 32
 """Edge of the pieces that are brought to the product. Fixed: law 1."""
 
+BETWEEN_LR = 2
+"""HSI pixels that grids turned against each other may ask for beyond the outermost place."""
+
 Places = Callable[[slice, slice], tuple[DoubleArray, DoubleArray]]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """β and D φ, (K, h, w) and (1 + M, h, w), of a window of HSI pixels: read at once for a whole tile."""
+
+    window: Window
+    beta: FloatArray
+    factors: FloatArray
+
+    def has(self, window: Window) -> bool:
+        """Tell whether a window lies within this one."""
+        return all(own.start <= p.start and p.stop <= own.stop for own, p in zip(self.window, window, strict=True))
+
+    def cut(self, window: Window) -> tuple[FloatArray, FloatArray]:
+        """Return both on a window within this one."""
+        rows, cols = (
+            slice(p.start - own.start, p.stop - own.start) for own, p in zip(self.window, window, strict=True)
+        )
+        return np.ascontiguousarray(self.beta[:, rows, cols]), np.ascontiguousarray(self.factors[:, rows, cols])
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +66,9 @@ class Correction:
     beta: Sheets
     factors: Sheets
 
-    def cell(self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
+    def cell(
+        self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray, known: Known | None = None
+    ) -> FloatArray:
         """The correction (C, y, x) of fine pixels.
 
         Parameters
@@ -53,9 +78,11 @@ class Correction:
         rows_lr, cols_lr
             Places in HSI pixels, the centre of pixel (0, 0) at 0: (y, 1) and (1, x), or both (y, x) where the grids
             are turned against each other.
+        known
+            Where β and D φ have been read already.
         """
         guides = np.nan_to_num(self.guide(msi)) * self.guide.trust[:, None, None].astype(np.float32)
-        fields = self._fields(rows_lr, cols_lr)
+        fields = self._fields(rows_lr, cols_lr, known)
         whitened = fields[0]
         for guide, part in zip(guides, fields[1:], strict=True):
             whitened = whitened + guide * part
@@ -63,29 +90,38 @@ class Correction:
             flat = torch.from_numpy(whitened.reshape(len(whitened), -1))
             return (torch.from_numpy(self.decode) @ flat).numpy().reshape(-1, *msi.shape[1:])
 
-    def _fields(self, rows: DoubleArray, cols: DoubleArray) -> FloatArray:
+    def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
         """(1 + M, K, y, x) at places in HSI pixels."""
         if rows.shape[1] == 1 and cols.shape[0] == 1:
-            return self._fields_along(rows[:, 0], cols[0])
+            return self._fields_along(rows[:, 0], cols[0], known)
         # Turned against each other: on a fine grid along the HSI's axes first, then between its points.
         step = 0.5 / self.process.footprint.ratio
         along = [np.arange(places.min() - step, places.max() + 2 * step, step) for places in (rows, cols)]
         where = [(places - line[0]) / step for places, line in zip((rows, cols), along, strict=True)]
-        fields = self._fields_along(along[0], along[1])
+        fields = self._fields_along(along[0], along[1], known)
         flat = fields.reshape(-1, *fields.shape[2:])
         read = [ndimage.map_coordinates(field, where, order=1, mode="nearest") for field in flat]
         return np.stack(read).reshape(*fields.shape[:2], *rows.shape)
 
-    def _fields_along(self, rows: DoubleArray, cols: DoubleArray) -> FloatArray:
-        reach = max(self.process.reach_lr(length) for length, _, _ in self.process.terms)
-        window = [
-            slice(max(0, int(np.floor(places.min())) - reach), min(size, int(np.ceil(places.max())) + reach + 1))
-            for places, size in zip((rows, cols), self.beta.shape[1:], strict=True)
-        ]
+    def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
+        window = self._window(rows, cols)
         if any(part.start >= part.stop for part in window):
             return np.zeros((self.factors.shape[0], self.beta.shape[0], len(rows), len(cols)), np.float32)
-        known = self.beta.read(*window), np.nan_to_num(self.factors.read(*window))
-        return correction_fields(self.process, *known, (window[0].start, window[1].start), rows, cols)
+        if known is None or not known.has(window):
+            known = self._read(window)
+        return correction_fields(self.process, *known.cut(window), (window[0].start, window[1].start), rows, cols)
+
+    def _window(self, rows: DoubleArray, cols: DoubleArray, more: int = 0) -> Window:
+        """HSI pixels that decide on the correction between the least and the largest of these places."""
+        reach = max(self.process.reach_lr(length) for length, _, _ in self.process.terms) + more
+        down, across = (
+            slice(max(0, int(np.floor(places.min())) - reach), min(size, int(np.ceil(places.max())) + reach + 1))
+            for places, size in zip((rows, cols), self.beta.shape[1:], strict=True)
+        )
+        return down, across
+
+    def _read(self, window: Window) -> Known:
+        return Known(window, self.beta.read(*window), np.nan_to_num(self.factors.read(*window)))
 
     def refined(
         self, fused: FloatArray, msi: FloatArray, corner: tuple[int, int], shape: tuple[int, int], places: Places
@@ -103,15 +139,20 @@ class Correction:
         places
             Rows and columns of a window of the product, in HSI pixels.
         """
-        height, width = fused.shape[1:]
-        for row in range(corner[0] // CELL_PX * CELL_PX, corner[0] + height, CELL_PX):
-            for col in range(corner[1] // CELL_PX * CELL_PX, corner[1] + width, CELL_PX):
-                # The whole cell each time: a piece of it would round differently.
+        size = fused.shape[1:]
+        # Whole cells: a piece of one would round differently.
+        first = [start // CELL_PX * CELL_PX for start in corner]
+        last = [min(start + n, whole) for start, n, whole in zip(corner, size, shape, strict=True)]
+        last = [min(-(-end // CELL_PX) * CELL_PX, whole) for end, whole in zip(last, shape, strict=True)]
+        window = self._window(*places(slice(first[0], last[0]), slice(first[1], last[1])), BETWEEN_LR)
+        known = self._read(window) if all(part.start < part.stop for part in window) else None
+        for row in range(first[0], last[0], CELL_PX):
+            for col in range(first[1], last[1], CELL_PX):
                 rows, cols = slice(row, min(row + CELL_PX, shape[0])), slice(col, min(col + CELL_PX, shape[1]))
-                whole = np.zeros((len(msi), rows.stop - row, cols.stop - col), np.float32)
-                inner, outer = _common((rows, cols), corner, (height, width))
-                whole[:, inner[0], inner[1]] = msi[:, outer[0], outer[1]]
-                fused[:, outer[0], outer[1]] += self.cell(whole, *places(rows, cols))[:, inner[0], inner[1]]
+                cell = np.zeros((len(msi), rows.stop - row, cols.stop - col), np.float32)
+                inner, outer = _common((rows, cols), corner, (size[0], size[1]))
+                cell[:, inner[0], inner[1]] = msi[:, outer[0], outer[1]]
+                fused[:, outer[0], outer[1]] += self.cell(cell, *places(rows, cols), known)[:, inner[0], inner[1]]
         return fused
 
 

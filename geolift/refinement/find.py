@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geolift.coregistration import estimate_shift
 from geolift.degrade import apply_srf
+from geolift.machine import give_back_memory
 from geolift.model import SpectralModel
 from geolift.refinement.correction import Correction
 from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, gaussian_footprint
@@ -92,6 +93,7 @@ def find_refinement(
     guide = find_guide([fine for _, fine, _ in views])
     zeros = _sees_zeros_beyond(views, footprint, start.margin_lr)
     residual, factors = work.residuals(footprint, guide, zeros, lambda share: progress(0.5 * share))
+    give_back_memory()
     windows = work.process_windows(residual, factors)
     if sum(int(np.isfinite(r[0]).sum()) for r, _ in windows) < FEWEST_PIXELS:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.network import one_torch_thread
+from geolift.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.sampling import FloatArray
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from geolift.degrade import apply_srf
+from geolift.engine import one_torch_thread
 from geolift.inference import predict_block
 from geolift.methods.subspace import find_subspace
 from geolift.model import SpectralModel
-from geolift.network import one_torch_thread
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Pair, Window
@@ -47,7 +47,7 @@ class Residual:
         self.pair, self.model, self.folder, self.threads = pair, model, folder, threads
         self.srf = training.weights.astype(np.float64)
         with one_torch_thread():
-            subspace = find_subspace(torch.tensor(training.spectra, dtype=torch.float64))
+            subspace = find_subspace(torch.from_numpy(training.spectra))
         self.mean, self.encode, self.decode = (t.numpy() for t in (subspace.mean, subspace.encode, subspace.decode))
 
     def views(self, margin: int) -> Iterator[tuple[FloatArray, FloatArray, NDArray[np.bool_]]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from geolift.coregistration import ShiftEstimate
 from geolift.robust import robust_line
-from geolift.sanity.identity import find_doubts, find_order, find_sensor, order_finding
+from geolift.sanity.identity import find_doubts, find_order, find_rival, order_finding, sensor_finding
 from geolift.sanity.pair import (
     BandCheck,
     Candidate,
@@ -23,13 +23,13 @@ from geolift.sanity.pair import (
     PairedPixels,
     Reading,
     fit_lines,
+    is_flat,
     pair_pixels,
 )
+from geolift.sanity.place import find_place_doubt
 from geolift.sanity.values import find_scale_or_offset
 
 # Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
-OTHER_PLACE_R, NOTHING_R = 0.55, 0.3
-OTHER_PLACE_CONFIDENCE = 0.3
 SHIFT_LR = 0.5
 FOREIGN_FRACTION = 0.18
 
@@ -68,15 +68,18 @@ def check_pair(
     names = tuple(band_names)
     pair = pair_pixels(simulated, degraded_msi, names)
     if pair is None:
-        return CheckResult((_nothing_common(),), (), 0, 0.0)
-    place = _other_place(pair, shift)
-    if place is not None:
-        return CheckResult((place,), _table(pair), pair.own.sum().item(), pair.foreign_fraction)
+        return CheckResult((_nothing_common(simulated, degraded_msi, names),), (), 0, 0.0)
+    flat = _flat_bands(pair)
+    alive = not any(all(is_flat(band) for band in images) for images in (pair.simulated, pair.seen))
+    place = find_place_doubt(simulated, degraded_msi, pair, shift) if alive else None
+    if not alive or place is not None:
+        verdict = (*flat, place) if place is not None else tuple(flat)
+        return CheckResult(verdict, _table(pair), int(pair.own.sum()), pair.foreign_fraction)
     findings: list[Finding] = []
     order = find_order(pair)
-    other = find_sensor(pair, order, sensor, candidates or {})
-    if other is not None:
-        findings.append(other)
+    rival = find_rival(pair, order, sensor, candidates or {})
+    if rival is not None and not rival.twin:
+        findings.append(sensor_finding(pair, sensor, rival))
     elif order is not None:
         findings.append(order_finding(pair, order))
         pair = pair_pixels(simulated[order], degraded_msi, tuple(names[i] for i in order)) or pair
@@ -84,7 +87,8 @@ def check_pair(
     findings += _shift(shift, ratio)
     findings += _clouds(pair)
     if not findings:
-        findings += find_doubts(pair, sensor, candidates or {}, known)
+        findings += find_doubts(pair, sensor, candidates or {}, known, rival)
+    findings = flat + findings
     if not findings:
         findings.append(_ok(pair))
     bands = _table(pair_pixels(simulated, degraded_msi, names) or pair)
@@ -100,26 +104,35 @@ def _table(pair: PairedPixels) -> tuple[BandCheck, ...]:
     return tuple(rows)
 
 
-def _nothing_common() -> Finding:
+def _nothing_common(simulated: FloatArray, degraded: FloatArray, names: tuple[str, ...]) -> Finding:
+    """Too few common pixels; where single bands of the MSI are empty, these are the reason."""
+    seen = np.isfinite(simulated).all(axis=0)
+    empty = [name for name, band in zip(names, degraded, strict=True) if not np.isfinite(band[seen]).any()]
+    if seen.any() and empty and len(empty) < len(names):
+        text = (
+            f"the MSI's {', '.join(empty)} is nodata wherever the HSI is valid, and a pixel counts only if all bands "
+        )
+        return Finding("no-overlap", text + "are valid; give a file without that band, or one in which it is filled")
     text = "the images overlap, but too few pixels are valid in both; look at the nodata values (`geolift info FILE`) "
     text += "and at the mask (--mask none leaves it out)"
     return Finding("no-overlap", text)
 
 
-def _other_place(pair: PairedPixels, shift: ShiftEstimate | None) -> Finding | None:
-    """No band follows any simulated band, and no shift was found where one does."""
-    best = float(np.sort(np.abs(pair.correlation).max(axis=1))[-max(1, len(pair.names) // 2) :].mean())
-    confidence = 0.0 if shift is None else shift.confidence
-    doubtful = confidence < OTHER_PLACE_CONFIDENCE or (best < NOTHING_R and not (shift and shift.reliable))
-    if best >= OTHER_PLACE_R or not doubtful:
-        return None
-    return Finding(
-        "other-place",
-        f"the images do not show the same scene: the best-matching bands correlate {best:.2f}, and no shift "
-        "within the search radius makes them agree; look whether both files are of one place and their CRS and "
-        "coordinates are right (`geolift info FILE`)",
-        "",
-    )
+def _flat_bands(pair: PairedPixels) -> list[Finding]:
+    """Bands that hold one value throughout: dead, filled, or not what they are called."""
+    sides = [
+        (side, [name for name, band in zip(pair.names, images, strict=True) if is_flat(band)])
+        for side, images in (("MSI", pair.seen), ("MSI simulated from the HSI", pair.simulated))
+    ]
+    return [
+        Finding(
+            "undetermined",
+            f"the {side} holds one value at all compared pixels in {', '.join(flat)}, so nothing tells whether that is "
+            "right; look whether it is dead or filled (`geolift info FILE`)",
+        )
+        for side, flat in sides
+        if flat
+    ]
 
 
 def _shift(shift: ShiftEstimate | None, ratio: float) -> list[Finding]:

@@ -110,10 +110,25 @@ def order_finding(pair: PairedPixels, order: NDArray[np.intp]) -> Finding:
     )
 
 
-def find_sensor(
+@dataclass(frozen=True)
+class Rival:
+    """Another sensor that explains the MSI clearly better than the named one.
+
+    ``bands`` are those of its bands that fit best, ``r`` their correlations; ``alike`` are sensors nearly
+    as good. ``twin``: the named sensor's instrument on another spacecraft.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    r: DoubleArray
+    alike: tuple[str, ...]
+    twin: bool
+
+
+def find_rival(
     pair: PairedPixels, order: NDArray[np.intp] | None, sensor: str, candidates: Mapping[str, Candidate]
-) -> Finding | None:
-    """Another sensor's curves, in their own order, explain the MSI clearly better than the named one's."""
+) -> Rival | None:
+    """Another sensor's curves, in their own order, explain the MSI clearly better than the named one's as ordered."""
     columns = np.arange(len(pair.names)) if order is None else order
     named = float(_band_loss(pair.correlation[np.arange(columns.size), columns]).mean())
     tried = {key: _candidate_fit(pair, c) for key, c in candidates.items() if key != sensor}
@@ -131,17 +146,23 @@ def find_sensor(
         strength = gain / _least_over(order)
     if strength < (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
         return None
-    alike = [key for key, other in fits.items() if key != best and other.loss - fit.loss < 0.1]
-    others = f" (or {', '.join(alike[:3])})" if alike else ""
+    alike = tuple(key for key, other in fits.items() if key != best and other.loss - fit.loss < 0.1)
+    bands = tuple(candidates[best].names[i] for i in fit.columns)
+    return Rival(best, bands, fit.r, alike, candidates[best].twin)
+
+
+def sensor_finding(pair: PairedPixels, sensor: str, rival: Rival) -> Finding:
+    """Say which sensor fits better, and in which band most of all."""
+    others = f" (or {', '.join(rival.alike[:3])})" if rival.alike else ""
     given = f"{sensor}'s" if sensor else "the given ones"
     as_named = np.diag(pair.correlation)
-    worst = int(np.argmax(_band_loss(as_named) - _band_loss(fit.r)))
+    worst = int(np.argmax(_band_loss(as_named) - _band_loss(rival.r)))
     return Finding(
         "sensor",
-        f"the MSI fits the bands of {best}{others} better than {given}, most of all the file's "
-        f"band {worst + 1} (taken for {pair.names[worst]}): correlation {fit.r[worst]:.3f} against "
+        f"the MSI fits the bands of {rival.name}{others} better than {given}, most of all the file's "
+        f"band {worst + 1} (taken for {pair.names[worst]}): correlation {rival.r[worst]:.3f} against "
         f"{as_named[worst]:.3f}; look up which sensor took the image",
-        f"--sensor {best} --msi-bands {','.join(candidates[best].names[i] for i in fit.columns)}",
+        f"--sensor {rival.name} --msi-bands {','.join(rival.bands)}",
     )
 
 
@@ -206,18 +227,14 @@ def _rising_assignment(loss: DoubleArray) -> NDArray[np.intp]:
     return np.array(chosen[::-1], np.intp)
 
 
-def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate], known: Reading) -> list[Finding]:
-    """What nothing contradicts and nothing settles: spacecraft of one family, bands that look alike here."""
-    findings = []
-    if not known.sensor_known:
-        alike = [k for k, c in candidates.items() if k != sensor and _alike_sensor(pair, c)]
-        if alike:
-            names = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
-            text = (
-                f"nothing contradicts {sensor or 'the sensor'}, but the images cannot tell it from {names}; name the "
-            )
-            text += "one that took the MSI"
-            findings.append(Finding("undetermined", text, "--sensor NAME"))
+def find_doubts(
+    pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate], known: Reading, rival: Rival | None = None
+) -> list[Finding]:
+    """What nothing contradicts and nothing settles: spacecraft of one family, bands that look alike here.
+
+    ``rival``: the twin that fits better. Which spacecraft it was, metadata tell better than images.
+    """
+    findings = [] if known.sensor_known else _sensor_doubt(pair, sensor, candidates, rival)
     if not known.bands_known:
         twins = _alike_bands(pair, candidates.get(sensor))
         if twins:
@@ -226,6 +243,22 @@ def find_doubts(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candid
             text += f"{', '.join(twins[:MAX_TWINS])}{more}; make sure which bands the file holds, in which order"
             findings.append(Finding("undetermined", text, "--msi-bands LIST"))
     return findings
+
+
+def _sensor_doubt(
+    pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate], rival: Rival | None
+) -> list[Finding]:
+    if rival is not None:
+        text = (
+            f"the images speak for {rival.name} rather than {sensor}, whose bands differ little (the same instrument "
+        )
+        return [Finding("undetermined", text + "on two spacecraft); name the one that took the MSI", "--sensor NAME")]
+    alike = [k for k, c in candidates.items() if k != sensor and _alike_sensor(pair, c)]
+    if not alike:
+        return []
+    names = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
+    text = f"nothing contradicts {sensor or 'the sensor'}, but the images cannot tell it from {names}; name the "
+    return [Finding("undetermined", text + "one that took the MSI", "--sensor NAME")]
 
 
 def _alike_sensor(pair: PairedPixels, candidate: Candidate) -> bool:

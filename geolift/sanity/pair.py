@@ -89,10 +89,13 @@ class Candidate:
         Band names (c',).
     simulated
         (c', h, w) float32 on the HSI's grid.
+    twin
+        Whether it is the named sensor's instrument on another spacecraft.
     """
 
     names: tuple[str, ...]
     simulated: FloatArray
+    twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,11 @@ def _far_from_line(x: DoubleArray, y: DoubleArray, other_x: FloatArray, other_y:
     return int((np.median(distance, axis=0) > FOREIGN_SIGMA).sum())
 
 
+def is_flat(values: DoubleArray) -> bool:
+    """Whether values differ by no more than float32 rounds."""
+    return bool(np.ptp(values) <= 1e-6 * np.abs(values).max())
+
+
 def correlate(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:
     """Correlation of each row image with each column image, gross outliers clipped."""
     a, b = _standard(rows), _standard(columns)
@@ -189,12 +197,13 @@ def _clipped(images: DoubleArray) -> DoubleArray:
 def fit_lines(pair: PairedPixels) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
     """Slope, value at the middle, and the middle, per band: seen against simulated.
 
-    The slope of the robust line is divided by the correlation of the band (reduced major axis), since
-    noise and misregistration in the simulated band flatten it.
+    The slope of the robust line is divided by the correlation that its own residuals leave (reduced major axis), since
+    noise and misregistration in the simulated band flatten it. Clouds that are left, which do not fit the line, would
+    make that correlation, and the slope with it, look worse than it is.
     """
-    r = np.maximum(np.diag(pair.correlation), 0.3)
     lines = [robust_line(x, y) for x, y in zip(pair.simulated, pair.seen, strict=True)]
+    slope, level, sigma = np.array(lines, np.float64).T
+    explained = np.abs(slope) * _clipped(pair.simulated).std(axis=1)
+    r = np.maximum(explained / np.maximum(np.hypot(explained, sigma), 1e-30), 0.3)
     middle = np.median(pair.simulated, axis=1)
-    slope = np.array([line[0] for line in lines])
-    value = slope * middle + np.array([line[1] for line in lines])
-    return slope / r, value, middle
+    return slope / r, slope * middle + level, middle

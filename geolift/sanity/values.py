@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from geolift.sanity.pair import DoubleArray, Finding, PairedPixels, Reading, fit_lines
@@ -15,22 +18,51 @@ IMPLAUSIBLE = (3e-5, 3e4)
 
 
 def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
-    """A factor of a power of ten, Landsat's numbers taken for reflectance, or a lost or doubled offset."""
+    """A factor of a power of ten, Landsat's numbers taken for reflectance, or a lost or doubled offset.
+
+    Behind a wrong factor an offset may be wrong too: counts that were never turned into reflectance have both.
+    """
     slope, value, middle = fit_lines(pair)
     factor = float(np.median(slope))
     if not known.reflectance or factor <= 0:
         return []
-    if not IMPLAUSIBLE[0] < factor < IMPLAUSIBLE[1] and not _plausible(pair.seen):
-        return [_scale_finding(pair, factor, round(np.log10(factor) / 4) * 4, known)]
-    power = round(np.log10(factor))
-    if abs(power) in (2, 4, 8) and abs(np.log10(factor) - power) < 0.4 and not _counts(pair, power):
-        return [_scale_finding(pair, factor, power, known)]
+    power = _wrong_power(pair, factor)
+    if power is not None:
+        rescaled, known_then = _rescaled(pair, power, known)
+        offset = _offset(rescaled, *fit_lines(rescaled), known_then)
+        return [_scale_finding(pair, factor, power, known, also_offset=bool(offset)), *offset]
     intercept = value - slope * middle
     if 2.5 < np.median(slope) < 5.0 and 0.5 < np.median(intercept) < 0.95:
         return [_landsat_finding(float(np.median(slope)), float(np.median(intercept)), known)]
     if 0.2 < factor < 5.0:
         return _offset(pair, slope, value, middle, known)
     return []
+
+
+def _wrong_power(pair: PairedPixels, factor: float) -> int | None:
+    """Power of ten that was lost or applied twice between the images; None if the factor is no such power."""
+    if not IMPLAUSIBLE[0] < factor < IMPLAUSIBLE[1] and not _plausible(pair.seen):
+        return round(math.log10(factor) / 4) * 4
+    power = round(math.log10(factor))
+    if abs(power) in (2, 4, 8) and abs(math.log10(factor) - power) < 0.4 and not _counts(pair, power):
+        return power
+    return None
+
+
+def _rescaled(pair: PairedPixels, power: int, known: Reading) -> tuple[PairedPixels, Reading]:
+    """The pair, and how it is read, once the option for the scale is given."""
+    if _side(pair) == "hsi":
+        size = 10.0**-power
+        then = replace(known, hsi_scale=known.hsi_scale / size, hsi_offset=known.hsi_offset / size)
+        return replace(pair, simulated=pair.simulated / size), then
+    size = 10.0**power
+    then = replace(known, msi_scale=known.msi_scale / size, msi_offset=known.msi_offset / size)
+    return replace(pair, seen=pair.seen / size), then
+
+
+def _side(pair: PairedPixels) -> str:
+    """Which image to rescale: the MSI, unless its values alone can be reflectance."""
+    return "hsi" if _plausible(pair.seen) and not _plausible(pair.simulated) else "msi"
 
 
 def _counts(pair: PairedPixels, power: int) -> bool:
@@ -44,17 +76,23 @@ def _plausible(values: DoubleArray) -> bool:
     return bool(0.002 < np.median(np.abs(values)) < 1.5)
 
 
-def _scale_finding(pair: PairedPixels, factor: float, power: int, known: Reading) -> Finding:
-    which = "hsi" if _plausible(pair.seen) and not _plausible(pair.simulated) else "msi"
+def _scale_finding(
+    pair: PairedPixels, factor: float, power: int, known: Reading, *, also_offset: bool = False
+) -> Finding:
+    """Name the factor; an offset that was applied is rescaled with it, unless that is to be corrected too."""
+    which = _side(pair)
     size = 10.0 ** (power if which == "msi" else -power)
-    scale = known.msi_scale if which == "msi" else known.hsi_scale
+    scale, offset = (known.msi_scale, known.msi_offset) if which == "msi" else (known.hsi_scale, known.hsi_offset)
     name = which.upper()
     relation = f"the MSI's values are {_plain(factor)} times those simulated from the HSI"
     if size > 1:
         why = f"the {name}'s scale factor of {1 / size:g} was not applied"
     else:
         why = f"the {name} was divided by {1 / size:g} once too often"
-    return Finding("scale", f"{relation} in all bands: {why}", f"--{which}-scale {scale / size:.6g}")
+    option = f"--{which}-scale {scale / size:.6g}"
+    if offset and not also_offset:
+        option += f" --{which}-offset {offset / size:.6g}"
+    return Finding("scale", f"{relation} in all bands: {why}", option)
 
 
 def _plain(factor: float) -> str:

@@ -1,7 +1,7 @@
 """Spectral responses of multispectral sensors: the library's, or a table of one's own."""
 
 from geolift.srf.response import SpectralResponse
-from geolift.srf.sensors import guess_sensor, list_sensors, resolve_sensor
+from geolift.srf.sensors import guess_sensor, list_sensors, resolve_sensor, twins_of
 from geolift.srf.weights import complete_fwhm
 
-__all__ = ["SpectralResponse", "complete_fwhm", "guess_sensor", "list_sensors", "resolve_sensor"]
+__all__ = ["SpectralResponse", "complete_fwhm", "guess_sensor", "list_sensors", "resolve_sensor", "twins_of"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -135,8 +136,7 @@ class SpectralResponse:
         >>> s2.select(["B02", "B12"]).centres_nm.round().tolist()
         [493.0, 2202.0]
         """
-        sensor_id = resolve_sensor(name).sensor_id
-        return _read(library_text(sensor_id), sensor_id, f"{sensor_id}.csv")
+        return _of_library(resolve_sensor(name).sensor_id)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> SpectralResponse:
@@ -288,6 +288,12 @@ def _full_width(wavelength_nm: NDArray[np.float64], response: NDArray[np.float64
             end += fraction * (wavelength_nm[outer] - wavelength_nm[inner])
         ends.append(end)
     return float(ends[1] - ends[0])
+
+
+@cache
+def _of_library(sensor_id: str) -> SpectralResponse:
+    """Read a sensor once per process: the cross-sensor check asks for all of them, for every pair."""
+    return _read(library_text(sensor_id), sensor_id, f"{sensor_id}.csv")
 
 
 def _read(text: str, sensor: str, where: str) -> SpectralResponse:

@@ -132,6 +132,21 @@ def resolve_sensor(name: str, *, band_count: int | None = None, evidence: str = 
     return ResolvedSensor(family.default, True, f"{name}: {family.default} assumed ({family.why}){way_out}")
 
 
+def twins_of(sensor_id: str) -> tuple[str, ...]:
+    """Return the other spacecraft that carry the same instrument: those of a family any of which may be assumed.
+
+    Examples
+    --------
+    >>> twins_of("sentinel-2b")
+    ('sentinel-2a', 'sentinel-2c')
+    >>> twins_of("ikonos-2")
+    ()
+    """
+    alike = [family for family in _families().values() if family.default is not None and not family.by_count]
+    near = {member for family in alike if sensor_id in family.members for member in family.members}
+    return tuple(sorted(near - {sensor_id}))
+
+
 def guess_sensor(evidence: str, band_names: Sequence[str | None], band_count: int) -> str | None:
     """Name the sensor of a file when the user named none, or None where the evidence is not strong.
 

@@ -54,12 +54,13 @@ def build_overviews(file: Path, factors: list[int], threads: int) -> None:
         target.build_overviews(factors, Resampling.average)
 
 
-def sample(file: Path) -> np.ndarray:
+def sample(file: Path, threads: int = 1) -> np.ndarray:
     """Return stored numbers from cells spread over a raster, (band, n) float32, NaN = invalid.
 
     The cells lie on a grid of their own, so that the sample depends on nothing but the pixels.
     """
-    with quiet_without_georeference(), rasterio.open(file) as source:
+    options = rasterio.Env(GDAL_NUM_THREADS=str(threads))
+    with quiet_without_georeference(), options, rasterio.open(file) as source:
         rows, cols = (range(0, edge, CELL_PX) for edge in source.shape)
         corners = [(row, col) for row in rows for col in cols]
         chosen = np.unique(np.linspace(0, len(corners) - 1, min(CELLS, len(corners))).round().astype(int))

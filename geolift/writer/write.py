@@ -159,7 +159,7 @@ def _prepare_for_viewers(
     draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding, threads: int
 ) -> None:
     """Add statistics, a style and overviews; an ENVI header has no place for statistics."""
-    sampled = sample(draft.data)
+    sampled = sample(draft.data, threads)
     if settings.of != "ENVI":
         add_band_items(draft.data, statistics(sampled))
     rgb = default_rgb(bands_of(cube))

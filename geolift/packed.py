@@ -1,0 +1,287 @@
+"""A network made ready to run: its layers as products that the machine does well, its pixels in batches."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geolift.engine import one_torch_thread
+from geolift.network import INPUT, LANES, NO_RESIDUAL, Floats, Network, Precision, without_skip
+
+SPARE_PIXELS = 16
+"""Between two bands of a tile: bands a power of two apart would fall on the same lines of the caches."""
+
+FEWEST_FUSED_INPUTS = 32
+"""oneDNN's products beat MKL's only with AVX-512 (on AMD's CPUs by two), and pay 30 µs a call and more for it."""
+
+
+class Product(Protocol):
+    """A layer a(W h + b) on pixels."""
+
+    def __call__(
+        self, hidden: torch.Tensor, out: torch.Tensor | None = None, onto: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return (n, units) of (n, inputs). ``out``: where it may be put. ``onto``: added in place of the bias."""
+        ...
+
+
+def _fused_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None, pixels: int) -> Product | None:
+    """The layer as one oneDNN call on packed weights, or None where torch has no such call or MKL is faster.
+
+    ``slope``: of the leaky rectifier a; None = no rectifier. ``pixels``: rows of h.
+    """
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or weight.shape[1] < FEWEST_FUSED_INPUTS:
+        return None
+    kind, numbers = ("none", []) if slope is None else ("leaky_relu", [slope]) if slope else ("relu", [])
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, pixels)
+        call: Any = torch.ops.mkldnn._linear_pointwise
+
+        def product(
+            hidden: torch.Tensor, out: torch.Tensor | None = None, onto: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            result: torch.Tensor = call(hidden, packed, bias if onto is None else None, kind, numbers, "")
+            return result if onto is None else onto.add_(result)
+
+        probe = torch.linspace(-1, 1, pixels * weight.shape[1]).reshape(pixels, -1).to(weight.dtype)
+        expected = _plain_layer(weight.float(), bias.float(), slope)(probe.float())
+        exact = weight.dtype == torch.float32
+        if torch.allclose(product(probe).float(), expected, rtol=1e-3 if exact else 0.05, atol=1e-5 if exact else 0.05):
+            return product
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        pass  # the call is not part of torch's public API: other builds go without it
+    return None
+
+
+def _plain_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None) -> Product:
+    inputs_first = weight.T.contiguous()
+
+    def product(
+        hidden: torch.Tensor, out: torch.Tensor | None = None, onto: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if onto is not None:
+            return onto.addmm_(hidden, inputs_first)
+        result = (
+            torch.addmm(bias, hidden, inputs_first) if out is None else torch.addmm(bias, hidden, inputs_first, out=out)
+        )
+        return result if slope is None else torch.nn.functional.leaky_relu_(result, slope)
+
+    return product
+
+
+class PackedNetwork:
+    """A network made ready to run on one device; may be shared by threads.
+
+    With ``precision`` bf16 the products between hidden layers and into the head take and give bfloat16; the first
+    layer, which sees the pixels, the basis and all sums stay fp32.
+    """
+
+    def __init__(self, network: Network, device: str = "cpu", precision: Precision = "fp32") -> None:
+        # bfloat16 would round the pixels on their way through the hidden layer.
+        self.network = network = without_skip(network) if precision == "fp32" else network
+        self.device = torch.device(device)
+        self.batch_pixels = network.batch_pixels
+        self._low = torch.bfloat16 if precision == "bf16" else torch.float32
+        with torch.inference_mode(), one_torch_thread():
+            self._layers = [
+                self._layer(weight, bias, network.slope, torch.float32 if source == INPUT else self._low)
+                for weight, bias, source in zip(network.weights, network.biases, network.reads, strict=True)
+            ]
+            self._pack_head()
+        self._spent = self._last_uses()
+        self._mine = threading.local()
+
+    def _last_uses(self) -> list[list[int]]:
+        """Per hidden layer the outputs that nothing reads after it."""
+        net = self.network
+        last = {index: index for index in self._tops}
+        for index, (source, residual) in enumerate(zip(net.reads, net.residuals, strict=True)):
+            last |= dict.fromkeys({source, residual} - {INPUT}, index)
+        return [[past for past, at in last.items() if at == index] for index in range(len(net.weights))]
+
+    def _layer(self, weight: Floats, bias: Floats, slope: float | None, dtype: torch.dtype) -> Product:
+        tensors = self._tensor(weight).to(dtype), self._tensor(bias).to(dtype)
+        fused = _fused_layer(*tensors, slope, self.batch_pixels) if self.device.type == "cpu" else None
+        return fused or _plain_layer(*tensors, slope)
+
+    def _tensor(self, array: Floats) -> torch.Tensor:
+        return torch.tensor(array, device=self.device)
+
+    def _pack_head(self) -> None:
+        """Prepare y = B (H h + S x) + o as low = H' h (+ S' x), y = B' low, or as y = H h + o (+ S x).
+
+        H' has one more row, which gives 1, and B' the offset in that column, so that the offset costs no pass over the
+        product; more rows of zeros make their number one that the CPU likes.
+        """
+        net = self.network
+        self._tops: dict[int, Product] = {}
+        self._head, self._offset = None, self._tensor(net.offset)[:, None]
+        self._skip = None if net.skip is None else self._tensor(net.skip).T
+        self._basis, self._coordinates = None, 0
+        self._level = 0.0 if net.unmixing is None else self._tensor(net.unmixing.level)
+        if net.head is not None and net.basis is not None:
+            count = net.basis.shape[1]
+            rows = -(-(count + 1) // LANES) * LANES
+            more = ((0, rows - count), (0, 0))
+            constant = np.zeros(rows, np.float32)
+            constant[count] = 1
+            start, self._coordinates = 0, rows
+            for index in net.last_layers:
+                part = np.ascontiguousarray(net.head[:, start : (start := start + len(net.biases[index]))])
+                self._tops[index] = self._layer(np.pad(part, more), constant, None, self._low)
+                constant = np.zeros(rows, np.float32)
+            self._basis = self._tensor(np.column_stack([net.basis, net.offset]))
+            self._skip = None if net.skip is None else self._tensor(np.pad(net.skip, more)).T
+        elif net.head is not None:
+            self._head = self._tensor(net.head).to(self._low)
+        elif net.basis is not None and net.skip is not None:
+            if net.unmixing is None:
+                self._skip = self._tensor(net.basis @ net.skip).T
+            else:
+                self._basis = self._tensor(net.basis)
+
+    def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
+        """Apply to (batch_pixels, c) pixels; writes (C, batch_pixels), band-major as files are."""
+        net, unmixing = self.network, self.network.unmixing
+        low, last = self._hidden(pixels)
+        if low is not None and self._basis is not None:
+            if self._skip is not None:
+                low.addmm_(pixels, self._skip)
+            if unmixing is not None:
+                abundances = low[:, : len(unmixing.level)]
+                abundances.copy_(unmixing.constrained(abundances + self._level, dim=1))
+            torch.mm(self._basis, low[:, : self._basis.shape[1]].T, out=out)
+        elif self._head is not None:
+            self._wide_head(self._head, last[0] if len(last) == 1 else torch.cat(last, dim=1), out)
+            if self._skip is not None:
+                out.addmm_(self._skip.T, pixels.T)
+        elif self._basis is not None and self._skip is not None and unmixing is not None:
+            torch.addmm(self._offset, self._basis, unmixing.abundances(self._skip.T @ pixels.T), out=out)
+        else:
+            assert self._skip is not None
+            torch.addmm(self._offset, self._skip.T, pixels.T, out=out)
+        if unmixing is not None and self._basis is None:
+            out.copy_(unmixing.abundances(out - self._offset) + self._offset)
+        if net.clip is not None:
+            out.clamp_(*net.clip)
+
+    def _hidden(self, pixels: torch.Tensor) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        """The coordinates in the basis (n, K'), or None and what the head reads.
+
+        No layer is kept longer than it is needed: memory that is used again is still in the caches.
+        """
+        net = self.network
+        outputs = {INPUT: pixels}
+        low: torch.Tensor | None = None
+        room, low_room = self._room(len(pixels))
+        steps = zip(self._layers, net.reads, net.residuals, room, strict=True)
+        for index, (layer, source, residual, place) in enumerate(steps):
+            hidden = layer(outputs[source], place)
+            if hidden.dtype != self._low:
+                hidden = hidden.to(self._low)
+            if residual != NO_RESIDUAL:
+                hidden.add_(outputs[residual])
+            outputs[index] = hidden
+            if index in self._tops:
+                top = self._tops[index]
+                if low is None:
+                    low = top(hidden, low_room).float()
+                elif self._low == torch.float32:
+                    top(hidden, onto=low)
+                else:
+                    low.add_(top(hidden).float())
+            for spent in self._spent[index]:
+                del outputs[spent]
+        return low, [outputs[index] for index in net.last_layers if index not in self._tops]
+
+    def _room(self, pixels: int) -> tuple[list[torch.Tensor | None], torch.Tensor | None]:
+        """Where each hidden layer (n, units) and the coordinates (n, K') go, in memory of this thread.
+
+        None = wherever torch likes.
+        """
+        units = [len(bias) for bias in self.network.biases]
+        if self.device.type != "cpu" or self._low != torch.float32:
+            return [None] * len(units), None
+        if getattr(self._mine, "pixels", None) != pixels:
+            begins = _begins(units, self._spent)
+            end = max((begin + count for begin, count in zip(begins, units, strict=True)), default=0)
+            memory = torch.empty(pixels * (end + self._coordinates))
+            parts = [
+                memory[pixels * begin : pixels * (begin + count)].view(pixels, count)
+                for begin, count in zip([*begins, end], [*units, self._coordinates], strict=True)
+            ]
+            self._mine.pixels, self._mine.room = pixels, (parts[:-1], parts[-1])
+        room: tuple[list[torch.Tensor | None], torch.Tensor | None] = self._mine.room
+        return room
+
+    def _wide_head(self, head: torch.Tensor, hidden: torch.Tensor, out: torch.Tensor) -> None:
+        """H h + o as (bands, units) times (units, pixels): the file's order comes out without a transpose."""
+        if self.device.type == "cpu":
+            try:
+                product = torch.ops.mkldnn._linear_pointwise(head, hidden, None, "none", [], "")
+            except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+                product = head @ hidden.T
+            torch.add(product, self._offset, out=out)
+        elif self._low == torch.float32:
+            torch.addmm(self._offset, head, hidden.T, out=out)
+        else:
+            torch.add(head @ hidden.T, self._offset, out=out)
+
+    def __call__(self, msi: Floats) -> Floats:
+        """Apply to (c, n) float32 pixels in physical units; gives (C, n), NaN where a band is not finite."""
+        size = self.batch_pixels
+        pixels, valid = self.gathered(msi, size)
+        fused = np.empty((self.network.outputs, len(valid) + SPARE_PIXELS), np.float32)[:, : len(valid)]
+        with torch.inference_mode(), one_torch_thread():
+            given, result = torch.from_numpy(pixels), torch.from_numpy(fused)
+            rest = torch.empty(self.network.outputs, size)
+            for start in range(0, len(valid), size):
+                target = result[:, start : start + size]
+                if not valid[start : start + size].any():
+                    continue
+                if target.shape[1] == size:
+                    self.batch(given[start : start + size], target)
+                else:
+                    self.batch(given[start : start + size], rest)
+                    target.copy_(rest[:, : target.shape[1]])
+        blanked(fused, valid)
+        return fused
+
+    def gathered(self, msi: Floats, size: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Pixels (whole batches, c) with zeros where invalid or beyond the last, and which of the n are valid."""
+        if msi.ndim != 2 or msi.shape[0] != self.network.inputs:
+            raise ValueError(f"expected ({self.network.inputs}, n) MSI values, got {msi.shape}")
+        count = msi.shape[1]
+        valid: NDArray[np.bool_] = np.asarray(np.isfinite(msi).all(axis=0))
+        pixels = np.zeros((-(-count // size) * size, len(msi)), np.float32)
+        np.copyto(pixels[:count], msi.T, where=valid[:, None])
+        return pixels, valid
+
+
+def _begins(units: list[int], spent: list[list[int]]) -> list[int]:
+    """Per layer where its memory begins, in units: over that of layers nobody reads any more.
+
+    >>> _begins([128, 64, 64, 64], [[0], [], [1], [2]])
+    [0, 0, 64, 0]
+    """
+    begins: list[int] = []
+    alive: list[int] = []
+    for index, (count, past) in enumerate(zip(units, spent, strict=True)):
+        begin = 0
+        for other in sorted(alive, key=begins.__getitem__):
+            if begin + count <= begins[other]:
+                break
+            begin = max(begin, begins[other] + units[other])
+        begins.append(begin)
+        alive = [layer for layer in (*alive, index) if layer not in past]
+    return begins
+
+
+def blanked(fused: Floats, valid: NDArray[np.bool_]) -> None:
+    """Set the invalid pixels of a (C, n) product to NaN."""
+    if not valid.all():
+        np.copyto(fused, np.float32(np.nan), where=~valid)
