@@ -288,6 +288,11 @@ def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
     share = told.get("refined_share", 1.0)
     if share < 1:
         why += f" Agreement with the HSI leaves {percent(share)} of the error, as rehearsed one level down."
+    needed = told.get("needed_one_level_down")
+    if needed is not None:
+        why += (
+            f" Errors made there, of known size, were {number(needed, 2)} times what was stated; its root is applied."
+        )
     return [Decision("Uncertainty", what, why)]
 
 
