@@ -22,6 +22,7 @@ from geolift.refinement import refine_arrays
 from geolift.training_set import TrainingSet, training_set_from_cube
 from geolift.uncertainty import (
     FOLDS,
+    LEAST_LEFT,
     STATED_SHARE,
     DoubleArray,
     ErrorModel,
@@ -111,7 +112,10 @@ def rehearse(
         return None
     spread = np.nanstd(stage.msi.reshape(len(stage.msi), -1), axis=1)
     errors = calibrated(stage.training, held_out, spread, seen, seed)
-    return Rehearsal(_needed(stage, held_out, errors), _refined_share(stage, refit(stage.training)) if refined else 1.0)
+    needed = _needed(stage, held_out, errors)
+    if needed is None:
+        return None
+    return Rehearsal(needed, _refined_share(stage, refit(stage.training)) if refined else 1.0)
 
 
 def _stage(
@@ -135,16 +139,18 @@ def _with_noise(cube: FloatArray, sigma: DoubleArray, rng: np.random.Generator) 
     return np.asarray(cube + sigma[:, None, None] * rng.standard_normal(cube.shape), np.float32)
 
 
-def _needed(stage: _Stage, held_out: HeldOut, errors: ErrorModel) -> float:
+def _needed(stage: _Stage, held_out: HeldOut, errors: ErrorModel) -> float | None:
     """Return what 68 % of the true errors stay below, in units of the stated ones; all bands and pixels alike.
 
     The noise of the HSI that plays the truth is no error of the product: it is left out, as in the calibration.
     """
     error = _unseen(stage, held_out) - stage.truth
     known = np.isfinite(error).all(axis=0)
-    power = np.square(error[:, known].astype(np.float64)) - np.square(stage.noise)[:, None]
-    stated = errors.relative(stage.msi[:, known])
-    return float(np.quantile(np.sqrt(np.maximum(power, 0.0)) / stated, STATED_SHARE))
+    if not known.any():
+        return None
+    power = np.square(error[:, known].astype(np.float64))
+    rest = np.maximum(power - np.square(stage.noise)[:, None], LEAST_LEFT * power)
+    return float(np.quantile(np.sqrt(rest) / errors.relative(stage.msi[:, known]), STATED_SHARE))
 
 
 def _unseen(stage: _Stage, held_out: HeldOut) -> FloatArray:

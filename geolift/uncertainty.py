@@ -3,14 +3,14 @@
 Models trained without some blocks of the scene are asked there; their residuals, on plain and on sharpened pixels,
 say how large errors are and at which MSI values they are larger:
 
-    sigma_b(x) = f · n · a · s_b · h(u(x)),   u(x) = wᵀ [z, |z|, |z|₂ / √c],   z = K^(−½) (x − m)
+    sigma_b(x) = f · n · k · s_b · h(u(x)),   u(x) = wᵀ [z, |z|, |z|₂ / √c],   z = K^(−½) (x − m)
 
 with m, K mean and covariance of the training pixels' MSI values x, c their number of bands. w is a ridge regression
 of the logarithm of the residual, typical over the bands, h a table of quantiles over u. Sharpened pixels
 y + a (y − local mean) stand for the fine pixels, which are more contrasted than the HSI's; a is chosen so that their
 spread is that of the real MSI. s_b and h are medians and quantiles, so that the interval ± sigma holds 68 %. The same
 job one level down, where the HSI plays the truth (`geolift.rehearsal`), tells n, what s_b h must be multiplied by there
-to hold 68 %, and f, what refinement leaves of the error. a is what neither shows.
+to hold 68 %, and f, what refinement leaves of the error. k is what neither shows.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ MIN_HELD_OUT_PX = 8
 FARTHEST = 6.0
 """z is cut at so many standard deviations."""
 
+LEAST_LEFT = 0.1
+"""Share of the residual's power that is left when the HSI's noise is taken off."""
+
 RIDGE = 0.03
 
 FINE_OVER_REHEARSED, FINE_OVER_SHARPENED = 0.93, 1.04
-"""a where the job was rehearsed one level down, and where it was not (then n is 1). Below one: models there learn from
+"""k where the job was rehearsed one level down, and where it was not (then n is 1). Below one: models there learn from
 fewer pixels. Chosen on scenes with a truth: 68 % in geometric mean over twelve of them, 97 products; without one scene
 in turn they would be 0.92 to 0.94 and 1.02 to 1.07 (benchmarks/uncertainty_coverage.py)."""
 
@@ -124,7 +127,7 @@ class ErrorModel:
 
     @property
     def level(self) -> float:
-        """f n a: what the error of held-out pixels is multiplied by."""
+        """f n k: what the error of held-out pixels is multiplied by."""
         scale = FINE_OVER_SHARPENED if self.needed is None else FINE_OVER_REHEARSED * self.needed
         return self.refined_share * scale
 
@@ -223,7 +226,7 @@ def _ask(
         residual = model.predict(seen.astype(np.float32)).astype(np.float64) - spectra
         # The HSI's noise, amplified by sharpening, is in these residuals but no error of the product: leave the rest.
         power = np.square(residual).mean(axis=0)
-        rest = np.maximum(power - noise_gain(amount) * np.square(hsi_noise), 0.1 * power)
+        rest = np.maximum(power - noise_gain(amount) * np.square(hsi_noise), LEAST_LEFT * power)
         asked.append(simulated)
         residuals.append(np.abs(residual) * np.sqrt(rest / np.maximum(power, 1e-30)))
     return np.concatenate(asked), np.concatenate(residuals)

@@ -184,6 +184,14 @@ def test_texture_that_the_msi_shows_too_needs_far_less() -> None:
     assert 0.9 < found.needed < 1.4
 
 
+def test_a_scene_whose_only_error_is_the_hsis_noise_needs_no_error_of_zero() -> None:
+    rng = np.random.default_rng(14)
+    hsi = scene(np.zeros((40, 40)), rng) + (0.002 * rng.standard_normal((BANDS, 40, 40))).astype(np.float32)
+    found = rehearse(hsi, WEIGHTS, refit, (0.0, 0.0), refined=False)
+    assert found is not None
+    assert 0.3 < found.needed < 3
+
+
 def test_the_stated_error_follows_the_level_below() -> None:
     hsi = scene(np.full((30, 30), 0.01), np.random.default_rng(3))
     errors = fit_errors(training_set_from_cube(hsi, WEIGHTS), refit, None)

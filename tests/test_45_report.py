@@ -156,10 +156,8 @@ def test_the_page_tells_what_was_rehearsed_for_the_stated_error_and_nothing_wher
     stated = {"median_sigma": 0.01, "sharpening": 1.0, "held_out_pixels": 900, "refined_share": 0.75}
     text = _told_with(fused, tmp_path, uncertainty=stated | {"needed_one_level_down": 0.81})
     assert "leaves 75 % of the error" in text
-    assert "were 0.81 times what held-out pixels say" in text
-    assert "times what held-out" not in _told_with(
-        fused, tmp_path, uncertainty=stated | {"needed_one_level_down": None}
-    )
+    assert "was 0.81 times theirs" in text
+    assert "times theirs" not in _told_with(fused, tmp_path, uncertainty=stated | {"needed_one_level_down": None})
 
 
 def test_maps_are_found_beside_a_product_that_was_moved(fused: Path, tmp_path: Path) -> None:
