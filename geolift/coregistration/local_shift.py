@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.coregistration.estimate import MAX_FIT_BANDS, ShiftEstimate, Window, rank_bands
+from geolift.coregistration.estimate import MAX_FIT_BANDS, rank_bands
 from geolift.coregistration.matching import Patch
 from geolift.coregistration.shift_fit import FitResult, fit_place
+from geolift.coregistration.verdict import ShiftEstimate
+from geolift.coregistration.windows import Window
 from geolift.sampling import FloatArray
 
 DoubleArray = NDArray[np.float64]

@@ -13,7 +13,8 @@ from geolift.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Window
-from geolift.refinement.process import ResidualProcess, correction_fields
+from geolift.refinement.process import ResidualProcess
+from geolift.refinement.solution import correction_fields
 from geolift.sampling import FloatArray
 from geolift.scratch import Sheets
 

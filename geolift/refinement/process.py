@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.sampling import FloatArray
 
 LENGTHS_LR = (0.5, 0.75, 1.0, 1.5)
-GUIDED_LENGTHS_LR = (2.0, 4.0, 8.0)
+GUIDED_LENGTHS_LR = (2.0, 4.0)
 GUIDED_SHARES = (0.03, 0.1, 0.3, 1.0)
 STRENGTHS = tuple(10.0 ** (step / 4) for step in range(-6, 15))
 NOISES = (1.0, 1.5, 2.5, 4.0, 8.0)
@@ -40,8 +41,6 @@ CUT_SIGMA = 3.0
 
 LEAST_GAIN_NATS = 2.0
 """A component whose log likelihood gains less is left alone."""
-
-TOLERANCE, MAX_ITERATIONS = 1e-3, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +72,8 @@ class ResidualProcess:
     @property
     def halo_lr(self) -> int:
         """HSI pixels around a block that its solution takes into account."""
-        longest = max(self.length_lr, self.guided_length_lr if self.guided_share else 0.0)
-        return int(np.ceil(1.5 * longest)) + 2 * self.footprint.margin_lr
+        longest = max(length for length, _, _ in self.terms)
+        return self.reach_lr(longest) + self.footprint.margin_lr
 
     def reach_lr(self, length_lr: float) -> int:
         """HSI pixels by which the correction of a pixel may look away from it."""
@@ -98,9 +97,6 @@ def cross_covariance(footprint: Footprint, axis: int, length_lr: float, distance
     """ρ Dᵀ along one axis: between a point and HSI pixels, at their distances (point − pixel centre)."""
     apart = distance_lr[..., None] - footprint.offsets_lr(axis)
     return np.asarray(np.exp(-0.5 * np.square(apart / length_lr)) @ footprint.weights[axis])
-
-
-# -- choosing the parameters ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,19 +158,13 @@ def fit_process(
             ]
         return _best_strengths(parts, grams)
 
-    best, fit = min(((v, tried(v, v, 0.0)) for v in LENGTHS_LR), key=lambda pair: float(pair[1].lost.sum()))
-    chosen = (best, 0.0, 0.0)
-    if len(parts[0].factors) > 1:
-        middle = GUIDED_LENGTHS_LR[1]
-        for guided, share in [(middle, share) for share in GUIDED_SHARES]:
-            other = tried(best, guided, share)
-            if other.lost.sum() < fit.lost.sum():
-                chosen, fit = (best, guided, share), other
-        share = chosen[2] or GUIDED_SHARES[0]
-        for guided in (length for length in GUIDED_LENGTHS_LR if length != middle):
-            other = tried(best, guided, share)
-            if other.lost.sum() < fit.lost.sum():
-                chosen, fit = (best, guided, share), other
+    def lost(choice: tuple[tuple[float, float, float], _Fit]) -> float:
+        return float(choice[1].lost.sum())
+
+    alone = min((((length, 0.0, 0.0), tried(length, 0.0, 0.0)) for length in LENGTHS_LR), key=lost)
+    best = alone[0][0]
+    guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(parts[0].factors) > 1 else ()
+    chosen, fit = min(chain([alone], (((best, *guide), tried(best, *guide)) for guide in guides)), key=lost)
     strength = np.where(_without(parts) - fit.lost > LEAST_GAIN_NATS, fit.strength, 0.0)
     process = ResidualProcess(footprint, *chosen, rotation, strength, fit.noise)
     return process, *_left_out(parts, fit, strength, rotation.T @ metric @ rotation)
@@ -229,123 +219,3 @@ def _left_out(parts: Sequence[_Window], fit: _Fit, strength: DoubleArray, metric
         gain = first - torch.cat(after)
     total = max(float(first.sum()), 1e-300)
     return float(gain.sum()) / total, float(gain.std(correction=0)) * len(gain) ** 0.5 / total
-
-
-# -- solving and reading the correction -------------------------------------------------------------------------------
-
-
-def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatArray) -> FloatArray:
-    """Solve (s S + n) β = r on a block of HSI pixels by conjugate gradients, all components at once.
-
-    Parameters
-    ----------
-    residual
-        (K, h, w) in the whitened subspace, NaN = invalid.
-    factors
-        (1 + M, h, w).
-
-    Returns
-    -------
-    FloatArray
-        (K, h, w) β of the rotated components; zero at invalid pixels and in components left alone. The correction
-        is s (ρ Dᵀ) β, and n β what it leaves of the residual.
-    """
-    valid = np.isfinite(residual[0]) & np.isfinite(factors).all(axis=0)
-    out = np.zeros(residual.shape, np.float32)
-    used = np.flatnonzero(process.strength)
-    if not used.size or not valid.any():
-        return out
-    rotated = np.einsum("kl,kyx->lyx", process.rotation[:, used], np.where(valid, residual, 0.0))
-    with torch.inference_mode(), one_torch_thread():
-        mask = torch.from_numpy(valid.astype(np.float32))
-        goal = torch.from_numpy(rotated.astype(np.float32)) * mask
-        scaled = torch.from_numpy(np.where(valid, factors, 0.0).astype(np.float32))
-        strength = torch.tensor(process.strength[used], dtype=torch.float32)[:, None, None]
-        noise = torch.tensor(process.noise[used], dtype=torch.float32)[:, None, None]
-        terms = [
-            (_matrices(process.footprint, length, valid.shape), share, scaled[part])
-            for length, share, part in process.terms
-        ]
-
-        def product(x: torch.Tensor) -> torch.Tensor:
-            total = torch.zeros_like(x)
-            for (along_y, along_x), share, parts in terms:
-                for factor in parts:
-                    total += share * factor * (along_y @ (factor * x) @ along_x)
-            return (strength * total + noise * x) * mask
-
-        out[used] = _conjugate_gradients(product, goal, noise).numpy()
-    return out
-
-
-def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) -> list[torch.Tensor]:
-    matrices = []
-    for axis, size in enumerate(shape):
-        along = covariance(footprint, axis, length_lr, np.arange(float(size)))
-        apart = np.abs(np.arange(size)[:, None] - np.arange(size))
-        matrices.append(torch.from_numpy(along[apart].astype(np.float32)))
-    return matrices
-
-
-def _conjugate_gradients(product, goal: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    """Solve for every component on its own; a component at rest keeps still."""
-
-    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a * b).sum(dim=(1, 2), keepdim=True, dtype=torch.float64)
-
-    solution, left = torch.zeros_like(goal), goal.clone()
-    way, power = left.clone(), dot(left, left)
-    enough = TOLERANCE**2 * power
-    for _ in range(MAX_ITERATIONS):
-        moving = power > enough
-        if not bool(moving.any()):
-            break
-        image = product(way)
-        step = torch.where(moving, power / dot(way, image).clamp_min(1e-300), 0.0).to(goal.dtype)
-        solution += step * way
-        left -= step * image
-        new = dot(left, left)
-        way = left + torch.where(moving, new / power.clamp_min(1e-300), 0.0).to(goal.dtype) * way
-        power = new
-    return solution
-
-
-def correction_fields(
-    process: ResidualProcess,
-    beta: FloatArray,
-    factors: FloatArray,
-    origin: tuple[int, int],
-    rows_lr: DoubleArray,
-    cols_lr: DoubleArray,
-) -> FloatArray:
-    """Expectation of g_0 and of the g_m, in the whitened subspace, on a grid of points.
-
-    Parameters
-    ----------
-    beta, factors
-        (K, h, w) and (1 + M, h, w) of a window of HSI pixels; invalid pixels zero.
-    origin
-        Row and column of the window's first pixel.
-    rows_lr, cols_lr
-        (y,) and (x,): places of the points, in HSI pixels; the centre of pixel (0, 0) is at 0.
-
-    Returns
-    -------
-    FloatArray
-        (1 + M, K, y, x).
-    """
-    fields = torch.zeros((len(factors), len(beta), len(rows_lr), len(cols_lr)))
-    with torch.inference_mode(), one_torch_thread():
-        turned = torch.from_numpy((process.rotation * process.strength).astype(np.float32))
-        solution = torch.einsum("kl,lyx->kyx", turned, torch.from_numpy(beta))
-        known = torch.from_numpy(factors)
-        for length, share, part in process.terms:
-            ways = []
-            for axis, places in enumerate((rows_lr, cols_lr)):
-                apart = places[:, None] - (origin[axis] + np.arange(float(beta.shape[1 + axis])))
-                weights = cross_covariance(process.footprint, axis, length, apart)
-                weights[np.abs(apart) > process.reach_lr(length)] = 0.0
-                ways.append(torch.from_numpy(weights.astype(np.float32)))
-            seen = known[part, None] * solution
-            fields[part] = share * (ways[0] @ seen @ ways[1].T)
-    return fields.numpy()

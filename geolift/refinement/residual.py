@@ -18,7 +18,8 @@ from geolift.model import SpectralModel
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Pair, Window
-from geolift.refinement.process import ResidualProcess, solve_block
+from geolift.refinement.process import ResidualProcess
+from geolift.refinement.solution import solve_block
 from geolift.sampling import FloatArray
 from geolift.scratch import Sheets
 from geolift.training_set import TrainingSet

@@ -1,0 +1,160 @@
+"""The process solved on blocks of HSI pixels, and the expected error of the inversion read from the solution."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geolift.engine import one_torch_thread
+from geolift.refinement.footprint import DoubleArray, Footprint
+from geolift.refinement.process import ResidualProcess, covariance, cross_covariance
+from geolift.sampling import FloatArray
+
+TOLERANCE, MAX_ITERATIONS = 1e-4, 500
+
+
+def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatArray) -> FloatArray:
+    """Solve (s S + n) β = r on a block of HSI pixels, all components at once.
+
+    Parameters
+    ----------
+    residual
+        (K, h, w) in the whitened subspace, NaN = invalid.
+    factors
+        (1 + M, h, w).
+
+    Returns
+    -------
+    FloatArray
+        (K, h, w) β of the rotated components; zero at invalid pixels and in components left alone. The correction
+        is s (ρ Dᵀ) β, and n β what it leaves of the residual.
+
+    Raises
+    ------
+    FloatingPointError
+        If the solution does not come to rest.
+    """
+    valid = np.isfinite(residual[0]) & np.isfinite(factors).all(axis=0)
+    out = np.zeros(residual.shape, np.float32)
+    used = np.flatnonzero(process.strength)
+    if not used.size or not valid.any():
+        return out
+    rotated = np.einsum("kl,kyx->lyx", process.rotation[:, used], np.where(valid, residual, 0.0))
+    with torch.inference_mode(), one_torch_thread():
+        scaled = np.where(valid, factors, 0.0).astype(np.float32)
+        goal = torch.from_numpy(rotated.astype(np.float32)) * torch.from_numpy(valid.astype(np.float32))
+        out[used] = conjugate_gradients(_System(process, used, scaled, valid), goal).numpy()
+    return out
+
+
+class _System:
+    """s S + n of the components used on a block, and an inverse of it that knows the own term alone.
+
+    The guided terms are long, so of low rank: that inverse makes of the system the identity and few other directions.
+    """
+
+    def __init__(
+        self, process: ResidualProcess, used: NDArray[np.intp], factors: FloatArray, valid: NDArray[np.bool_]
+    ) -> None:
+        known = torch.from_numpy(factors)
+        self.mask = torch.from_numpy(valid.astype(np.float32))
+        self.strength = torch.tensor(process.strength[used], dtype=torch.float32)[:, None, None]
+        self.noise = torch.tensor(process.noise[used], dtype=torch.float32)[:, None, None]
+        self.terms = [
+            (_matrices(process.footprint, length, valid.shape), share, known[part])
+            for length, share, part in process.terms
+        ]
+        (down, self.down), (across, self.across) = (torch.linalg.eigh(matrix) for matrix in self.terms[0][0])
+        power = known[0][self.mask > 0].square().mean()
+        self.own = (down[:, None] * across * power).clamp_min(0)
+
+    def times(self, x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        """The system times x (k, h, w) of the components `which` (k,)."""
+        total = torch.zeros_like(x)
+        for (along_y, along_x), share, parts in self.terms:
+            for factor in parts:
+                total += share * factor * (along_y @ (factor * x) @ along_x)
+        return (self.strength[which] * total + self.noise[which] * x) * self.mask
+
+    def nearly_solved(self, x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+        """The inverse of the own term and the noise, times x (k, h, w)."""
+        spectrum = self.strength[which] * self.own + self.noise[which]
+        solved: torch.Tensor = self.down @ ((self.down.T @ x @ self.across) / spectrum) @ self.across.T
+        return solved * self.mask
+
+
+def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) -> list[torch.Tensor]:
+    matrices = []
+    for axis, size in enumerate(shape):
+        along = covariance(footprint, axis, length_lr, np.arange(float(size)))
+        apart = np.abs(np.arange(size)[:, None] - np.arange(size))
+        matrices.append(torch.from_numpy(along[apart].astype(np.float32)))
+    return matrices
+
+
+def conjugate_gradients(system: _System, goal: torch.Tensor) -> torch.Tensor:
+    """Solve for every component (k, h, w) on its own; one at rest takes no more part."""
+
+    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a * b).sum(dim=(1, 2), keepdim=True, dtype=torch.float64)
+
+    solution, which = torch.zeros_like(goal), torch.arange(len(goal))
+    enough = TOLERANCE**2 * dot(goal, goal)
+    left = goal
+    near = system.nearly_solved(left, which)
+    way, power = near, dot(left, near)
+    for _ in range(MAX_ITERATIONS):
+        moving = (dot(left, left) > enough[which])[:, 0, 0]
+        which, left, way, power = which[moving], left[moving], way[moving], power[moving]
+        if not len(which):
+            return solution
+        image = system.times(way, which)
+        step = (power / dot(way, image)).to(goal.dtype)
+        solution[which] += step * way
+        left = left - step * image
+        near = system.nearly_solved(left, which)
+        new = dot(left, near)
+        way, power = near + (new / power).to(goal.dtype) * way, new
+    raise FloatingPointError(f"the correction did not come to rest in {MAX_ITERATIONS} steps")
+
+
+def correction_fields(
+    process: ResidualProcess,
+    beta: FloatArray,
+    factors: FloatArray,
+    origin: tuple[int, int],
+    rows_lr: DoubleArray,
+    cols_lr: DoubleArray,
+) -> FloatArray:
+    """Expectation of g_0 and of the g_m, in the whitened subspace, on a grid of points.
+
+    Parameters
+    ----------
+    beta, factors
+        (K, h, w) and (1 + M, h, w) of a window of HSI pixels; invalid pixels zero.
+    origin
+        Row and column of the window's first pixel.
+    rows_lr, cols_lr
+        (y,) and (x,): places of the points, in HSI pixels; the centre of pixel (0, 0) is at 0.
+
+    Returns
+    -------
+    FloatArray
+        (1 + M, K, y, x).
+    """
+    fields = torch.zeros((len(factors), len(beta), len(rows_lr), len(cols_lr)))
+    with torch.inference_mode(), one_torch_thread():
+        turned = torch.from_numpy((process.rotation * process.strength).astype(np.float32))
+        solution = torch.einsum("kl,lyx->kyx", turned, torch.from_numpy(beta))
+        known = torch.from_numpy(factors)
+        for length, share, part in process.terms:
+            ways = []
+            for axis, places in enumerate((rows_lr, cols_lr)):
+                apart = places[:, None] - (origin[axis] + np.arange(float(beta.shape[1 + axis])))
+                weights = cross_covariance(process.footprint, axis, length, apart)
+                weights[np.abs(apart) > process.reach_lr(length)] = 0.0
+                ways.append(torch.from_numpy(weights.astype(np.float32)))
+            seen = known[part, None] * solution
+            fields[part] = share * (ways[0] @ seen @ ways[1].T)
+    return fields.numpy()
