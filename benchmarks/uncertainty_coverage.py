@@ -4,8 +4,10 @@
 
 Scenes degraded as HyperBench does (3, 4, 8 bands, ratios 4 and 8), EnMAP Potsdam by Wald's protocol (4 and 10 bands of
 Sentinel-2, two parts, without noise and at 35 dB), a mosaic, and the demo scene, whose truth has no noise. ``scale`` is
-what the standard error would have to be multiplied by for 68 %. At the end the one constant of the method,
-FINE_OVER_SHARPENED, is chosen without each scene in turn and judged on it. One scene, HELD_APART, chooses nothing.
+what the standard error would have to be multiplied by for 68 %, ``needed`` what it would have had to be one level down.
+At the end the constants of the method, one for the rehearsed and one for the others, are chosen without each scene in
+turn and judged on it, at several powers of ``needed``; the product takes the first. HELD_APART chooses nothing.
+With --json a run goes on where it was stopped, and one that is complete is only reported.
 """
 
 from __future__ import annotations
@@ -26,24 +28,26 @@ from geolift.coregistration import estimate_shift
 from geolift.cube import crop
 from geolift.degrade import add_noise, apply_srf, degrade, gaussian_srf, normalize_scene
 from geolift.inference import predict_block
-from geolift.noise import unshared_noise
+from geolift.noise import least_noise
 from geolift.psf import psf_kernel
 from geolift.readers import open_cube
 from geolift.refinement import refine_arrays
 from geolift.refinement.find import SEARCH_MARGIN_LR
 from geolift.refinement.pair import ArrayPair
-from geolift.rehearsal import WINDOW_PX, refined_share
+from geolift.rehearsal import WINDOW_PX, rehearse
 from geolift.settings import Reading, SimulateSettings
 from geolift.srf import SpectralResponse
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
-from geolift.uncertainty import FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
+from geolift.uncertainty import FINE_OVER_REHEARSED, FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 FOUR = ("B02", "B03", "B04", "B08")
 TEN = (*FOUR[:3], "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 HELD_APART = "jasperRidge2_R198"
 EXPONENTS = np.linspace(-1.5, 1.5, 301)
+POWERS = (1.0, 0.0, 0.5, 0.75, 1.25)
+GOAL = 0.60, 0.76
 Case = tuple[str, str, Callable[[], Pair]]
 Curve = list[float]
 
@@ -112,7 +116,7 @@ def mosaic() -> Iterator[Case]:
         yield "mosaic", f"ratio {ratio}, {bands} bands", make
 
 
-def measure(pair: Pair) -> list[tuple[str, Curve, float]]:
+def measure(pair: Pair) -> list[dict[str, Any]]:
     """Coverage at many multiples of sigma, and the spread of single bands, without and with refinement."""
 
     def refit(part: TrainingSet) -> Any:
@@ -123,14 +127,17 @@ def measure(pair: Pair) -> list[tuple[str, Curve, float]]:
     fused = predict_block(model, pair.msi)
     refined, done = refine_arrays(model, training, pair.hsi, pair.msi, fused.copy(), threads=2)
     spread = np.nanstd(pair.msi.reshape(len(pair.msi), -1), axis=1)
-    noise = unshared_noise(pair.msi)
+    noise = least_noise([pair.msi])
     errors = fit_errors(training, refit, spread, noise)
     assert errors is not None
-    found = [("off", *_coverage(fused, errors.sigma(pair.msi), pair.truth))]
-    if done.correction is not None:
-        share = refined_share(_window(pair.hsi), pair.weights, refit, _blur(pair), noise)
-        sigma = replace(errors, refined_share=share).sigma(pair.msi)
-        found.append((f"on {share:.2f}", *_coverage(refined, sigma, pair.truth)))
+    applied = done.correction is not None
+    told = rehearse(_window(pair.hsi), pair.weights, refit, _blur(pair), noise, refined=applied)
+    errors = errors if told is None else replace(errors, needed=told.needed)
+    found = [{"refine": "off", "needed": errors.needed, **_coverage(fused, errors.sigma(pair.msi), pair.truth)}]
+    if applied:
+        errors = errors if told is None else replace(errors, refined_share=told.refined_share)
+        curve = _coverage(refined, errors.sigma(pair.msi), pair.truth)
+        found.append({"refine": f"on {errors.refined_share:.2f}", "needed": errors.needed, **curve})
     return found
 
 
@@ -147,11 +154,11 @@ def _blur(pair: Pair) -> tuple[float, float]:
     return shift.blur_sigma_y / arrays.ratio, shift.blur_sigma_x / arrays.ratio
 
 
-def _coverage(product: np.ndarray, sigma: np.ndarray, truth: np.ndarray) -> tuple[Curve, float]:
+def _coverage(product: np.ndarray, sigma: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     known = np.isfinite(product).all(axis=0) & np.isfinite(truth).all(axis=0)
     needed = np.abs((product - truth)[:, known]) / sigma[:, known]
     curve = [float((needed <= np.exp(exponent)).mean()) for exponent in EXPONENTS]
-    return curve, float(np.std((needed <= 1).mean(axis=1)))
+    return {"curve": curve, "band_spread": float(np.std((needed <= 1).mean(axis=1)))}
 
 
 def at(curve: Curve, scale: float) -> float:
@@ -162,28 +169,59 @@ def needed_scale(curve: Curve) -> float:
     return float(np.exp(np.interp(STATED_SHARE, curve, EXPONENTS)))
 
 
+def told(row: dict[str, Any]) -> float:
+    """Return the logarithm of what was needed one level down; 0 where nothing was rehearsed."""
+    return 0.0 if row["needed"] is None else float(np.log(row["needed"]))
+
+
+def within(shares: np.ndarray) -> str:
+    good = float(((shares >= GOAL[0]) & (shares <= GOAL[1])).mean())
+    return (
+        f"{len(shares)} cases without {HELD_APART}, mean {shares.mean():.3f}, lowest {shares.min():.3f}, "
+        f"highest {shares.max():.3f}, within {GOAL[0]:.2f} … {GOAL[1]:.2f} {good:.0%}"
+    )
+
+
 def report(rows: list[dict[str, Any]]) -> None:
     for refined in (False, True):
         part = [row for row in rows if row["refine"].startswith("on") == refined]
-        if not part:
-            continue
         shares = np.array([at(row["curve"], 1.0) for row in part if row["scene"] != HELD_APART])
         if not shares.size:
             continue
-        good = float(((shares >= 0.6) & (shares <= 0.76)).mean())
-        print(f"\nrefined {refined}: {len(shares)} cases without {HELD_APART}, mean {shares.mean():.3f}, ", end="")
-        print(f"lowest {shares.min():.3f}, highest {shares.max():.3f}, within 0.60 … 0.76 {good:.0%}")
+        print(f"\nrefined {refined}: {within(shares)}")
         for scene in dict.fromkeys(row["scene"] for row in part):
             own = [at(row["curve"], 1.0) for row in part if row["scene"] == scene]
             print(f"  {scene:18} mean {np.mean(own):.3f}  {min(own):.2f} … {max(own):.2f}")
-    print("\nthe constant chosen without each scene (all cases of the others at 68 % in geometric mean):")
-    for scene in dict.fromkeys(row["scene"] for row in rows):
-        others = [np.log(needed_scale(row["curve"])) for row in rows if row["scene"] not in (scene, HELD_APART)]
-        if not others:
-            return
-        scale = float(np.exp(np.mean(others)))
-        own = [at(row["curve"], scale) for row in rows if row["scene"] == scene]
-        print(f"  {scene:18} {FINE_OVER_SHARPENED * scale:.2f}: {np.mean(own):.3f}  {min(own):.2f} … {max(own):.2f}")
+    if len({row["scene"] for row in rows} - {HELD_APART}) > 1:
+        for power in POWERS:
+            report_left_out(rows, power)
+
+
+def report_left_out(rows: list[dict[str, Any]], power: float) -> None:
+    """Choose the constants without each scene: the others' cases at 68 % in geometric mean."""
+    scale = np.array([np.log(needed_scale(row["curve"])) + (1 - power) * told(row) for row in rows])
+    scenes = np.array([row["scene"] for row in rows])
+    refined = np.array([row["refine"].startswith("on") for row in rows])
+    rehearsed = np.array([row["needed"] is not None for row in rows])
+    print(f"\nneeded ** {power}, the constants chosen without each scene:")
+    left, chosen = np.zeros(len(rows)), {}
+    for scene in dict.fromkeys(scenes.tolist()):
+        for group, now in ((rehearsed, FINE_OVER_REHEARSED), (~rehearsed, FINE_OVER_SHARPENED)):
+            others = scale[group & (scenes != scene) & (scenes != HELD_APART)]
+            constant = others.mean() if others.size else 0.0
+            own = group & (scenes == scene)
+            left[own] = scale[own] - constant
+            chosen.setdefault(scene, []).append(now * np.exp(constant))
+    stated = (at(row["curve"], needed_scale(row["curve"]) / np.exp(x)) for row, x in zip(rows, left, strict=True))
+    shares = np.array(list(stated))
+    for which in (False, True):
+        part = (refined == which) & (scenes != HELD_APART)
+        if part.any():
+            print(f"  refined {which}: {within(shares[part])}; log error {np.sqrt(np.square(left[part]).mean()):.3f}")
+    for scene, constants in chosen.items() if power == 1 else ():
+        own = shares[scenes == scene]
+        values = " ".join(f"{value:.3f}" for value in constants)
+        print(f"  {scene:18} {values}: {np.mean(own):.3f}  {min(own):.2f} … {max(own):.2f}")
 
 
 def main() -> None:
@@ -200,11 +238,12 @@ def main() -> None:
         for scene, case, make in make_cases():
             if (scene, case) in have or given.only not in f"{scene} {case}":
                 continue
-            for refine, curve, bands in measure(make()):
-                rows.append({"scene": scene, "case": case, "refine": refine, "curve": curve, "band_spread": bands})
+            for row in measure(make()):
+                rows.append({"scene": scene, "case": case, **row})
+                needed = "  none" if row["needed"] is None else f"{row['needed']:6.2f}"
                 print(
-                    f"{scene:18} {case:26} refine {refine:8} covered {at(curve, 1.0):.3f}  scale "
-                    f"{needed_scale(curve):.2f}  bands ± {bands:.2f}", flush=True,
+                    f"{scene:18} {case:26} refine {row['refine']:8} covered {at(row['curve'], 1.0):.3f}  scale "
+                    f"{needed_scale(row['curve']):.2f}  needed {needed}  bands ± {row['band_spread']:.2f}", flush=True,
                 )  # fmt: skip
             if given.json:
                 given.json.write_text(json.dumps(rows))

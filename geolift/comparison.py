@@ -26,7 +26,7 @@ from geolift.cube import blocks_of, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.harmonization import Harmonization, fit_harmonization
-from geolift.noise import unshared_noise
+from geolift.noise import least_noise
 from geolift.overlay import Overlay, overlay
 from geolift.plan import RegionPlan, SpectralPlan
 from geolift.robust import mad_sigma
@@ -285,10 +285,10 @@ def contrast_ratio(windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 def msi_noise(comparison: Comparison, windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Estimate the noise (c,) of the harmonised fine MSI.
 
-    What the bands do not share in quiet blocks tells it, and is bounded from above by what the degraded MSI leaves of
+    Flat and explained blocks tell it (`least_noise`); it is bounded from above by what the degraded MSI leaves of
     the simulated one, times the root of the number of pixels averaged (4 π times the variance of the whole kernel).
     """
-    quiet = np.median([unshared_noise(fine) for _, fine in windows], axis=0)
+    quiet = least_noise([fine for _, fine in windows])
     left = comparison.simulated - comparison.harmonization.apply(comparison.degraded)
     valid = np.isfinite(left).all(axis=0)
     if not valid.any():

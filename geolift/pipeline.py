@@ -206,8 +206,8 @@ def prepare(
     )
     errors = None
     if settings.uncertainty:
-        seen = hsi if refined is not None and refined.correction is not None else None
-        errors = _calibrated(training, compared, seen, plan, settings, listener, warnings)
+        applied = refined is not None and refined.correction is not None
+        errors = _calibrated(training, compared, hsi, applied, plan, settings, listener, warnings)
     sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
     abundances = None
     if settings.abundances is not None:
@@ -234,14 +234,15 @@ def information_of(training: TrainingSet, settings: MethodSettings) -> Informati
 def _calibrated(
     training: TrainingSet,
     compared: Comparison | None,
-    hsi: xr.DataArray | None,
+    hsi: xr.DataArray,
+    refined: bool,
     plan: Plan,
     settings: FuseSettings,
     listener: Listener,
     warnings: list[str],
 ) -> ErrorModel | None:
-    """Calibrate the product's standard error on held-out blocks of the HSI; ``hsi`` if the product is refined."""
-    from geolift.rehearsal import WINDOW_PX, refined_share
+    """Calibrate the product's standard error on held-out blocks of the HSI, and rehearse the job one level down."""
+    from geolift.rehearsal import WINDOW_PX, rehearse
     from geolift.training import fit
     from geolift.uncertainty import fit_errors
 
@@ -257,10 +258,13 @@ def _calibrated(
         spread = contrast_ratio(windows) * training.simulated.std(axis=0)
         noise = msi_noise(compared, windows)
     errors = fit_errors(training, refit, spread, noise, settings.seed)
-    if errors is not None and compared is not None and hsi is not None:
+    listener.progress("calibrating", 0.5)
+    if errors is not None and compared is not None:
         values = telling_window(hsi, compared, plan.spectra, WINDOW_PX)
         blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
-        errors = replace(errors, refined_share=refined_share(values, training.weights, refit, blur, noise))
+        found = rehearse(values, training.weights, refit, blur, noise, refined=refined, seed=settings.seed)
+        if found is not None:
+            errors = replace(errors, needed=found.needed, refined_share=found.refined_share)
     listener.progress("calibrating", 1.0)
     if errors is None:
         warnings.append("too few HSI pixels to hold some out: no uncertainty can be given")

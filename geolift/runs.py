@@ -200,6 +200,7 @@ def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
             "sharpening": fusion.errors.sharpening,
             "held_out_pixels": fusion.errors.held_out,
             "refined_share": fusion.errors.refined_share,
+            "needed_one_level_down": fusion.errors.needed,
         }
     if fusion.information is not None:
         facts["information"] = {

@@ -280,6 +280,7 @@ def test_the_stated_error_holds_on_held_out_truth(tmp_path: Path, truth: tuple[n
     assert 0.55 < inside.mean() < 0.92
     facts = result.sidecar["properties"]["geolift:uncertainty"]
     assert facts["held_out_pixels"] > 50
+    assert 0.3 < facts["needed_one_level_down"] < 3
 
 
 def test_a_rotated_shift_between_two_crss_is_told_in_the_msis_pixels(

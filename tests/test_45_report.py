@@ -150,6 +150,16 @@ def test_a_finding_is_told_once_and_first_and_a_shift_that_was_applied_is_none(f
     assert "6.4 pixels off" in text[: text.index("What was decided, and why")]
 
 
+def test_the_page_tells_what_was_rehearsed_for_the_stated_error_and_nothing_where_nothing_was(
+    fused: Path, tmp_path: Path
+) -> None:
+    stated = {"median_sigma": 0.01, "sharpening": 1.0, "held_out_pixels": 900, "refined_share": 0.75}
+    text = _told_with(fused, tmp_path, uncertainty=stated | {"needed_one_level_down": 0.81})
+    assert "leaves 75 % of the error" in text
+    assert "was 0.81 times theirs" in text
+    assert "times theirs" not in _told_with(fused, tmp_path, uncertainty=stated | {"needed_one_level_down": None})
+
+
 def test_maps_are_found_beside_a_product_that_was_moved(fused: Path, tmp_path: Path) -> None:
     item = json.loads(fused.with_suffix(".json").read_text(encoding="utf-8"))
     item["properties"]["geolift:settings"] |= {"qa": "elsewhere/qa.tif", "uncertainty": "elsewhere/sigma.tif"}

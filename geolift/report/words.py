@@ -285,7 +285,9 @@ def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
         return []
     what = f"standard error, median {number(told['median_sigma'], 3)}"
     why = f"Calibrated on {told['held_out_pixels']} HSI pixels, each judged by a model that had not seen it."
-    share = told.get("refined_share", 1.0)
+    needed, share = told.get("needed_one_level_down"), told.get("refined_share", 1.0)
+    if needed is not None:
+        why += f" One level down, where it is known, the error of fine pixels was {number(needed, 2)} times theirs."
     if share < 1:
         why += f" Agreement with the HSI leaves {percent(share)} of the error, as rehearsed one level down."
     return [Decision("Uncertainty", what, why)]
