@@ -118,7 +118,9 @@ class ErrorModel:
 
     def sigma(self, msi: FloatArray) -> FloatArray:
         """Return the standard error (C, …) at harmonised MSI values (c, …); NaN where the MSI is invalid."""
-        return np.asarray(self.level * self.relative(msi), dtype=np.float32)
+        sigma = self.relative(msi)
+        sigma *= self.level
+        return sigma.astype(np.float32)
 
     def relative(self, msi: FloatArray) -> DoubleArray:
         """Return s_b h (C, …), as the held-out pixels have it, at MSI values (c, …)."""
