@@ -14,7 +14,7 @@ import torch
 from common import arguments, table
 
 from geolift.engine import cpu_has_bf16
-from geolift.packed import SPARE_PIXELS, PackedNetwork
+from geolift.packed import PackedNetwork, empty_tile
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
 
@@ -37,7 +37,7 @@ def scene(msi: int, hsi: int, edge: int = 25, materials: int = 20) -> TrainingSe
 def kernel(packed: PackedNetwork) -> Callable[[], None]:
     """Return the products alone: pixels are gathered, the output's memory is there."""
     pixels = torch.rand(PIXELS, packed.network.inputs)
-    out = torch.empty(packed.network.outputs, PIXELS + SPARE_PIXELS)[:, :PIXELS]
+    out = torch.from_numpy(empty_tile(packed.network.outputs, PIXELS))
     size = packed.batch_pixels
 
     def run() -> None:
