@@ -13,8 +13,8 @@ from geolift.engine import one_torch_thread
 from geolift.network import INPUT, LANES, NO_RESIDUAL, Floats, Network, Precision, without_skip
 
 LINE = 16
-"""Numbers in a line of the caches. A tile whose bands do not begin on one takes a quarter longer to write; bands a power
-of two apart would all fall on the same lines."""
+"""Numbers in a line of the caches. A tile whose bands do not begin on one takes a quarter longer to write; bands a
+power of two apart would all fall on the same lines."""
 
 OUTPUTS = 16
 """MKL's products are quick with a multiple of so many outputs: 128 inputs make 16 in two thirds of the time of 17, and
