@@ -114,7 +114,8 @@ def refine(
     )
     if found.correction is None:
         return found, None
-    correction, region, ground = found.correction, plan.region.grid, laid.grid
+    correction = found.correction.placed(trained.good, len(trained.bands))
+    region, ground = plan.region.grid, laid.grid
 
     def correct(fused: np.ndarray, harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         shape = (int(region.shape[0]), int(region.shape[1]))

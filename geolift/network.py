@@ -151,6 +151,27 @@ class Network:
             raise ValueError("only a network that unmixes has abundances")
         return replace(self, basis=None, offset=np.zeros_like(self.unmixing.level), clip=None)
 
+    def placed(self, places: NDArray[np.intp], count: int) -> Network:
+        """The network with its outputs at these places among so many, NaN at all others.
+
+        A few more rows in the last product cost less than another copy of the result.
+        """
+        if self.basis is None and self.unmixing is not None:
+            raise ValueError("the constraints tie all abundances together")
+
+        def rows(matrix: Floats | None) -> Floats | None:
+            if matrix is None:
+                return None
+            whole = np.zeros((count, *matrix.shape[1:]), matrix.dtype)
+            whole[places] = matrix
+            return whole
+
+        offset = np.full(count, np.nan, self.offset.dtype)
+        offset[places] = self.offset
+        if self.basis is not None:
+            return replace(self, basis=rows(self.basis), offset=offset)
+        return replace(self, head=rows(self.head), skip=rows(self.skip), offset=offset)
+
     @property
     def batch_pixels(self) -> int:
         """Pixels per matrix product. Fixed for a network: a product of another shape may round differently (law 1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,12 +166,14 @@ def inverted(
 ) -> xr.DataArray:
     """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN.
 
-    ``correct`` then corrects the good bands of a tile; see `geolift.fusion_pair`.
+    ``correct`` then corrects a tile; see `geolift.fusion_pair`.
     """
     from geolift.engine import choose_engine
     from geolift.inference import predict_block
 
-    bands, good, model = trained.bands, trained.good, trained.model
+    bands, model = trained.bands, trained.model
+    if trained.good.size < len(bands):
+        model = replace(model, network=model.network.placed(trained.good, len(bands)))
     engine = choose_engine(settings.device, settings.precision)
     data = dask.array.asarray(msi.data)[list(msi_bands)]
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
@@ -180,14 +182,10 @@ def inverted(
     def fused_block(block: np.ndarray, block_info: Any = None) -> np.ndarray:
         harmonised = block if relation is None else relation.apply(block)
         learned = predict_block(model, harmonised, engine)
-        if correct is not None:
-            _, (row, _), (col, _) = block_info[0]["array-location"]
-            learned = correct(learned, harmonised, (row, col))
-        if good.size == len(bands):
+        if correct is None:
             return learned
-        full = np.full((len(bands), *block.shape[1:]), np.nan, np.float32)
-        full[good] = learned
-        return full
+        _, (row, _), (col, _) = block_info[0]["array-location"]
+        return correct(learned, harmonised, (row, col))
 
     fused = data.map_blocks(
         fused_block,

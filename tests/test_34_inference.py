@@ -16,7 +16,7 @@ from geolift import packed as packed_module
 from geolift.errors import InputError, ResourceError
 from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
-from geolift.network import INPUT, LARGEST_BATCH, NO_RESIDUAL, Network, without_skip
+from geolift.network import INPUT, LARGEST_BATCH, NO_RESIDUAL, Network, Unmixing, without_skip
 from geolift.packed import PackedNetwork
 
 RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
@@ -258,3 +258,19 @@ def test_a_model_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"nowhere.*model\.safetensors"):
         save_model(tmp_path / "nowhere" / "model.safetensors", model_of(random_network()), {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("network", [two_networks(), random_network(4, 30, 64), wide_network(4, 60, 40, 8)])
+def test_outputs_at_their_places_among_bad_bands_are_the_same_and_nan_between(network: Network) -> None:
+    msi = np.random.default_rng(8).random((network.inputs, 3000), dtype=np.float32)
+    count = network.outputs + 5
+    places = np.delete(np.arange(count), [0, 3, 4, 9, count - 1])
+    whole = PackedNetwork(network.placed(places, count))(msi)
+    assert np.isnan(np.delete(whole, places, axis=0)).all()
+    np.testing.assert_allclose(whole[places], PackedNetwork(network)(msi), rtol=1e-5, atol=1e-6)
+
+
+def test_abundances_that_constrain_each_other_cannot_stand_among_others() -> None:
+    unmixing = replace(random_network(4, 30, 64, basis=8), unmixing=Unmixing(np.zeros(8, np.float32), True, True))
+    with pytest.raises(ValueError, match="tie"):
+        unmixing.abundances().placed(np.arange(8), 9)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from geolift.engine import one_torch_thread
@@ -66,6 +67,12 @@ class Correction:
     decode: FloatArray
     beta: Sheets
     factors: Sheets
+
+    def placed(self, places: NDArray[np.intp], count: int) -> Correction:
+        """The correction of spectra that have these bands at these places among so many; zero at all others."""
+        decode = np.zeros((count, self.decode.shape[1]), self.decode.dtype)
+        decode[places] = self.decode
+        return replace(self, decode=decode)
 
     def cell(
         self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray, known: Known | None = None
