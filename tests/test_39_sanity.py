@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +144,15 @@ def test_a_factor_of_a_hundred_is_percent_unless_the_file_holds_bytes_or_the_ban
     for result in (given.check(given.msi * 100, reading=Reading(msi_bytes=True)), given.check(radiance)):
         assert not result.alarms
         assert any("times the HSI's" in finding.message for finding in result.verdict)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_hsi_in_counts_beside_reflectance_is_named_and_radiance_is_not_taken_for_it(seed: int) -> None:
+    given, unknown = pair(seed), Reading(reflectance=False)
+    (finding,) = replace(given, hsi=given.hsi * 1e4).check(reading=unknown).verdict
+    assert (finding.code, finding.option) == ("scale", "--hsi-scale 0.0001")
+    sun = 1e4 * np.linspace(2.0, 0.3, len(CENTRES_NM), dtype=np.float32)[:, None, None]
+    assert not replace(given, hsi=given.hsi * sun).check(reading=unknown).alarms
 
 
 @pytest.mark.parametrize("factor", [255.0, 637.0])

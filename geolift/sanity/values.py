@@ -16,7 +16,7 @@ OFFSET_TOLERANCE = 0.045
 GAIN_SIGMA, OFFSET_SIGMA = 0.25, 0.02
 IMPLAUSIBLE = (3e-5, 3e4)
 PLAUSIBLE_GAIN = (0.2, 5.0)
-ONE_FACTOR, NEAR_A_HUNDRED = 3.0, 0.2
+ONE_FACTOR, NEAR_A_HUNDRED, COUNTS_TOLERANCE = 3.0, 0.2, 0.15
 
 
 def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
@@ -26,8 +26,10 @@ def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
     """
     slope, value, middle = fit_lines(pair)
     factor = float(np.median(slope))
-    if not known.reflectance or factor <= 0:
+    if factor <= 0:
         return []
+    if not known.reflectance:
+        return [_scale_finding(pair, factor, -4, known)] if _reflectance_in_counts(pair, slope) else []
     power = _wrong_power(pair, slope, known)
     if power is not None:
         rescaled, known_then = _rescaled(pair, power, known)
@@ -59,6 +61,12 @@ def _wrong_power(pair: PairedPixels, slope: DoubleArray, known: Reading) -> int 
     if abs(power) in (2, 4, 8) and abs(math.log10(factor) - power) < 0.4 and not _other_unit(slope, power, known):
         return power
     return None
+
+
+def _reflectance_in_counts(pair: PairedPixels, slope: DoubleArray) -> bool:
+    """Whether HSI values of an unknown kind are ten thousand times an MSI that can be reflectance, in every band."""
+    near = slope.min() > 0 and float(np.abs(np.log10(slope) + 4).max()) < COUNTS_TOLERANCE
+    return near and _plausible(pair.seen) and not _plausible(pair.simulated)
 
 
 def _rescaled(pair: PairedPixels, power: int, known: Reading) -> tuple[PairedPixels, Reading]:
