@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geolift import benchmark as benchmark
+    from geolift.pair_check import coregister
     from geolift.pipeline import apply, fuse, train
     from geolift.readers import open_cube as open
     from geolift.srf import SpectralResponse
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 # Loaded when first used: torch and xarray stand behind most of them.
 _HOME = {
     "apply": ("geolift.pipeline", "apply"),
+    "coregister": ("geolift.pair_check", "coregister"),
     "evaluate": ("geolift.wald", "evaluate"),
     "fuse": ("geolift.pipeline", "fuse"),
     "open": ("geolift.readers", "open_cube"),
@@ -21,7 +23,7 @@ _HOME = {
     "SpectralResponse": ("geolift.srf", "SpectralResponse"),
 }
 
-__all__ = ["SpectralResponse", "apply", "evaluate", "fuse", "open", "train"]
+__all__ = ["SpectralResponse", "apply", "coregister", "evaluate", "fuse", "open", "train"]
 
 
 def __getattr__(name: str) -> Any:

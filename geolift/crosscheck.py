@@ -111,6 +111,7 @@ def _reading(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan) -> Rea
         # A band description is somebody's word; only a product's own metadata settles which band is which.
         bands_known=msi.attrs.get("product") is not None,
         reflectance=hsi.attrs.get("quantity") == REFLECTANCE,
+        msi_bytes=msi.attrs.get("dtype") in ("uint8", "int8"),
     )
 
 

@@ -152,7 +152,7 @@ def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mod
             return _unchanged(bands, table, inliers, count, why)
         effect = _effect(matrix, offset, seen)
         if effect < MIN_EFFECT:
-            return _unchanged(bands, table, inliers, count, f"a {model} relation would change it by {effect:.1%}")
+            return _unchanged(bands, table, inliers, count, f"the {model} relation would change it by {effect:.1%}")
     return Harmonization(model, matrix, offset, table, inliers, count, reason)
 
 

@@ -10,8 +10,9 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
-from geolift.align import positions_on
+from geolift.align import bounds_in, positions_on, window_of
 from geolift.cube import bands_of, grid_of, make_cube, window_values
+from geolift.errors import InputError
 from geolift.readers.masks import read_mask
 
 
@@ -28,12 +29,14 @@ def mask_of(cube: xr.DataArray, choice: str, dilate: int = 0) -> da.Array | None
     Raises
     ------
     InputError
-        If the mask file is missing or no raster.
+        If the mask file is missing, no raster, or of another place.
     """
     mask = read_mask(cube, choice)
     if mask is None:
         return None
     grid, mask_grid = grid_of(cube), grid_of(mask)
+    if choice != "auto":
+        _require_common_ground(grid, mask_grid, choice, str(cube.attrs.get("source", "the image")))
     data = da.asarray(cube.data)
 
     def block(block_info: Any = None) -> np.ndarray:
@@ -42,6 +45,17 @@ def mask_of(cube: xr.DataArray, choice: str, dilate: int = 0) -> da.Array | None
 
     flags: da.Array = da.map_blocks(block, chunks=data.chunks[1:], dtype=bool, meta=np.empty((0, 0), bool))
     return flags
+
+
+def _require_common_ground(grid: GeoBox, mask: GeoBox, name: str, source: str) -> None:
+    """Refuse a mask file that reaches no pixel of the image: it would mask nothing, and nobody would notice."""
+    along = mask.affine
+    upright = along.b == 0 and along.d == 0 and along.e < 0
+    if upright and window_of(grid, bounds_in(mask, grid.crs)) is None:
+        raise InputError(
+            f"{name}: covers no pixel of {source}; a mask of the same place is needed. Is its CRS right? "
+            "--mask none goes without."
+        )
 
 
 def mask_window(

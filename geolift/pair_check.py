@@ -26,13 +26,11 @@ RESAMPLE_PX = 256
 
 
 def open_pair(
-    hsi: str | Path, msi: str | Path, settings: PairSettings, listener: Listener
+    hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings, listener: Listener
 ) -> tuple[xr.DataArray, xr.DataArray, SpectralPlan]:
     """Open both files, settle the bands, and tell the listener what had to be assumed."""
-    hsi_cube, msi_cube = (
-        open_cube(hsi, settings.hsi_reading),
-        open_cube(msi, settings.msi_reading, bands=settings.msi_bands),
-    )
+    hsi_cube = hsi if isinstance(hsi, xr.DataArray) else open_cube(hsi, settings.hsi_reading)
+    msi_cube = msi if isinstance(msi, xr.DataArray) else open_cube(msi, settings.msi_reading, bands=settings.msi_bands)
     spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
     hsi_cube = without(hsi_cube, None if settings.mask == "none" else mask_of(hsi_cube, "auto"))
     msi_cube = without(msi_cube, mask_of(msi_cube, settings.mask, settings.mask_dilate))
@@ -41,9 +39,37 @@ def open_pair(
     return hsi_cube, msi_cube, spectra
 
 
+def coregister(
+    hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **options: Any
+) -> dict[str, Any]:
+    """Estimate the shift that brings an HSI onto an MSI, +dy down, +dx right.
+
+    Parameters
+    ----------
+    hsi, msi : path or DataArray (band, y, x)
+        As `geolift.open` gives them.
+    **options
+        Fields of `geolift.settings.PairSettings`, for example ``sensor="sentinel2"``.
+
+    Returns
+    -------
+    dict
+        What `geolift coregister --json` prints: ``shift_msi_px`` and ``shift_m`` with ``dy`` and ``dx``,
+        ``confidence`` 0…1, ``applied``, and the evidence.
+
+    Raises
+    ------
+    TrustError
+        Under ``strict``, if the evidence is weak.
+    InputError
+        If the two do not overlap.
+    """
+    return coregister_files(hsi, msi, None, PairSettings(**options), listener)
+
+
 def coregister_files(
-    hsi: str | Path,
-    msi: str | Path,
+    hsi: str | Path | xr.DataArray,
+    msi: str | Path | xr.DataArray,
     output: Path | None,
     settings: PairSettings,
     listener: Listener = SILENT,
@@ -64,7 +90,8 @@ def coregister_files(
     used = msi_cube.isel(band=list(spectra.msi_bands))
     compared = compare(hsi_cube, used, spectra, region, settings, look_for_variation=True)
     if compared is None:
-        raise NoOverlapError(f"{hsi} and {msi}: no HSI pixel lies under the MSI")
+        names = " and ".join(str(cube.attrs.get("source", "a cube")) for cube in (hsi_cube, msi_cube))
+        raise NoOverlapError(f"{names}: no HSI pixel lies under the MSI")
     for text in compared.warnings:
         listener.warn(text)
     document = compared.shift_json()

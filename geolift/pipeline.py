@@ -314,7 +314,8 @@ def _compare(
         result = None
     else:
         result = crosscheck.check(hsi, msi, plan.spectra, compared)
-        found = [*compared.warnings, *(crosscheck.sentence(f) for f in result.alarms if not _settled(f, compared))]
+        told = (*result.alarms, *result.remarks)
+        found = [*compared.warnings, *(crosscheck.sentence(f) for f in told if not _settled(f, compared))]
         if settings.strict:
             crosscheck.enforce(result)
     for text in found:

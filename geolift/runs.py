@@ -14,7 +14,7 @@ import xarray as xr
 from geolift import crosscheck
 from geolift.budget import estimate_cost, fitted
 from geolift.cube import bands_of, grid_of
-from geolift.errors import InputError
+from geolift.errors import InputError, UsageError
 from geolift.finished import change_since
 from geolift.identity import BESIDE_THE_PRODUCT, run_identity
 from geolift.listener import SILENT, Listener
@@ -103,13 +103,16 @@ def fuse_files(
     there = _already(output, inputs, settings)
     if there is not None:
         return _reported(there, settings)
-    check_output(output, settings.overwrite, (str(hsi), *paths_of(msi)))
+    read = (str(hsi), *paths_of(msi), *_read_beside(settings))
+    check_output(output, settings.overwrite, read)
     limit_block_cache(settings.memory or spare_memory_bytes())
     # What an interrupted run has written beside its output may be written again.
     replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
-    for path in (settings.save_model, settings.qa, settings.uncertainty, *_unmixing_paths(settings), settings.report):
-        if path is not None:
-            check_output(path, replace, (str(hsi), *paths_of(msi)))
+    asked = (settings.save_model, settings.qa, settings.uncertainty, *_unmixing_paths(settings), settings.report)
+    beside_it = [path for path in asked if path is not None]
+    _require_apart(output, sidecar_path(output), *beside_it)
+    for path in beside_it:
+        check_output(path, replace, read)
     cubes = open_pair(hsi, msi, settings)
     engine, settled = _settled(settings, listener)
     with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
@@ -137,6 +140,20 @@ def fuse_files(
         result = _finish(fusion.fused, output, settings, report, facts)
         draft.publish()
     return _reported(result, settings)
+
+
+def _read_beside(settings: FuseSettings) -> tuple[str, ...]:
+    """Return the files that a run reads beside its two images."""
+    return tuple(str(path) for path in (settings.mask, settings.srf, settings.wavelengths) if path is not None)
+
+
+def _require_apart(*outputs: Path) -> None:
+    """Refuse to write two things into one file."""
+    seen: set[Path] = set()
+    for path in outputs:
+        if path.resolve() in seen:
+            raise UsageError(f"{path}: is named for two outputs; give each of them a name of its own")
+        seen.add(path.resolve())
 
 
 def _reported(result: FileResult, settings: FuseSettings) -> FileResult:

@@ -7,6 +7,7 @@ Command line, environment, TOML and the sidecar are all read and written through
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -195,6 +196,8 @@ def _coregistration(value: object) -> object:
         parts = value.replace(",", " ").split()
         try:
             dy, dx = (float(part) for part in parts)
+            if not (isfinite(dy) and isfinite(dx)):
+                raise ValueError
         except ValueError:
             raise ValueError("auto, local, off, report or a shift DY,DX in MSI pixels is expected") from None
         return (dy, dx)
@@ -210,6 +213,7 @@ class ComparisonSettings(Settings):
         "auto",
         description="auto: correct the residual shift if the evidence is good; local: also follow how it varies over "
         "the scene; report: only tell it; off; or DY,DX in MSI pixels, the motion that brings the HSI onto the MSI.",
+        json_schema_extra={"instead": "DY,DX"},
     )
     harmonize: Literal["auto", "off", "gain", "affine"] = Field(
         "auto", description="Radiometric relation applied to the MSI: auto decides on held-out blocks."

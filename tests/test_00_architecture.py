@@ -214,6 +214,6 @@ def test_public_names_are_no_modules_even_after_every_module_is_imported() -> No
         if "qgis_plugin" not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     public = getattr(geolift, "__all__", [])
-    assert {"open", "fuse", "train", "apply", "evaluate", "SpectralResponse"} <= set(public)
+    assert {"open", "fuse", "train", "apply", "evaluate", "coregister", "SpectralResponse"} <= set(public)
     for name in public:
         assert not isinstance(getattr(geolift, name), ModuleType), f"geolift.{name} is hidden by a module"

@@ -106,6 +106,26 @@ def test_scale_and_offset_are_applied_per_band_and_nodata_before_them(tmp_path: 
     assert np.allclose(cube.values, [[[0.0, np.nan]], [[3.5, 4.5]]], equal_nan=True)
 
 
+@pytest.mark.parametrize("fill", [0, -9999])
+def test_a_number_in_every_band_of_many_pixels_is_nodata_where_the_file_declares_none(
+    tmp_path: Path, values: np.ndarray, fill: int
+) -> None:
+    counts = np.round(values * 10_000).astype(np.int16)
+    counts[:, 8:, :4] = fill
+    counts[1, 0, 0] = fill  # one band alone is data
+    file = tmp_path / "fill.tif"
+    write(file, counts, gsd=30, dtype="int16", scale=None, nodata=None)
+    cube = open_cube(file)
+    invalid = np.isnan(cube.values)
+    assert invalid[:, 8:, :4].all()
+    assert invalid.sum() == 3 * 4 * 4
+    assert cube.attrs["nodata"] == fill
+    assert any("no nodata value is set" in text and "--msi-nodata" in text for text in cube.attrs["warnings"])
+    told = open_cube(file, Reading(nodata=float("nan")))
+    assert np.isfinite(told.values).all()
+    assert not any("no nodata value" in text for text in told.attrs["warnings"])
+
+
 def test_untagged_integers_are_read_as_reflectance_times_10000_with_a_warning(tmp_path: Path) -> None:
     truth = spectra_of(NM, 12, 9)
     cube = open_cube(write(tmp_path / "a.tif", truth * 1e4, gsd=30, scale=None))

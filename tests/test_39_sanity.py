@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,35 @@ def test_a_factor_of_ten_thousand_is_named_with_the_option(seed: int, factor: fl
     given = pair(seed)
     (finding,) = given.check(given.msi * factor).verdict
     assert (finding.code, finding.option) == ("scale", option)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_factor_of_a_hundred_is_percent_unless_the_file_holds_bytes_or_the_bands_differ(seed: int) -> None:
+    given = pair(seed)
+    (percent,) = given.check(given.msi * 100).verdict
+    assert (percent.code, percent.option) == ("scale", "--msi-scale 0.01")
+    radiance = given.msi * np.array([[[590.0]], [[450.0]], [[100.0]], [[60.0]]])
+    for result in (given.check(given.msi * 100, reading=Reading(msi_bytes=True)), given.check(radiance)):
+        assert not result.alarms
+        assert any("times the HSI's" in finding.message for finding in result.verdict)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_hsi_in_counts_beside_reflectance_is_named_and_radiance_is_not_taken_for_it(seed: int) -> None:
+    given, unknown = pair(seed), Reading(reflectance=False)
+    (finding,) = replace(given, hsi=given.hsi * 1e4).check(reading=unknown).verdict
+    assert (finding.code, finding.option) == ("scale", "--hsi-scale 0.0001")
+    sun = 1e4 * np.linspace(2.0, 0.3, len(CENTRES_NM), dtype=np.float32)[:, None, None]
+    assert not replace(given, hsi=given.hsi * sun).check(reading=unknown).alarms
+
+
+@pytest.mark.parametrize("factor", [255.0, 637.0])
+def test_a_gain_that_is_no_power_of_ten_is_told_and_no_alarm(factor: float) -> None:
+    given = pair(0)
+    result = given.check(given.msi * factor)
+    assert not result.alarms
+    (told,) = (float(found[1]) for f in result.verdict if (found := re.search(r"are (\S+) times the HSI's", f.message)))
+    assert told == pytest.approx(factor, rel=0.2)
 
 
 def test_the_image_with_impossible_values_is_the_one_to_rescale() -> None:
@@ -331,6 +361,7 @@ def test_a_dead_band_is_named_and_never_ok() -> None:
     assert first.code == "undetermined"
     assert "one value" in first.message
     assert first.message.count("G") == 1
+    assert first in given.check(dead).remarks
     assert {f.code for f in given.check(np.full_like(given.msi, 0.1)).verdict} == {"undetermined"}
 
 

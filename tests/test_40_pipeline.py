@@ -217,6 +217,18 @@ def test_a_sensor_must_be_named_and_fit(pair: Pair, tmp_path: Path) -> None:
         geolift.fuse(pair.hsi, pair.hsi, sensor="sentinel2")
 
 
+def test_no_output_takes_the_place_of_another_or_of_a_file_that_is_read(pair: Pair, tmp_path: Path) -> None:
+    out, mask = tmp_path / "p.tif", tmp_path / "mask.tif"
+    mask.write_bytes(Path(pair.msi).read_bytes())
+    for option, path in (("qa", out), ("uncertainty", tmp_path / "p.json"), ("report", out)):
+        with pytest.raises(UsageError, match="two outputs"):
+            runs.fuse_files(pair.hsi, pair.msi, out, FuseSettings(**QUICK, **{option: path}))
+    with pytest.raises(UsageError, match="is an input"):
+        settings = FuseSettings(**QUICK, mask=str(mask), qa=mask, overwrite=True)
+        runs.fuse_files(pair.hsi, pair.msi, out, settings)
+    assert not out.exists()
+
+
 def test_simulated_grids_nest_and_the_srf_closes_the_loop(pair: Pair) -> None:
     triple = wald.degrade_pair(geolift.open(pair.hsi), SimulateSettings(sensor="sentinel-2a", ratio=4))
     lr, hr = grid_of(triple.hsi), grid_of(triple.reference)

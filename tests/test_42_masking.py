@@ -10,6 +10,7 @@ from scenes import ORIGIN, Pair, make_pair, write
 from scipy import ndimage
 
 import geolift
+from geolift.errors import InputError
 from geolift.masking import mask_of, without
 
 
@@ -42,6 +43,13 @@ def test_a_coarser_shifted_mask_covers_the_pixels_whose_centre_it_holds(pair: Pa
     expected = np.zeros((48, 42), bool)
     expected[6:10, 2:6] = True
     assert np.array_equal(mask.compute(), expected)
+
+
+def test_a_mask_of_another_place_is_refused_for_it_would_mask_nothing(pair: Pair, tmp_path: Path) -> None:
+    origin = (ORIGIN[0] + 5000, ORIGIN[1])
+    file = write(tmp_path / "m.tif", np.ones((1, 6, 5)), gsd=40, origin=origin, scale=None, dtype="uint8", nodata=None)
+    with pytest.raises(InputError, match="covers no pixel of"):
+        mask_of(geolift.open(pair.msi), str(file))
 
 
 def test_none_masks_nothing_and_auto_asks_the_product(pair: Pair) -> None:

@@ -108,6 +108,16 @@ def test_report_tells_a_shift_and_applies_none_and_a_known_one_is_taken(
     assert given["shift_msi_px"] == {"dy": pytest.approx(3), "dx": pytest.approx(-2)}
 
 
+def test_python_finds_the_shift_that_the_command_finds_in_files_and_in_open_cubes(
+    tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]
+) -> None:
+    pair = planted(tmp_path, truth, dy=3, dx=-2)
+    from_files = geolift.coregister(pair.hsi, pair.msi, sensor="s2a")
+    assert from_files["applied"]
+    assert from_files["shift_msi_px"] == {"dy": pytest.approx(3, abs=0.05), "dx": pytest.approx(-2, abs=0.05)}
+    assert geolift.coregister(geolift.open(pair.hsi), geolift.open(pair.msi), sensor="s2a") == from_files
+
+
 def test_a_shift_that_varies_is_told_and_followed_only_on_request(
     tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]
 ) -> None:

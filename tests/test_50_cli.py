@@ -68,6 +68,18 @@ def test_fuse_prints_the_output_path_alone_and_works_with_spaces_and_accents(pai
     assert json.loads(again.stdout)["output"] == str(folder / "résultat final.tif")
 
 
+def test_a_known_shift_is_taken_from_the_command_line_and_words_for_it_are_refused(pair: Pair, tmp_path: Path) -> None:
+    given = run("coregister", pair.hsi, pair.msi, "--sensor", "s2a", "--coregister", "-1.5,2", "--json", cwd=tmp_path)
+    assert given.returncode == 0, given.stderr
+    told = json.loads(given.stdout)
+    assert told["applied"]
+    assert told["shift_msi_px"] == {"dy": -1.5, "dx": 2.0}
+    for word in ("banana", "nan,0"):
+        wrong = run("coregister", pair.hsi, pair.msi, "--sensor", "s2a", "--coregister", word, cwd=tmp_path)
+        assert wrong.returncode == 2
+        assert "a shift DY,DX in MSI pixels is expected" in wrong.stderr
+
+
 def test_progress_json_writes_nothing_but_json_lines(pair: Pair, tmp_path: Path) -> None:
     done = run("fuse", pair.hsi, pair.msi, *S2, "-o", "a.tif", "--progress", "json", cwd=tmp_path)
     events = [json.loads(line) for line in done.stderr.splitlines()]

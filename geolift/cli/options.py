@@ -63,14 +63,18 @@ def _option(name: str, field: Any) -> Callable[[Command], Command]:
         return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=field.description)
     default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     shown = default if default not in (None, PydanticUndefined, "") else False
-    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
-    option_type: Any = click.Choice([str(c) for c in choices]) if choices else _click_type(kind)
+    choices = [str(c) for c in typing.get_args(kind)] if typing.get_origin(kind) is Literal else None
+    extra = field.json_schema_extra or {}
+    # What is given instead of a word (--coregister 1.5,-2) is for the model to judge; the help tells both.
+    instead = extra.get("instead")
+    option_type: Any = click.Choice(choices) if choices and not instead else _click_type(kind)
     return click.option(
         *names,
         name,
         type=option_type,
         default=None,
-        multiple=bool((field.json_schema_extra or {}).get("repeatable")),
+        metavar=f"[{'|'.join(choices)}|{instead}]" if choices and instead else None,
+        multiple=bool(extra.get("repeatable")),
         help=_help(field.description, shown),
     )
 

@@ -17,7 +17,7 @@ from geolift.errors import InputError
 from geolift.readers import spectral_metadata
 from geolift.readers.product import Product, iso_time, overridden
 from geolift.readers.shared_raster import SharedRaster, first_line, open_raster
-from geolift.readers.source import Decoded, Decoding, Stored, typical_value
+from geolift.readers.source import Decoded, Decoding, Stored, typical_value, undeclared_fill
 from geolift.settings import Reading
 
 COUNTS_RANGE = (100.0, 12_000.0)
@@ -114,6 +114,8 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
     """Settle scale, offset, nodata and quantity: the user's word, then tags, then magnitude (with a warning)."""
     count, dtype = len(tags.scales), stored.layout.dtype
     raw = overridden(Decoding((1.0,) * count, (0.0,) * count, tags.nodata), Reading(nodata=reading.nodata))
+    if all(number is None for number in raw.nodata):
+        raw = replace(raw, empty=_filled_with(stored, notes))
     decoding = replace(raw, scale=tags.scales, offset=tags.offsets)
     tagged = any(s != 1 for s in tags.scales) or any(o != 0 for o in tags.offsets)
     quantity = "unknown"
@@ -132,6 +134,18 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
             )
     decoding = overridden(decoding, reading)
     return decoding, quantity if quantity != "unknown" else _quantity(tags.units, median, decoding)
+
+
+def _filled_with(stored: Stored, notes: list[str]) -> float | None:
+    """Take a number that fills all the bands of many pixels for nodata where the file declares none, and say so."""
+    found = undeclared_fill(stored)
+    if found is None:
+        return None
+    notes.append(
+        f"{stored.path}: no nodata value is set, and {found[1]:.1%} of the pixels looked at hold {found[0]:g} in every "
+        "band: taken for no data. If they are data, pass nan as nodata (--hsi-nodata or --msi-nodata)."
+    )
+    return found[0]
 
 
 def _quantity(units: tuple[str, ...], median: float | None, decoding: Decoding) -> str:

@@ -19,6 +19,11 @@ CHUNK_BYTES = 32_000_000
 SAMPLE_EDGE_PX = 64
 SAMPLES_PER_AXIS = 4
 
+FILLS = (0.0, -999.0, -9999.0, -32768.0, -32767.0, 65535.0)
+"""Numbers that products put where there is no data."""
+FEWEST_FILLED_BANDS, LEAST_FILLED = 3, 1e-3
+"""A pixel may be dark (0) or saturated (65535) in a band or two by itself."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -182,6 +187,27 @@ def typical_value(source: Decoded) -> float | None:
         values.append(block[np.isfinite(block)])
     merged = np.concatenate(values)
     return float(np.median(merged)) if merged.size else None
+
+
+def undeclared_fill(stored: Stored) -> tuple[float, float] | None:
+    """Find a number that fills every band of many pixels of a sample, and their share; None if there is none.
+
+    In bytes 0 is an ordinary dark pixel.
+    """
+    layout = stored.layout
+    if layout.dtype.itemsize == 1:
+        return None
+    filled, seen = np.zeros(len(FILLS), dtype=np.int64), 0
+    for rows, cols in sample_windows(layout.shape):
+        block, _ = stored.read(rows, cols)
+        seen += block[0].size
+        one_number = (block == block[0]).all(axis=0)
+        filled += [int((block[0][one_number] == number).sum()) for number in FILLS]
+    if layout.count < FEWEST_FILLED_BANDS:
+        filled[[number >= 0 for number in FILLS]] = 0
+    most = int(np.argmax(filled))
+    share = float(filled[most] / max(1, seen))
+    return (FILLS[most], share) if share >= LEAST_FILLED else None
 
 
 def bands_with_data(source: Decoded, candidates: np.ndarray, notes: list[str]) -> np.ndarray:

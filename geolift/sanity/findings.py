@@ -22,12 +22,11 @@ from geolift.sanity.pair import (
     FloatArray,
     PairedPixels,
     Reading,
-    fit_lines,
     is_flat,
     pair_pixels,
 )
 from geolift.sanity.place import find_place_doubt
-from geolift.sanity.values import find_scale_or_offset
+from geolift.sanity.values import find_scale_or_offset, odd_gain
 
 # Calibrated by benchmarks/check_injection.py: no alarm on the clean pairs, every planted mistake named.
 SHIFT_LR = 0.5
@@ -83,7 +82,8 @@ def check_pair(
     elif order is not None:
         findings.append(order_finding(pair, order))
         pair = pair_pixels(simulated[order], degraded_msi, tuple(names[i] for i in order)) or pair
-    findings += find_scale_or_offset(pair, known)
+    values = find_scale_or_offset(pair, known)
+    findings += values
     findings += _shift(shift, ratio)
     findings += _clouds(pair)
     if not findings:
@@ -91,6 +91,9 @@ def check_pair(
     findings = flat + findings
     if not findings:
         findings.append(_ok(pair))
+    elif not values and known.reflectance and (odd := odd_gain(pair)):
+        text = f"{odd}; whether they are reflectance in another unit, counts or radiance, the images cannot tell"
+        findings.append(Finding("undetermined", text))
     bands = _table(pair_pixels(simulated, degraded_msi, names) or pair)
     return CheckResult(tuple(findings), bands, int(pair.own.sum()), pair.foreign_fraction)
 
@@ -149,9 +152,14 @@ def _shift(shift: ShiftEstimate | None, ratio: float) -> list[Finding]:
             f"the HSI lies {size:.1f} MSI pixels off the MSI: moving it {_way(shift)} raises their agreement from "
             f"{shift.agreement_before:.2f} to {shift.agreement_after:.2f}; --coregister auto, the default of "
             "`geolift fuse`, corrects this by itself",
-            f"--coregister {shift.dy:.2f},{shift.dx:.2f}",
+            f"--coregister {_number(shift.dy)},{_number(shift.dx)}",
         )
     ]
+
+
+def _number(pixels: float) -> str:
+    """Return two digits behind the point, and no minus before a zero."""
+    return f"{round(pixels, 2) + 0.0:.2f}"
 
 
 def _way(shift: ShiftEstimate) -> str:
@@ -177,7 +185,5 @@ def _ok(pair: PairedPixels) -> Finding:
     text = (
         f"no mistake found: the MSI's bands correlate {r.min():.3f} to {r.max():.3f} with those simulated from the HSI"
     )
-    gain = float(np.median(fit_lines(pair)[0]))
-    if not 0.2 < gain < 5.0:
-        text += f"; the MSI's values are {gain:.3g} times the HSI's, which --harmonize auto (the default) evens out"
-    return Finding("ok", text)
+    odd = odd_gain(pair)
+    return Finding("ok", f"{text}; {odd}" if odd else text)

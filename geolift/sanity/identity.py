@@ -160,8 +160,8 @@ def sensor_finding(pair: PairedPixels, sensor: str, rival: Rival) -> Finding:
     return Finding(
         "sensor",
         f"the MSI fits the bands of {rival.name}{others} better than {given}, most of all the file's "
-        f"band {worst + 1} (taken for {pair.names[worst]}): correlation {rival.r[worst]:.3f} against "
-        f"{as_named[worst]:.3f}; look up which sensor took the image",
+        f"band {worst + 1} (taken for {pair.names[worst]}): correlation {rival.r[worst]:.5f} against "
+        f"{as_named[worst]:.5f}; look up which sensor took the image",
         f"--sensor {rival.name} --msi-bands {','.join(rival.bands)}",
     )
 

@@ -78,6 +78,11 @@ class CheckResult:
         """Findings that need a hand: neither ok nor undetermined nor settled."""
         return tuple(f for f in self.verdict if not f.settled and f.code not in ("ok", "undetermined"))
 
+    @property
+    def remarks(self) -> tuple[Finding, ...]:
+        """Findings about these very images that no option settles, such as a dead band: no alarm, but to be told."""
+        return tuple(f for f in self.verdict if f.code == "undetermined" and not f.option)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -108,6 +113,8 @@ class Reading:
         Applied by the readers.
     sensor_known, bands_known
         Whether product metadata names the spacecraft, and the bands.
+    msi_bytes
+        Whether the MSI is stored in 8 bits, whose gain is arbitrary.
     """
 
     msi_scale: float = 1.0
@@ -117,6 +124,7 @@ class Reading:
     sensor_known: bool = False
     bands_known: bool = False
     reflectance: bool = True
+    msi_bytes: bool = False
 
 
 @dataclass(frozen=True, eq=False)

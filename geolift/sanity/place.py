@@ -50,8 +50,8 @@ def find_place_doubt(
         return Finding(
             "other-place",
             f"the images do not show the same scene: {what} {least.found:.2f}, and no shift within the search radius "
-            "makes them agree; look whether both files are of one place and their CRS and coordinates are right "
-            "(`geolift info FILE`)",
+            "makes them agree; look whether both files are of one place, their CRS and coordinates are right "
+            "(`geolift info FILE`), and clouds do not hide most of it",
         )
     if not apart:
         return None

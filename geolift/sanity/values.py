@@ -15,6 +15,8 @@ OFFSET_COST = 1.0
 OFFSET_TOLERANCE = 0.045
 GAIN_SIGMA, OFFSET_SIGMA = 0.25, 0.02
 IMPLAUSIBLE = (3e-5, 3e4)
+PLAUSIBLE_GAIN = (0.2, 5.0)
+ONE_FACTOR, NEAR_A_HUNDRED, COUNTS_TOLERANCE = 3.0, 0.2, 0.15
 
 
 def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
@@ -24,9 +26,11 @@ def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
     """
     slope, value, middle = fit_lines(pair)
     factor = float(np.median(slope))
-    if not known.reflectance or factor <= 0:
+    if factor <= 0:
         return []
-    power = _wrong_power(pair, factor)
+    if not known.reflectance:
+        return [_scale_finding(pair, factor, -4, known)] if _reflectance_in_counts(pair, slope) else []
+    power = _wrong_power(pair, slope, known)
     if power is not None:
         rescaled, known_then = _rescaled(pair, power, known)
         offset = _offset(rescaled, *fit_lines(rescaled), known_then)
@@ -34,19 +38,35 @@ def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
     intercept = value - slope * middle
     if 2.5 < np.median(slope) < 5.0 and 0.5 < np.median(intercept) < 0.95:
         return [_landsat_finding(float(np.median(slope)), float(np.median(intercept)), known)]
-    if 0.2 < factor < 5.0:
+    if PLAUSIBLE_GAIN[0] < factor < PLAUSIBLE_GAIN[1]:
         return _offset(pair, slope, value, middle, known)
     return []
 
 
-def _wrong_power(pair: PairedPixels, factor: float) -> int | None:
+def odd_gain(pair: PairedPixels) -> str:
+    """Say by how much the images differ beyond what atmospheres do, whatever the reason; empty if they do not."""
+    slope = fit_lines(pair)[0]
+    gain = float(np.median(slope))
+    if PLAUSIBLE_GAIN[0] < gain < PLAUSIBLE_GAIN[1]:
+        return ""
+    return f"the MSI's values are {gain:.3g} times the HSI's, which --harmonize auto (the default) evens out"
+
+
+def _wrong_power(pair: PairedPixels, slope: DoubleArray, known: Reading) -> int | None:
     """Power of ten that was lost or applied twice between the images; None if the factor is no such power."""
+    factor = float(np.median(slope))
     if not IMPLAUSIBLE[0] < factor < IMPLAUSIBLE[1] and not _plausible(pair.seen):
         return round(math.log10(factor) / 4) * 4
     power = round(math.log10(factor))
-    if abs(power) in (2, 4, 8) and abs(math.log10(factor) - power) < 0.4 and not _counts(pair, power):
+    if abs(power) in (2, 4, 8) and abs(math.log10(factor) - power) < 0.4 and not _other_unit(slope, power, known):
         return power
     return None
+
+
+def _reflectance_in_counts(pair: PairedPixels, slope: DoubleArray) -> bool:
+    """Whether HSI values of an unknown kind are ten thousand times an MSI that can be reflectance, in every band."""
+    near = slope.min() > 0 and float(np.abs(np.log10(slope) + 4).max()) < COUNTS_TOLERANCE
+    return near and _plausible(pair.seen) and not _plausible(pair.simulated)
 
 
 def _rescaled(pair: PairedPixels, power: int, known: Reading) -> tuple[PairedPixels, Reading]:
@@ -65,10 +85,11 @@ def _side(pair: PairedPixels) -> str:
     return "hsi" if _plausible(pair.seen) and not _plausible(pair.simulated) else "msi"
 
 
-def _counts(pair: PairedPixels, power: int) -> bool:
-    """Whether a factor of a hundred comes from 8-bit counts, whose gain is arbitrary."""
-    top = float(np.quantile(pair.seen, 0.99))
-    return power == 2 and 30.0 < top <= 256.0
+def _other_unit(slope: DoubleArray, power: int, known: Reading) -> bool:
+    """Whether about a hundred is no lost scale: 8-bit counts have any gain, bands of another quantity not the same."""
+    shared = bool(slope.min() > 0 and slope.max() < ONE_FACTOR * slope.min())
+    off = abs(math.log10(float(np.median(slope))) - power)
+    return abs(power) == 2 and (known.msi_bytes or not shared or off > NEAR_A_HUNDRED)
 
 
 def _plausible(values: DoubleArray) -> bool:
