@@ -126,6 +126,14 @@ def test_a_number_in_every_band_of_many_pixels_is_nodata_where_the_file_declares
     assert not any("no nodata value" in text for text in told.attrs["warnings"])
 
 
+def test_dark_water_amid_the_image_is_no_fill(tmp_path: Path, values: np.ndarray) -> None:
+    counts = np.round(values * 10_000).astype(np.int16)
+    counts[:, 4:7, 3:6] = 0
+    file = tmp_path / "lake.tif"
+    write(file, counts, gsd=30, dtype="int16", scale=None, nodata=None)
+    assert np.isfinite(open_cube(file).values).all()
+
+
 def test_untagged_integers_are_read_as_reflectance_times_10000_with_a_warning(tmp_path: Path) -> None:
     truth = spectra_of(NM, 12, 9)
     cube = open_cube(write(tmp_path / "a.tif", truth * 1e4, gsd=30, scale=None))

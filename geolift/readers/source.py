@@ -192,7 +192,8 @@ def typical_value(source: Decoded) -> float | None:
 def undeclared_fill(stored: Stored) -> tuple[float, float] | None:
     """Find a number that fills every band of many pixels of a sample, and their share; None if there is none.
 
-    In bytes 0 is an ordinary dark pixel.
+    It must fill a corner of the image, where what a sensor has not seen begins; dark water lies elsewhere. In bytes 0
+    is an ordinary dark pixel.
     """
     layout = stored.layout
     if layout.dtype.itemsize == 1:
@@ -207,7 +208,13 @@ def undeclared_fill(stored: Stored) -> tuple[float, float] | None:
         filled[[number >= 0 for number in FILLS]] = 0
     most = int(np.argmax(filled))
     share = float(filled[most] / max(1, seen))
-    return (FILLS[most], share) if share >= LEAST_FILLED else None
+    return (FILLS[most], share) if share >= LEAST_FILLED and _in_a_corner(stored, FILLS[most]) else None
+
+
+def _in_a_corner(stored: Stored, number: float) -> bool:
+    height, width = stored.layout.shape
+    corners = [stored.read(slice(y, y + 1), slice(x, x + 1))[0] for y in (0, height - 1) for x in (0, width - 1)]
+    return any(bool((corner == number).all()) for corner in corners)
 
 
 def bands_with_data(source: Decoded, candidates: np.ndarray, notes: list[str]) -> np.ndarray:
