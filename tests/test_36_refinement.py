@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from geolift.refinement import Refined, refine_arrays
+from geolift.refinement import Refined, refine_arrays, solution
 from geolift.refinement.footprint import Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance, fit_process
 from geolift.refinement.solution import correction_fields, solve_block
@@ -118,6 +118,18 @@ def test_a_strong_long_process_comes_to_rest_too(process: ResidualProcess) -> No
     for k, (s, n) in enumerate(zip(strong.strength, strong.noise, strict=True)):
         left = (s * gram + n * np.eye(known.sum())) @ beta[k].ravel()[known] - rotated[k]
         assert np.linalg.norm(left) < 1e-3 * np.linalg.norm(rotated[k])
+
+
+def test_a_correction_that_does_not_come_to_rest_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solution, "MAX_ITERATIONS", 1)
+    _, low, msi, weights = scene(7, 1.0, 0.002)
+    training = training_set_from_cube(low, weights)
+    model = fit("linear", training)
+    fused = model.packed(msi.reshape(len(msi), -1)).reshape(len(low), *msi.shape[1:])
+    product, result = refine_arrays(model, training, low, msi, fused, forced=True)
+    assert product is fused
+    assert result.correction is None
+    assert "did not come to rest" in result.reason
 
 
 def test_the_parameters_tell_structure_from_noise() -> None:
