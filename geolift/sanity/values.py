@@ -49,7 +49,7 @@ def odd_gain(pair: PairedPixels) -> str:
     gain = float(np.median(slope))
     if PLAUSIBLE_GAIN[0] < gain < PLAUSIBLE_GAIN[1]:
         return ""
-    return f"the MSI's values are {gain:.3g} times the HSI's, which --harmonize auto (the default) evens out"
+    return f"the MSI's values are {_plain(gain)} times the HSI's, which --harmonize auto (the default) evens out"
 
 
 def _wrong_power(pair: PairedPixels, slope: DoubleArray, known: Reading) -> int | None:
