@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,9 @@ import pytest
 import rasterio
 from affine import Affine
 from scenes import Pair, make_pair, write
+
+from geolift.cli import interrupts
+from geolift.cli.console import Console
 
 S2 = ("--sensor", "sentinel-2a", "--method", "spectralift")
 
@@ -320,6 +324,18 @@ def test_a_full_disk_is_exit_7_and_leaves_nothing(pair: Pair, tmp_path: Path) ->
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 7, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_was_swallowed_ends_the_run_at_the_next_sign_of_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interrupts, "_arrived", [])
+    console = Console("none")
+    console.progress("training", 0.1)
+    with contextlib.suppress(KeyboardInterrupt):  # what compiled code may do
+        interrupts._handler(KeyboardInterrupt)(2, None)
+    with pytest.raises(KeyboardInterrupt):
+        console.progress("training", 0.2)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from geolift.cli.interrupts import raise_interrupt
+
 
 class Console:
     """One voice in five manners: a bar for people, plain lines for logs, JSON lines for programs, or silence."""
@@ -41,6 +43,7 @@ class Console:
 
     def progress(self, stage: str, fraction: float, detail: str = "") -> None:
         """Tell how much of a stage is done (0 to 1), with a short detail such as the loss."""
+        raise_interrupt()
         percent = int(100 * min(max(fraction, 0.0), 1.0))
         if stage != self._stage:
             self._stage, self._started, self._shown = stage, time.monotonic(), -1

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
+from geolift.cli.interrupts import Terminated, catch_interrupts
 from geolift.errors import GeoliftError
 from geolift.machine import BLOCK_CACHE_MB
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds like Ctrl-C, so that nothing half-written stays."""
 
 
 def run(command: click.Command) -> NoReturn:
     """Run a Click command as a program."""
     # GDAL's default block cache is 5 % of the machine; tiles come in the order of the blocks, so a small one is enough.
     os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
-    _catch_sigterm()
+    catch_interrupts()
     try:
         code = command.main(standalone_mode=False, auto_envvar_prefix="GEOLIFT")
     except click.exceptions.Exit as leaving:
@@ -71,10 +66,3 @@ def _progress_mode(argv: list[str]) -> str:
         if word == "--progress" and index + 1 < len(argv):
             return argv[index + 1]
     return os.environ.get("GEOLIFT_PROGRESS", "auto")
-
-
-def _catch_sigterm() -> None:
-    def handler(_: int, __: FrameType | None) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, handler)
