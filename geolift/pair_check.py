@@ -17,7 +17,7 @@ from geolift.errors import NoOverlapError, TrustError
 from geolift.listener import SILENT, Listener
 from geolift.masking import mask_of, without
 from geolift.plan import SpectralPlan, plan_region, plan_spectra
-from geolift.readers import open_cube
+from geolift.readers import opened
 from geolift.settings import PairSettings, RegionSettings, WritingSettings
 from geolift.writer import Encoding, check_output, write_cube
 from geolift.writer.moved import write_moved
@@ -29,8 +29,8 @@ def open_pair(
     hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings, listener: Listener
 ) -> tuple[xr.DataArray, xr.DataArray, SpectralPlan]:
     """Open both files, settle the bands, and tell the listener what had to be assumed."""
-    hsi_cube = hsi if isinstance(hsi, xr.DataArray) else open_cube(hsi, settings.hsi_reading)
-    msi_cube = msi if isinstance(msi, xr.DataArray) else open_cube(msi, settings.msi_reading, bands=settings.msi_bands)
+    hsi_cube = opened(hsi, settings.hsi_reading)
+    msi_cube = opened(msi, settings.msi_reading, bands=settings.msi_bands)
     spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
     hsi_cube = without(hsi_cube, None if settings.mask == "none" else mask_of(hsi_cube, "auto"))
     msi_cube = without(msi_cube, mask_of(msi_cube, settings.mask, settings.mask_dilate))

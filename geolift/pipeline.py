@@ -34,14 +34,13 @@ from geolift.plan import (
     plan_spectra,
 )
 from geolift.quality import quality_bits
-from geolift.readers import open_cube
+from geolift.readers import opened
 from geolift.sanity import CheckResult, Finding
 from geolift.settings import (
     ApplySettings,
     DeviceSettings,
     FuseSettings,
     MethodSettings,
-    Reading,
     SensorSettings,
     TrainSettings,
 )
@@ -81,7 +80,7 @@ def train(hsi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **opti
         Fields of `geolift.settings.TrainSettings`, for example ``sensor="sentinel2"``.
     """
     settings = TrainSettings(**options)
-    cube = _opened(hsi, settings.hsi_reading)
+    cube = opened(hsi, settings.hsi_reading)
     device = _device(settings)
     spectra = plan_spectra(cube, settings, settings)
     for text in (*cube.attrs.get("warnings", []), *spectra.warnings):
@@ -118,8 +117,8 @@ def fuse(
     InputError, UsageError
     """
     settings = FuseSettings(**options)
-    hsi_cube = _opened(hsi, settings.hsi_reading)
-    msi_cube = _opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
+    hsi_cube = opened(hsi, settings.hsi_reading)
+    msi_cube = opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
     return prepare(hsi_cube, msi_cube, settings, listener).fused
 
 
@@ -391,12 +390,6 @@ def _device(settings: DeviceSettings) -> str:
     return choose_engine(settings.device).device
 
 
-def _opened(
-    source: str | Path | xr.DataArray, reading: Reading, tile: int | None = None, bands: tuple[str, ...] | None = None
-) -> xr.DataArray:
-    return source if isinstance(source, xr.DataArray) else open_cube(source, reading, tile, bands)
-
-
 def apply(
     model: str | Path,
     msi: str | Path | xr.DataArray,
@@ -413,7 +406,7 @@ def apply(
     """
     settings = ApplySettings(**options)
     trained = load_trained(model)
-    cube = _opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
+    cube = opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)
     for text in notes:
         listener.warn(text)

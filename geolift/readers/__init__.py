@@ -25,7 +25,7 @@ from geolift.readers.spectral_image import DESIS, ENMAP, SpectralImageReader
 from geolift.readers.tanager import TanagerReader
 from geolift.settings import Reading
 
-__all__ = ["READERS", "Reader", "invalid", "mask_from_file", "open_cube", "open_cubes", "read_mask"]
+__all__ = ["READERS", "Reader", "invalid", "mask_from_file", "open_cube", "open_cubes", "opened", "read_mask"]
 
 
 class Reader(Protocol):
@@ -96,6 +96,16 @@ def open_cube(
         raise InputError(f"{name}: no such file")
     reader, found = _reader_of(name)
     return reader.open(found, reading or Reading(), tile, bands)
+
+
+def opened(
+    source: str | Path | xr.DataArray,
+    reading: Reading | None = None,
+    tile: int | None = None,
+    bands: Sequence[str] | None = None,
+) -> xr.DataArray:
+    """Open a file as `open_cube` does; a cube that is open stays as it is."""
+    return source if isinstance(source, xr.DataArray) else open_cube(source, reading, tile, bands)
 
 
 def _reader_of(path: str) -> tuple[Reader, str]:
