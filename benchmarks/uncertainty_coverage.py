@@ -122,13 +122,13 @@ def measure(pair: Pair) -> list[dict[str, Any]]:
     def refit(part: TrainingSet) -> Any:
         return fit("auto", part, seed=0)
 
-    training = training_set_from_cube(pair.hsi, pair.weights)
+    noise = least_noise([pair.msi])
+    training = training_set_from_cube(pair.hsi, pair.weights, noise)
     model = refit(training)
     fused = predict_block(model, pair.msi)
     refined, done = refine_arrays(model, training, pair.hsi, pair.msi, fused.copy(), threads=2)
     spread = np.nanstd(pair.msi.reshape(len(pair.msi), -1), axis=1)
-    noise = least_noise([pair.msi])
-    errors = fit_errors(training, refit, spread, noise)
+    errors = fit_errors(training, refit, spread)
     assert errors is not None
     applied = done.correction is not None
     told = rehearse(_window(pair.hsi), pair.weights, refit, _blur(pair), noise, refined=applied)

@@ -252,16 +252,34 @@ def _shift_in(field: ShiftField, window: Window, first_row: int) -> tuple[float,
     return float(dy), float(dx)
 
 
-def fine_windows(comparison: Comparison) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the scene's most telling windows as pairs: simulated (c, h, w), harmonised fine MSI (c, h r, w r)."""
+@dataclass(frozen=True, eq=False)
+class FineMSI:
+    """What the harmonised MSI is like at its own pixels, where the scene tells most.
+
+    Parameters
+    ----------
+    contrast
+        (c,) its standard deviation over that of the simulated MSI.
+    noise
+        (c,) standard deviation of its noise.
+    """
+
+    contrast: np.ndarray
+    noise: np.ndarray
+
+
+def look_at_fine_msi(comparison: Comparison) -> FineMSI:
+    """Read the scene's most telling windows of the MSI at full resolution."""
     laid, simulated = comparison.overlay, comparison.simulated
-    return [
-        (
-            simulated[:, w.y : w.y + w.height, w.x : w.x + w.width],
-            comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)),
-        )
-        for w in choose_windows(simulated)
-    ]
+    windows = choose_windows(simulated)
+    coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
+    fine = [comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
+    spreads = (
+        np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
+        for parts in (coarse, fine)
+    )
+    of_coarse, of_fine = spreads
+    return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), _noise(comparison, fine))
 
 
 def telling_window(hsi: xr.DataArray, comparison: Comparison, spectra: SpectralPlan, side_px: int) -> np.ndarray:
@@ -273,22 +291,13 @@ def telling_window(hsi: xr.DataArray, comparison: Comparison, spectra: SpectralP
     return np.asarray(window_values(hsi.data, rows, cols)[positions], np.float32)
 
 
-def contrast_ratio(windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return how much more contrasted the fine MSI is than the simulated one: (c,) ratio of standard deviations."""
-    coarse, fine = (
-        np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
-        for parts in zip(*windows, strict=True)
-    )
-    return np.asarray(fine / np.maximum(coarse, 1e-12))
-
-
-def msi_noise(comparison: Comparison, windows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Estimate the noise (c,) of the harmonised fine MSI.
+def _noise(comparison: Comparison, fine: list[np.ndarray]) -> np.ndarray:
+    """Estimate the noise (c,) of the harmonised MSI from windows (c, y, x) of it.
 
     Flat and explained blocks tell it (`least_noise`); it is bounded from above by what the degraded MSI leaves of
     the simulated one, times the root of the number of pixels averaged (4 π times the variance of the whole kernel).
     """
-    quiet = least_noise([fine for _, fine in windows])
+    quiet = least_noise(fine)
     left = comparison.simulated - comparison.harmonization.apply(comparison.degraded)
     valid = np.isfinite(left).all(axis=0)
     if not valid.any():

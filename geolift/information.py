@@ -88,14 +88,14 @@ def measure_information(
     fold = position_hash(training.rows // BLOCK_PX, training.cols // BLOCK_PX, seed) % FOLDS
     left = np.zeros(training.spectra.shape[1])
     all_of_it = np.zeros_like(left)
-    held_out = 0
+    held_out, rng = 0, np.random.default_rng(seed)
     for index in range(FOLDS):
         out = fold == index
         if not out.any() or np.count_nonzero(~out) < FEWEST_PIXELS // 2:
             continue
         learned_from, held = training.subset(~out), training.subset(out)
         spectra = held.spectra.astype(np.float64)
-        left += np.square(spectra - refit(learned_from)(held.simulated)).sum(axis=0)
+        left += np.square(spectra - refit(learned_from)(held.seen(rng))).sum(axis=0)
         all_of_it += np.square(spectra - learned_from.spectra.mean(axis=0, dtype=np.float64)).sum(axis=0)
         held_out += len(spectra)
     if held_out < FEWEST_PIXELS:

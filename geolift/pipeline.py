@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from geolift import align, crosscheck
 from geolift.budget import estimate_cost, fitted
-from geolift.comparison import Comparison, compare, contrast_ratio, fine_windows, msi_noise, telling_window
+from geolift.comparison import Comparison, FineMSI, compare, look_at_fine_msi, telling_window
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.fusion_pair import refine
@@ -35,7 +35,7 @@ from geolift.plan import (
 )
 from geolift.quality import quality_bits
 from geolift.readers import opened
-from geolift.sanity import CheckResult, Finding
+from geolift.sanity import CheckResult, Finding, measure_enlargement
 from geolift.settings import (
     ApplySettings,
     DeviceSettings,
@@ -185,10 +185,15 @@ def prepare(
     compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
     give_back_memory()
     training, hsi_valid = survey(hsi, plan.spectra, settings, listener)
+    fine = None if compared is None else look_at_fine_msi(compared)
+    if fine is not None:
+        training = replace(training, msi_noise=fine.noise)
     device = _device(settings)
     trained = kept_or(
         kept_model, lambda: learn(hsi, training, plan.spectra, settings, listener, settings.threads, device)
     )
+    if compared is not None:
+        _look_for_enlargement(compared, trained, listener, warnings)
     give_back_memory()
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
@@ -206,7 +211,7 @@ def prepare(
     errors = None
     if settings.uncertainty:
         applied = refined is not None and refined.correction is not None
-        errors = _calibrated(training, compared, hsi, applied, plan, settings, listener, warnings)
+        errors = _calibrated(training, compared, fine, hsi, applied, plan, settings, listener, warnings)
     sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
     abundances = None
     if settings.abundances is not None:
@@ -218,6 +223,19 @@ def prepare(
         plan, compared, check, trained, refined, fused, quality, sigma, errors, abundances,
         information_of(training, settings), missing, tuple(warnings),
     )  # fmt: skip
+
+
+def _look_for_enlargement(compared: Comparison, trained: Trained, listener: Listener, warnings: list[str]) -> None:
+    """Warn where the model enlarges what the sensors disagree about."""
+    degraded = compared.harmonization.apply(compared.degraded)
+    found = measure_enlargement(trained.model.predict, compared.simulated, degraded)
+    if found is not None and found.excessive:
+        warnings.append(
+            f"the real MSI differs from the simulated one by {found.seen:.1%}, and the method makes "
+            f"{found.product:.0%} of that: it takes noise for information, as where the HSI's bands are too broad to "
+            "tell MSI bands apart. Pass fewer --msi-bands, or --method auto."
+        )
+        listener.warn(warnings[-1])
 
 
 def information_of(training: TrainingSet, settings: MethodSettings) -> Information | None:
@@ -233,6 +251,7 @@ def information_of(training: TrainingSet, settings: MethodSettings) -> Informati
 def _calibrated(
     training: TrainingSet,
     compared: Comparison | None,
+    fine: FineMSI | None,
     hsi: xr.DataArray,
     refined: bool,
     plan: Plan,
@@ -251,17 +270,13 @@ def _calibrated(
         return fit(settings.method, part, seed=settings.seed, **options)
 
     listener.progress("calibrating", 0.0)
-    spread = noise = None
-    if compared is not None:
-        windows = fine_windows(compared)
-        spread = contrast_ratio(windows) * training.simulated.std(axis=0)
-        noise = msi_noise(compared, windows)
-    errors = fit_errors(training, refit, spread, noise, settings.seed)
+    spread = None if fine is None else fine.contrast * training.simulated.std(axis=0)
+    errors = fit_errors(training, refit, spread, settings.seed)
     listener.progress("calibrating", 0.5)
     if errors is not None and compared is not None:
         values = telling_window(hsi, compared, plan.spectra, WINDOW_PX)
         blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
-        found = rehearse(values, training.weights, refit, blur, noise, refined=refined, seed=settings.seed)
+        found = rehearse(values, training.weights, refit, blur, training.msi_noise, refined=refined, seed=settings.seed)
         if found is not None:
             errors = replace(errors, needed=found.needed, refined_share=found.refined_share)
     listener.progress("calibrating", 1.0)

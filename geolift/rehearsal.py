@@ -111,7 +111,7 @@ def rehearse(
     if held_out is None:
         return None
     spread = np.nanstd(stage.msi.reshape(len(stage.msi), -1), axis=1)
-    errors = calibrated(stage.training, held_out, spread, seen, seed)
+    errors = calibrated(stage.training, held_out, spread, seed)
     needed = _needed(stage, held_out, errors)
     if needed is None:
         return None
@@ -132,7 +132,7 @@ def _stage(
     fwhm = FWHM_PER_SIGMA * FACTOR * max(float(np.mean(blur_sigma_lr)), 0.1)
     low = _with_noise(degrade(truth, gaussian_kernel_for_fwhm(fwhm), FACTOR, "renormalize"), noise, rng)
     msi = _with_noise(apply_srf(truth, weights.astype(np.float64)), msi_noise, rng)
-    return _Stage(truth, low, msi, noise, training_set_from_cube(low, weights))
+    return _Stage(truth, low, msi, noise, training_set_from_cube(low, weights, msi_noise))
 
 
 def _with_noise(cube: FloatArray, sigma: DoubleArray, rng: np.random.Generator) -> FloatArray:

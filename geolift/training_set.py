@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Doubles = NDArray[np.float64]
 
 DEFAULT_LIMIT = 32_768
 PIECE_PIXELS = 4096
@@ -29,6 +30,8 @@ class TrainingSet:
         (c, C) SRF weights of the same bands; a row that sums to 1 keeps the unit.
     rows, cols
         (n,) position in the LR grid.
+    msi_noise
+        (c,) standard deviation of the noise of the MSI that a model is to be applied to; None = not known.
     """
 
     spectra: Floats
@@ -36,6 +39,7 @@ class TrainingSet:
     weights: Floats
     rows: Ints
     cols: Ints
+    msi_noise: Doubles | None = None
 
     def __post_init__(self) -> None:
         n, bands = self.spectra.shape
@@ -45,6 +49,8 @@ class TrainingSet:
             raise ValueError("spectra, neighbour means and SRF weights do not have the same bands or pixels")
         if self.rows.shape != (n,) or self.cols.shape != (n,):
             raise ValueError("rows and cols give one position per pixel")
+        if self.msi_noise is not None and self.msi_noise.shape != (len(self.weights),):
+            raise ValueError("the noise is given per MSI band")
 
     @property
     def simulated(self) -> Floats:
@@ -61,10 +67,21 @@ class TrainingSet:
             out[few] = np.einsum("nb,mb->nm", spectra[few].astype(np.float64), weights)
         return out
 
+    def seen(self, rng: np.random.Generator) -> Floats:
+        """(n, c) float32 simulated LR-MSI, as noisy as the MSI is known to be."""
+        noise = 0.0 if self.msi_noise is None else self.msi_noise
+        return np.asarray(
+            self.simulated + noise * rng.standard_normal((len(self.spectra), len(self.weights))), np.float32
+        )
+
     def subset(self, keep: NDArray[np.bool_] | Ints) -> TrainingSet:
         """The training set with some of its pixels."""
-        return TrainingSet(
-            self.spectra[keep], self.neighbour_means[keep], self.weights, self.rows[keep], self.cols[keep]
+        return replace(
+            self,
+            spectra=self.spectra[keep],
+            neighbour_means=self.neighbour_means[keep],
+            rows=self.rows[keep],
+            cols=self.cols[keep],
         )
 
 
@@ -162,7 +179,9 @@ def neighbour_means(block: Floats, rows: Ints, cols: Ints) -> Floats:
     return means
 
 
-def training_set_from_cube(hsi: Floats, weights: Floats, *, limit: int = DEFAULT_LIMIT, seed: int = 0) -> TrainingSet:
+def training_set_from_cube(
+    hsi: Floats, weights: Floats, msi_noise: Doubles | None = None, *, limit: int = DEFAULT_LIMIT, seed: int = 0
+) -> TrainingSet:
     """Sample the training set of a (C, y, x) LR-HSI in memory; NaN = invalid.
 
     >>> hsi = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
@@ -171,4 +190,4 @@ def training_set_from_cube(hsi: Floats, weights: Floats, *, limit: int = DEFAULT
     """
     sampler = TrainingSampler(np.asarray(weights, np.float32), limit=limit, seed=seed)
     sampler.add(np.asarray(hsi, np.float32), 0, 0)
-    return sampler.finish()
+    return replace(sampler.finish(), msi_noise=msi_noise)

@@ -159,7 +159,6 @@ def fit_errors(
     training: TrainingSet,
     refit: Refit,
     msi_spread: DoubleArray | None,
-    msi_noise: DoubleArray | None = None,
     seed: int = 0,
 ) -> ErrorModel | None:
     """Calibrate the error model with models trained for it; see `calibrated`. None if there are too few pixels.
@@ -170,33 +169,29 @@ def fit_errors(
         Trains the same method on another training set.
     """
     held_out = hold_out(training, refit, seed, FOLDS if len(training.rows) < FEW_PX else 1)
-    return None if held_out is None else calibrated(training, held_out, msi_spread, msi_noise, seed)
+    return None if held_out is None else calibrated(training, held_out, msi_spread, seed)
 
 
 def calibrated(
     training: TrainingSet,
     held_out: HeldOut,
     msi_spread: DoubleArray | None,
-    msi_noise: DoubleArray | None = None,
     seed: int = 0,
 ) -> ErrorModel:
-    """Calibrate the error model on what models say of pixels that they have not seen.
+    """Calibrate the error model on what models say of pixels that they have not seen, as noisy as the MSI is.
 
     Parameters
     ----------
     msi_spread
         (c,) standard deviation of the harmonised MSI where it overlaps the HSI; None = no sharpening.
-    msi_noise
-        (c,) standard deviation of the harmonised MSI's noise, which the inversion amplifies; None = none.
     """
     sharpening = 0.0 if msi_spread is None else matching_sharpening(training, msi_spread)
     amounts = sorted({0.0, sharpening / 2, sharpening})
     # The same estimate of the HSI's noise that the default method whitens with.
     hsi_noise = find_subspace(torch.from_numpy(training.spectra)).noise.numpy()
-    seen_noise = np.zeros(len(training.weights)) if msi_noise is None else msi_noise
     rng = np.random.default_rng(seed)
     asked = [
-        _ask(model, training.subset(held_out.fold == part), amounts, seen_noise, hsi_noise, rng)
+        _ask(model, training.subset(held_out.fold == part), amounts, hsi_noise, rng)
         for part, model in held_out.models.items()
     ]
     simulated, residual = (np.concatenate(arrays) for arrays in zip(*asked, strict=True))
@@ -215,11 +210,11 @@ def _ask(
     model: SpectralModel,
     held: TrainingSet,
     amounts: list[float],
-    msi_noise: DoubleArray,
     hsi_noise: DoubleArray,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, DoubleArray]:
     """MSI values (n, c) and size of the residuals (n, C) of held-out pixels, sharpened by several amounts."""
+    msi_noise = 0.0 if held.msi_noise is None else held.msi_noise
     asked, residuals = [], []
     for amount in amounts:
         spectra = held.spectra + np.float32(amount) * (held.spectra - held.neighbour_means)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from geolift.methods.common import NOISE_SHARE
 from geolift.methods.features import draw_features, learn_network, sharpen
 from geolift.methods.normal import CHUNK_PIXELS, NormalSums, accumulate, least_squares, solve
 from geolift.methods.small_network import evaluate, train_network
@@ -52,7 +54,40 @@ def test_linear_is_least_squares_with_an_intercept(training: TrainingSet) -> Non
     simulated = training.simulated.astype(np.float64)
     design = np.c_[simulated, np.ones(len(simulated))]
     expected = design @ np.linalg.lstsq(design, training.spectra.astype(np.float64), rcond=None)[0]
-    assert np.allclose(fit("linear", training).predict(training.simulated), expected, atol=1e-5)
+    without = replace(training, msi_noise=np.zeros(4))
+    assert np.allclose(fit("linear", without).predict(training.simulated), expected, atol=1e-5)
+
+
+def test_linear_with_noise_is_least_squares_on_noisy_inputs(training: TrainingSet) -> None:
+    noise = np.array([0.02, 0.01, 0.03, 0.02])
+    rng = np.random.default_rng(0)
+    simulated = np.tile(training.simulated.astype(np.float64), (200, 1))
+    seen = simulated + NOISE_SHARE * noise * rng.standard_normal(simulated.shape)
+    design, targets = np.c_[seen, np.ones(len(seen))], np.tile(training.spectra.astype(np.float64), (200, 1))
+    drawn = np.c_[training.simulated, np.ones(len(training.rows))] @ np.linalg.lstsq(design, targets, rcond=None)[0]
+    model = fit("linear", replace(training, msi_noise=noise))
+    assert np.allclose(model.predict(training.simulated), drawn, atol=1e-3)
+    plain = fit("linear", replace(training, msi_noise=np.zeros(4))).predict(training.simulated)
+    assert np.abs(plain - drawn).max() > 1e-2
+
+
+@pytest.mark.parametrize("method", ["auto", "linear"])
+@pytest.mark.parametrize("told", [True, False])
+def test_noise_is_not_taken_for_information_where_bands_are_nearly_alike(method: str, told: bool) -> None:
+    """Four materials under three MSI bands, of which the last two differ by 1:500 of one HSI band."""
+    rng = np.random.default_rng(1)
+    spectra = rng.random((4, 40)) + 0.2
+    cube = np.moveaxis(rng.dirichlet(np.ones(4), (20, 20)) @ spectra, 2, 0).astype(np.float32)
+    weights = box_weights(count=2)[[0, 1, 1]]
+    weights[2, 35] += 0.002
+    training = training_set_from_cube(cube, weights)
+    noise = 0.005
+    msi = training.simulated + noise * np.random.default_rng(3).standard_normal(training.simulated.shape)
+    blind = fit(method, replace(training, msi_noise=np.zeros(3)))
+    careful = fit(method, replace(training, msi_noise=np.full(3, noise) if told else None))
+    errors = [np.sqrt(np.square(m.predict(msi.astype(np.float32)) - training.spectra).mean()) for m in (blind, careful)]
+    assert errors[1] < 0.2 * errors[0]
+    assert errors[1] < 1.1 * training.spectra.std(axis=0).mean()
 
 
 @pytest.mark.parametrize("method", ["auto", "linear"])
@@ -60,7 +95,7 @@ def test_a_truly_linear_scene_is_recovered(method: str) -> None:
     rng = np.random.default_rng(1)
     spectra = rng.random((3, 40)) + 0.2
     cube = np.moveaxis(rng.dirichlet(np.ones(3), (20, 20)) @ spectra, 2, 0).astype(np.float32)
-    training = training_set_from_cube(cube, box_weights())
+    training = training_set_from_cube(cube, box_weights(), np.zeros(4))
     shares = rng.dirichlet(np.ones(3), 500)  # other mixtures than those trained on
     truth = (shares @ spectra).astype(np.float32)
     error = np.abs(fit(method, training).predict(training.simulate(truth)) - truth).max()
@@ -102,7 +137,7 @@ def test_the_network_of_auto_is_the_average_of_its_parts(training: TrainingSet) 
     phi = mapping(pixels[0].inputs)
     mixed = (1 - one - two) * phi @ ridge + one * phi @ linear + two * learned
     expected = (subspace.mean + mixed @ subspace.decode.T).numpy()
-    assert np.allclose(model.predict(training.simulated), expected, atol=2e-4)
+    assert np.allclose(model.predict(pixels[0].inputs.float().numpy()), expected, atol=2e-4)
 
 
 def test_scale_and_unit_of_the_data_do_not_matter(training: TrainingSet) -> None:
@@ -200,6 +235,7 @@ def test_the_small_network_bends_where_least_squares_cannot() -> None:
     generator = torch.Generator().manual_seed(4)
     x = torch.randn(600, 2, generator=generator, dtype=torch.float64)
     truth = torch.stack([x[:, 0].abs(), x[:, 1]], 1)
+    noise = 0.1 * torch.eye(2, dtype=torch.float64)
     still, linear = torch.zeros_like(x), torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.8, 0.0]], dtype=torch.float64)
-    error = evaluate(train_network(x, still, truth, still, linear, seed=0), x) - truth
+    error = evaluate(train_network(x, still, truth, still, linear, noise, seed=0), x) - truth
     assert float(error.square().mean()) < 0.1 * float((x[:, 0].abs() - 0.8).square().mean()) / 2

@@ -20,7 +20,7 @@ from geolift.cube import bands_of, grid_of
 from geolift.errors import InputError, UsageError
 from geolift.settings import ApplySettings, FuseSettings, SimulateSettings
 
-QUICK = {"sensor": "sentinel-2a", "method": "spectralift"}
+QUICK = {"sensor": "sentinel-2a", "refine": "off"}
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_enmap_potsdam_goes_through_walds_protocol(shared_data: Path, tmp_path: 
     source = shared_data / "enmap_potsdam" / "enmap_potsdam.tif"
     cut = geolift.open(source)[:, :63, :96]
     triple = wald.degrade_pair(cut, SimulateSettings(sensor="sentinel-2a", ratio=3))
-    product = geolift.fuse(triple.hsi, triple.msi, sensor="sentinel-2a", method="spectralift")
+    product = geolift.fuse(triple.hsi, triple.msi, sensor="sentinel-2a")
     scores = geolift.evaluate(product, triple.reference, ratio=3)
     # A quick plain linear regression from the same ten bands is what the network has to be near.
     good = list(triple.spectra.good)

@@ -21,7 +21,7 @@ from scenes import Pair, make_pair, write
 from geolift.cli import interrupts
 from geolift.cli.console import Console
 
-S2 = ("--sensor", "sentinel-2a", "--method", "spectralift")
+S2 = ("--sensor", "sentinel-2a")
 
 
 def run(*args: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geolift.errors import InputError, UsageError
 from geolift.inference import predict_block
 from geolift.machine import available_cpus
+from geolift.noise import least_noise
 from geolift.refinement import refine_arrays
 from geolift.training import METHODS, fit
 from geolift.training_set import training_set_from_cube
@@ -87,7 +88,7 @@ def fuse_arrays(
     name = method.removesuffix(REFINED)
     keeps_scale = "unit_scale" in inspect.signature(METHODS[name]).parameters
     options: dict[str, Any] = {"unit_scale": True} if keeps_scale else {}
-    training = training_set_from_cube(hsi, weights)
+    training = training_set_from_cube(hsi, weights, least_noise([msi]))
     model = fit(name, training, seed=seed, **options)
     learned = time.perf_counter()
     product, note = predict_block(model, msi), ""

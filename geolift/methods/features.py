@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from geolift.methods.common import Progress
+from geolift.methods.common import Progress, input_noise
 from geolift.methods.normal import NormalSums, accumulate, held_out_share, least_squares, solve
 from geolift.methods.small_network import SLOPE, train_network
 from geolift.methods.subspace import Subspace, find_subspace, project
@@ -26,6 +26,7 @@ WHITENING = 0.5  # exponent: 0 keeps the MSI's covariance, 1 removes it
 MAX_SHARPENING = 4.0
 MAX_COPIES = 6
 MAX_ROWS = 100_000
+INPUT_NOISE = 0.1  # of half-whitened inputs: the strongest of what keeps few pixels from being learned by heart
 NETWORK_SHARE = 0.5  # of what least squares leaves, where pixels are many
 NETWORK_PIXELS = 40  # with so few, half of that
 FOLDS = 5
@@ -142,7 +143,10 @@ def learn_network(
     unit = torch.linalg.qr(subspace.decode).R.T
     unit = unit / (plain @ unit).square().sum(1).mean().sqrt().clamp_min(1e-12)
     inputs, input_detail = (part @ mapping.linear.T for part in (simulated - mapping.centre, simulated_detail))
-    layers = train_network(inputs, input_detail, plain @ unit, detail @ unit, linear @ unit, seed)
+    seen_noise = mapping.linear * input_noise(training).to(mapping.linear.device)
+    least = INPUT_NOISE**2 * torch.eye(len(seen_noise), dtype=torch.float64, device=seen_noise.device)
+    noise = torch.linalg.cholesky(least + seen_noise @ seen_noise.T)
+    layers = train_network(inputs, input_detail, plain @ unit, detail @ unit, linear @ unit, noise, seed)
     return layers, unit
 
 
@@ -151,11 +155,13 @@ def sharpen(
 ) -> tuple[Subspace, list[SharpenedPixels]]:
     """The subspace, and the training pairs of y + a (y − local mean) in it; a = 0 in the first copy.
 
-    The SRF is linear, so the pairs are exact: they imitate undoing the blur of the HSI's pixels.
+    The SRF is linear, so the pairs are exact: they imitate undoing the blur of the HSI's pixels. The MSI values are as
+    noisy as those the model will meet, or it would take their noise for information.
     """
     subspace = find_subspace(torch.from_numpy(training.spectra).to(device))
     plain, detail, simulated, simulated_detail = project(training, subspace)
-    generator = torch.Generator().manual_seed(seed)
+    generator, noise_generator = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    seen_noise = input_noise(training).to(plain.device)
     pixels = []
     for index in range(copies):
         amount = torch.zeros(len(plain), 1, dtype=torch.float64)
@@ -164,9 +170,9 @@ def sharpen(
             amount = (drawn + index - 1) * (MAX_SHARPENING / (copies - 1))
         amount = amount.to(plain.device)
         noise = (1 + amount * 8 / 9).square() + amount.square() * 8 / 81  # of a pixel and its eight neighbours
-        pixels.append(
-            SharpenedPixels(plain + amount * detail, simulated + amount * simulated_detail, 1 / (1 + noise[:, 0]))
-        )
+        drawn = torch.randn(simulated.shape, generator=noise_generator, dtype=torch.float64).to(plain.device)
+        inputs = simulated + amount * simulated_detail + drawn * seen_noise
+        pixels.append(SharpenedPixels(plain + amount * detail, inputs, 1 / (1 + noise[:, 0])))
     scale = len(plain) / float(torch.cat([part.weights for part in pixels]).sum())
     return subspace, [SharpenedPixels(p.targets, p.inputs, p.weights * scale) for p in pixels]
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from geolift.methods.common import Progress
+from geolift.methods.common import Progress, input_noise
 from geolift.model import SpectralModel
 from geolift.network import Network
 from geolift.training_set import TrainingSet
@@ -16,12 +16,12 @@ from geolift.training_set import TrainingSet
 def fit_linear(
     training: TrainingSet, seed: int, device: str, pool: ThreadPoolExecutor, progress: Progress
 ) -> SpectralModel:
-    """Ordinary least squares with an intercept; of several solutions the one of least norm."""
+    """Least squares with an intercept, for inputs as noisy as the MSI; of several solutions the one of least norm."""
     simulated = training.simulated
     inputs = torch.tensor(simulated, dtype=torch.float64)
     targets = torch.tensor(training.spectra, dtype=torch.float64)
     centre, level = inputs.mean(0), targets.mean(0)
-    gram = (inputs - centre).T @ (inputs - centre)
+    gram = (inputs - centre).T @ (inputs - centre) + len(inputs) * input_noise(training).square().diag()
     slope = torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ ((inputs - centre).T @ (targets - level))
     error = (inputs - centre) @ slope + level - targets
     progress(1.0, float(error.abs().mean()))

@@ -16,7 +16,6 @@ PEAK_RATE = 5e-3
 RISING_SHARE = 0.2
 MOST_SHARPENING = 5.0
 SHARPENED = 0.8  # probability
-INPUT_NOISE = 0.1  # of half-whitened inputs: the strongest of what keeps few pixels from being learned by heart
 DECAY = 1e-2
 SOFTNESS = 1e-2  # errors below this share of the scene's contrast count squared
 
@@ -29,6 +28,7 @@ def train_network(
     targets: torch.Tensor,
     target_detail: torch.Tensor,
     linear: torch.Tensor,
+    noise: torch.Tensor,
     seed: int,
 ) -> list[torch.Tensor]:
     """Learn targets + a · detail from inputs + a · detail, a drawn anew in every step; starts at least squares.
@@ -43,6 +43,8 @@ def train_network(
         (n, K) in orthonormal coordinates of scale one, and likewise.
     linear
         (c + 1, K) read-out of least squares, its constant last.
+    noise
+        (c, c) factor L of the covariance L Lᵀ of what is added to the inputs, drawn anew in every step.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def train_network(
     generator = torch.Generator().manual_seed(seed)
     n, c = inputs.shape
     plain, detail = torch.cat([inputs, targets], 1).float().cpu(), torch.cat([input_detail, target_detail], 1).float()
-    detail = detail.cpu()
+    detail, colour = detail.cpu(), noise.T.float().cpu()
     flat, layers = _start(c, targets.shape[1], linear.float().cpu(), generator)
     gradient = torch.zeros_like(flat)
     slots = _views(gradient, [layer.shape for layer in layers])
@@ -67,7 +69,7 @@ def train_network(
         amount = torch.rand(BATCH, 1, generator=generator) * MOST_SHARPENING
         amount *= torch.rand(BATCH, 1, generator=generator) < SHARPENED
         pair = torch.addcmul(plain[chosen], amount, detail[chosen])
-        x = pair[:, :c] + INPUT_NOISE * torch.randn(BATCH, c, generator=generator)
+        x = torch.addmm(pair[:, :c], torch.randn(BATCH, c, generator=generator), colour)
         _norm_gradient(layers, slots, x, pair[:, c:])
         rate = _rate(step, steps)
         first.lerp_(gradient, 0.1)
