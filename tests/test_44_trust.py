@@ -21,6 +21,7 @@ from geolift.cube import grid_of
 from geolift.errors import TrustError
 from geolift.listener import Silent
 from geolift.quality import Flag
+from geolift.sanity import enlargement
 from geolift.settings import FuseSettings, PairSettings
 from geolift.srf import SpectralResponse
 
@@ -293,6 +294,19 @@ def test_the_stated_error_holds_on_held_out_truth(tmp_path: Path, truth: tuple[n
     facts = result.sidecar["properties"]["geolift:uncertainty"]
     assert facts["held_out_pixels"] > 50
     assert 0.3 < facts["needed_one_level_down"] < 3
+
+
+def test_a_model_that_enlarges_what_the_sensors_disagree_about_is_told(
+    tmp_path: Path, truth: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = planted(tmp_path, truth)
+    calm, told = Remembering(), Remembering()
+    geolift.fuse(pair.hsi, pair.msi, listener=calm, refine="off", **QUICK)
+    assert not [text for text in calm.warnings if "takes noise for information" in text]
+    monkeypatch.setattr(enlargement, "MOST_ENLARGED", 0.2)
+    monkeypatch.setattr(enlargement, "LEAST_TOLD", 0.0)
+    geolift.fuse(pair.hsi, pair.msi, listener=told, refine="off", **QUICK)
+    assert [text for text in told.warnings if "takes noise for information" in text]
 
 
 def test_a_rotated_shift_between_two_crss_is_told_in_the_msis_pixels(

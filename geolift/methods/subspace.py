@@ -10,6 +10,8 @@ from geolift.training_set import PIECE_PIXELS, TrainingSet
 
 NEIGHBOURS = 4
 MAX_COMPONENTS = 40
+SPARE_COMPONENTS = 3
+"""Of 0, 3, 6, 12 and 24 the fewest that bring most of 0.2 dB with 144 pixels of 200 bands; with 600 pixels: 0.04 dB."""
 _NOISE_FLOOR = 1e-4  # of the scene's contrast: noise-free synthetic data must not divide by zero
 
 
@@ -41,7 +43,8 @@ class Subspace:
 def find_subspace(spectra: torch.Tensor) -> Subspace:
     """Principal components of (n, C) spectra whose variance pure noise could not reach; sums are float64.
 
-    The largest eigenvalue of the covariance of white noise tends to (1 + sqrt(C / n))².
+    The largest eigenvalue of the covariance of white noise tends to (1 + sqrt(C / n))². With few pixels for so many
+    bands that edge is high and the noise little known: a few components below it still hold more signal than noise.
 
     References
     ----------
@@ -60,7 +63,8 @@ def find_subspace(spectra: torch.Tensor) -> Subspace:
     variance, vectors = torch.linalg.eigh(covariance / torch.outer(noise, noise))
     variance, vectors = variance.flip(0), vectors.flip(1)
     edge = (1 + (bands / n) ** 0.5) ** 2
-    count = min(max(int((variance > edge).sum()), 1), MAX_COMPONENTS, bands)
+    spare = 0 if _many(n, bands) else SPARE_COMPONENTS
+    count = min(max(int((variance > edge).sum()), 1) + spare, MAX_COMPONENTS, bands)
     vectors = vectors[:, :count]
     # The sign of an eigenvector is arbitrary: fix it, so that it cannot differ between library versions.
     vectors = vectors * torch.where(vectors.sum(0) < 0, -1.0, 1.0)
@@ -96,13 +100,18 @@ def band_noise(covariance: torch.Tensor, n: int, least: float = 0.0) -> torch.Te
     bands = len(covariance)
     contrast = max(float(covariance.diagonal().mean()), least, 1e-30)  # ``least``: for constant scenes
     ridge = 1e-6 * contrast * torch.eye(bands, dtype=covariance.dtype, device=covariance.device)
-    if n > 2 * bands:
+    if _many(n, bands):
         unexplained = 1 / torch.linalg.inv(covariance + ridge).diagonal() * n / (n - bands + 1)
     else:
         unexplained = torch.stack([_unexplained(covariance + ridge, band, n) for band in range(bands)])
     floor = max(_NOISE_FLOOR * contrast**0.5, 1e-30)
     sigma: torch.Tensor = unexplained.clamp_min(0).sqrt().clamp_min(floor)
     return sigma
+
+
+def _many(n: int, bands: int) -> bool:
+    """Whether there are pixels enough to regress a band on all others."""
+    return n > 2 * bands
 
 
 def _unexplained(covariance: torch.Tensor, band: int, n: int) -> torch.Tensor:
