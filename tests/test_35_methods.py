@@ -227,6 +227,11 @@ def test_the_choices_are_told(training: TrainingSet) -> None:
     choices = fit("auto", training).choices
     assert choices["pixels"] == len(training.spectra)
     assert 0 <= choices["linear_share"] <= 0.75
+    known = fit("auto", replace(training, msi_noise=np.array([0.002, 0.004, 0.006, 0.008]))).choices["input_noise"]
+    assert known == pytest.approx([0.001, 0.002, 0.003, 0.004])
+    assert choices["input_noise"] == pytest.approx(
+        0.005 * np.sqrt(np.square(training.simulated).mean(axis=0)), rel=1e-4
+    )
     assert 0 < choices["network_share"] < (1 - choices["linear_share"]) / 2
     assert len(choices["ridges"]) == choices["components"]
 

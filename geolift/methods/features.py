@@ -126,6 +126,7 @@ def fit_features(
         "components": int(subspace.decode.shape[1]),
         "features": features,
         "copies": count,
+        "input_noise": input_noise(training).tolist(),
         "linear_share": share,
         "network_share": network_share,
         "ridges": ridge.ridges.tolist(),

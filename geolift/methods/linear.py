@@ -35,5 +35,9 @@ def fit_linear(
         basis=None,
         offset=(level - centre @ slope).numpy().astype(np.float32),
     )
-    choices = {"pixels": len(simulated), "rmse": float(error.square().mean().sqrt())}
+    choices = {
+        "pixels": len(simulated),
+        "input_noise": input_noise(training).tolist(),
+        "rmse": float(error.square().mean().sqrt()),
+    }
     return SpectralModel("linear", network, simulated.min(axis=0), simulated.max(axis=0), (), choices)
