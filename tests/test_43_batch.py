@@ -41,7 +41,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pair = make_pair(folder)
     done = run(
         "train", pair.hsi, "--sensor", "s2a", "--msi-bands", "B02,B03,B04,B08", "--max-train-pixels", "64",
-        "--method", "spectralift", "-o", "model.safetensors", cwd=folder,
+        "-o", "model.safetensors", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder
@@ -285,7 +285,7 @@ def test_pairs_are_fused_broken_ones_are_told_and_the_second_call_skips(scene: P
         tmp_path / "m.csv",
         "hsi,msi,model,out,sensor,max-train-pixels,save-model,method",
         f",{msi},one.safetensors,applied.tif,,,,",
-        f"{hsi},{msi},,new folder/é.tif,s2a,64,one.safetensors,spectralift",
+        f"{hsi},{msi},,new folder/é.tif,s2a,64,one.safetensors,linear",
         f"nowhere.tif,{msi},,a.tif,s2a,,,",
         f"{hsi},{msi},,b.tif,s2a,many,,",
     )
