@@ -268,10 +268,12 @@ class FineMSI:
     noise: np.ndarray
 
 
-def look_at_fine_msi(comparison: Comparison) -> FineMSI:
-    """Read the scene's most telling windows of the MSI at full resolution."""
+def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
+    """Read the scene's most telling windows of the MSI at full resolution; None where no pixel is valid in both."""
+    if comparison.harmonization.n_pixels == 0:
+        return None
     laid, simulated = comparison.overlay, comparison.simulated
-    windows = choose_windows(simulated)
+    windows = choose_windows(np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan)))
     coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
     fine = [comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
     spreads = (

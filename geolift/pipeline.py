@@ -183,6 +183,8 @@ def prepare(
     hsi = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))
     usable = without(msi, mask)
     compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
+    if mask is not None and (compared is None or compared.harmonization.n_pixels == 0):
+        _require_something_to_fuse(mask[plan.region.rows, plan.region.cols], settings.mask)
     give_back_memory()
     training, hsi_valid = survey(hsi, plan.spectra, settings, listener)
     fine = None if compared is None else look_at_fine_msi(compared)
@@ -223,6 +225,13 @@ def prepare(
         plan, compared, check, trained, refined, fused, quality, sigma, errors, abundances,
         information_of(training, settings), missing, tuple(warnings),
     )  # fmt: skip
+
+
+def _require_something_to_fuse(mask: da.Array, choice: str) -> None:
+    """Refuse a mask that leaves nothing of the product. Raises InputError."""
+    if bool(mask.all().compute()):
+        what = "the MSI's own quality layers hide" if choice == "auto" else f"{choice}: hides"
+        raise InputError(f"{what} every pixel of the product. Pass another --mask, or --mask none.")
 
 
 def _look_for_enlargement(compared: Comparison, trained: Trained, listener: Listener, warnings: list[str]) -> None:

@@ -18,7 +18,7 @@ from scipy import ndimage
 import geolift
 from geolift import pair_check, runs
 from geolift.cube import grid_of
-from geolift.errors import TrustError
+from geolift.errors import InputError, TrustError
 from geolift.listener import Silent
 from geolift.quality import Flag
 from geolift.sanity import enlargement
@@ -343,3 +343,14 @@ def test_the_sidecar_tells_shift_relation_and_check(tmp_path: Path, truth: tuple
     assert facts["geolift:coregistration"]["shift_msi_px"]["dy"] == pytest.approx(1, abs=0.05)
     assert facts["geolift:check"]["bands"][0]["name"] == "B02"
     assert facts["geolift:harmonization"]["reason"]
+
+
+def test_a_mask_over_everything_is_refused_with_the_way_out(
+    tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]
+) -> None:
+    pair = planted(tmp_path, truth)
+    mask = write(tmp_path / "mask.tif", np.ones((1, SIZE, SIZE)), gsd=10, dtype="uint8", scale=None, nodata=None)
+    settings = FuseSettings(**QUICK, mask=str(mask))
+    with pytest.raises(InputError, match=r"mask.tif: hides every pixel of the product.*--mask none"):
+        runs.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+    assert not (tmp_path / "p.tif").exists()

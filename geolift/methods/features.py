@@ -159,7 +159,7 @@ def sharpen(
     The SRF is linear, so the pairs are exact: they imitate undoing the blur of the HSI's pixels. The MSI values are as
     noisy as those the model will meet, or it would take their noise for information.
     """
-    subspace = find_subspace(torch.from_numpy(training.spectra).to(device))
+    subspace = find_subspace(torch.from_numpy(training.spectra).to(device), spare=True)
     plain, detail, simulated, simulated_detail = project(training, subspace)
     generator, noise_generator = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
     seen_noise = input_noise(training).to(plain.device)

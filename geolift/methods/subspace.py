@@ -40,11 +40,12 @@ class Subspace:
     noise: torch.Tensor
 
 
-def find_subspace(spectra: torch.Tensor) -> Subspace:
+def find_subspace(spectra: torch.Tensor, *, spare: bool = False) -> Subspace:
     """Principal components of (n, C) spectra whose variance pure noise could not reach; sums are float64.
 
     The largest eigenvalue of the covariance of white noise tends to (1 + sqrt(C / n))². With few pixels for so many
-    bands that edge is high and the noise little known: a few components below it still hold more signal than noise.
+    bands that edge is high and the noise little known: a few components below it still hold more signal than noise, and
+    are kept if ``spare``.
 
     References
     ----------
@@ -63,8 +64,8 @@ def find_subspace(spectra: torch.Tensor) -> Subspace:
     variance, vectors = torch.linalg.eigh(covariance / torch.outer(noise, noise))
     variance, vectors = variance.flip(0), vectors.flip(1)
     edge = (1 + (bands / n) ** 0.5) ** 2
-    spare = 0 if _many(n, bands) else SPARE_COMPONENTS
-    count = min(max(int((variance > edge).sum()), 1) + spare, MAX_COMPONENTS, bands)
+    beyond = SPARE_COMPONENTS if spare and not _many(n, bands) else 0
+    count = min(max(int((variance > edge).sum()), 1) + beyond, MAX_COMPONENTS, bands)
     vectors = vectors[:, :count]
     # The sign of an eigenvector is arbitrary: fix it, so that it cannot differ between library versions.
     vectors = vectors * torch.where(vectors.sum(0) < 0, -1.0, 1.0)
