@@ -54,8 +54,8 @@ RIDGE = 0.03
 
 FINE_OVER_REHEARSED, FINE_OVER_SHARPENED = 0.95, 1.04
 """k where the job was rehearsed one level down, and where it was not (then n is 1). Below one: models there learn from
-fewer pixels. Chosen on scenes with a truth: 68 % in geometric mean over twelve of them, 97 products; without one scene
-in turn they would be 0.92 to 0.94 and 1.02 to 1.07 (benchmarks/uncertainty_coverage.py)."""
+fewer pixels. Chosen on scenes with a truth: 68 % in geometric mean over twelve of them, 98 products; without one scene
+in turn they would be 0.94 to 0.96 and 1.02 to 1.07 (benchmarks/uncertainty_coverage.py)."""
 
 
 @dataclass(frozen=True, eq=False)
