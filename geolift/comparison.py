@@ -44,6 +44,9 @@ MIN_COMPARED_PX = 12
 FIELD_BLOCK_LR = 8
 """Edge of the blocks within which a field of shifts counts as one shift, in LR pixels."""
 
+NOISE_PX = 100_000
+"""Fine pixels that the noise is looked for in: with ten bands 0.1 GB and about a second."""
+
 TYPICAL_BLUR_LR = 0.425
 """Sigma of a Gaussian whose FWHM is one LR pixel, in LR pixels."""
 
@@ -281,7 +284,17 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
         for parts in (coarse, fine)
     )
     of_coarse, of_fine = spreads
-    return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), _noise(comparison, fine))
+    return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), _noise(comparison, _middles(fine)))
+
+
+def _middles(windows: list[np.ndarray]) -> list[np.ndarray]:
+    """Cut windows (c, y, x) to what is enough to tell their noise from."""
+    edge = int(np.sqrt(NOISE_PX / len(windows)))
+    return [
+        window[:, max(0, rows - edge) // 2 : (rows + edge) // 2, max(0, cols - edge) // 2 : (cols + edge) // 2]
+        for window in windows
+        for rows, cols in [window.shape[1:]]
+    ]
 
 
 def telling_window(hsi: xr.DataArray, comparison: Comparison, spectra: SpectralPlan, side_px: int) -> np.ndarray:
