@@ -15,14 +15,13 @@ from odc.geo.geobox import GeoBox
 
 from geolift import align, crosscheck
 from geolift.budget import estimate_cost, fitted
-from geolift.comparison import Comparison, FineMSI, compare, look_at_fine_msi, telling_window
+from geolift.comparison import Comparison, compare, look_at_fine_msi
 from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.fusion_pair import refine
-from geolift.harmonization import Harmonization
 from geolift.information import Information, measure_information
 from geolift.listener import SILENT, Listener
-from geolift.machine import available_cpus, give_back_memory
+from geolift.machine import give_back_memory
 from geolift.masking import mask_of, without
 from geolift.plan import (
     Plan,
@@ -44,12 +43,12 @@ from geolift.settings import (
     SensorSettings,
     TrainSettings,
 )
+from geolift.standard_error import calibrate, standard_error
 from geolift.trained import Trained, inverted, kept_or, learn, load_trained, survey
 from geolift.training_set import TrainingSet
 from geolift.unmixing import unmixed
 
 if TYPE_CHECKING:
-    from geolift.model import SpectralModel
     from geolift.refinement import Refined
     from geolift.uncertainty import ErrorModel
 
@@ -213,8 +212,13 @@ def prepare(
     errors = None
     if settings.uncertainty:
         applied = refined is not None and refined.correction is not None
-        errors = _calibrated(training, compared, fine, hsi, applied, plan, settings, listener, warnings)
-    sigma = None if errors is None else _sigma(crop(usable, rows, cols), fused, plan, trained, errors, relation)
+        errors = calibrate(hsi, training, plan, compared, fine, settings, device, refined=applied, listener=listener)
+        if errors is None:
+            warnings.append("too few HSI pixels to hold some out: no uncertainty can be given")
+            listener.warn(warnings[-1])
+    sigma = None
+    if errors is not None:
+        sigma = standard_error(crop(usable, rows, cols), plan.spectra.msi_bands, trained, errors, relation)
     abundances = None
     if settings.abundances is not None:
         mixing = unmixed(trained)
@@ -255,69 +259,6 @@ def information_of(training: TrainingSet, settings: MethodSettings) -> Informati
         return fit("auto", part, seed=settings.seed, features=128, copies=1, learned=False).predict
 
     return measure_information(training, refit, settings.seed)
-
-
-def _calibrated(
-    training: TrainingSet,
-    compared: Comparison | None,
-    fine: FineMSI | None,
-    hsi: xr.DataArray,
-    refined: bool,
-    plan: Plan,
-    settings: FuseSettings,
-    listener: Listener,
-    warnings: list[str],
-) -> ErrorModel | None:
-    """Calibrate the product's standard error on held-out blocks of the HSI, and rehearse the job one level down."""
-    from geolift.rehearsal import WINDOW_PX, rehearse
-    from geolift.training import fit
-    from geolift.uncertainty import fit_errors
-
-    def refit(part: TrainingSet) -> SpectralModel:
-        threads = settings.threads or available_cpus()
-        options = {"device": _device(settings), "threads": threads, **settings.method_options}
-        return fit(settings.method, part, seed=settings.seed, **options)
-
-    listener.progress("calibrating", 0.0)
-    spread = None if fine is None else fine.contrast * training.simulated.std(axis=0)
-    errors = fit_errors(training, refit, spread, settings.seed)
-    listener.progress("calibrating", 0.5)
-    if errors is not None and compared is not None:
-        values = telling_window(hsi, compared, plan.spectra, WINDOW_PX)
-        blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
-        found = rehearse(values, training.weights, refit, blur, training.msi_noise, refined=refined, seed=settings.seed)
-        if found is not None:
-            errors = replace(errors, needed=found.needed, refined_share=found.refined_share)
-    listener.progress("calibrating", 1.0)
-    if errors is None:
-        warnings.append("too few HSI pixels to hold some out: no uncertainty can be given")
-        listener.warn(warnings[-1])
-    return errors
-
-
-def _sigma(
-    msi: xr.DataArray,
-    fused: xr.DataArray,
-    plan: Plan,
-    trained: Trained,
-    errors: ErrorModel,
-    relation: Harmonization | None,
-) -> xr.DataArray:
-    """Put the standard error of every output pixel and band on the product's grid, lazily."""
-    data = da.asarray(msi.data)[list(plan.spectra.msi_bands)]
-    bands, good = trained.bands, trained.good
-
-    def block(values: np.ndarray) -> np.ndarray:
-        valid = np.isfinite(values).all(axis=0)
-        values = np.where(valid, values, np.float32(np.nan))
-        out = np.full((len(bands), *values.shape[1:]), np.nan, np.float32)
-        out[good] = errors.sigma(values if relation is None else relation.apply(values))
-        return out
-
-    lazy = data.map_blocks(
-        block, chunks=((len(bands),), *data.chunks[1:]), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
-    )
-    return make_cube(lazy, grid=grid_of(fused), bands=bands, attrs={"quantity": "standard error"})
 
 
 def _compare(

@@ -46,8 +46,8 @@ ROOMS: dict[str, list[str]] = {
         "metrics",
     ],
     "composition": [
-        "pipeline fusion_pair runs identity budget trained unmixing plan comparison crosscheck pair_check wald "
-        "describe quality_gate < report",
+        "pipeline fusion_pair standard_error runs identity budget trained unmixing plan comparison crosscheck "
+        "pair_check wald describe quality_gate < report",
         "manifest batch",
         "benchmark < plan",
         "demo_scene",
