@@ -182,19 +182,16 @@ def prepare(
     hsi = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))
     usable = without(msi, mask)
     compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
-    if mask is not None and (compared is None or compared.harmonization.n_pixels == 0):
-        _require_something_to_fuse(mask[plan.region.rows, plan.region.cols], settings.mask)
+    _require_something_to_fuse(mask, compared, plan, settings)
     give_back_memory()
     training, hsi_valid = survey(hsi, plan.spectra, settings, listener)
     fine = None if compared is None else look_at_fine_msi(compared)
-    if fine is not None:
-        training = replace(training, msi_noise=fine.noise)
+    training = replace(training, msi_noise=None if fine is None else fine.noise)
     device = _device(settings)
     trained = kept_or(
         kept_model, lambda: learn(hsi, training, plan.spectra, settings, listener, settings.threads, device)
     )
-    if compared is not None:
-        _look_for_enlargement(compared, trained, listener, warnings)
+    _look_for_enlargement(compared, trained, listener, warnings)
     give_back_memory()
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
@@ -231,15 +228,23 @@ def prepare(
     )  # fmt: skip
 
 
-def _require_something_to_fuse(mask: da.Array, choice: str) -> None:
+def _require_something_to_fuse(
+    mask: da.Array | None, compared: Comparison | None, plan: Plan, settings: FuseSettings
+) -> None:
     """Refuse a mask that leaves nothing of the product. Raises InputError."""
-    if bool(mask.all().compute()):
-        what = "the MSI's own quality layers hide" if choice == "auto" else f"{choice}: hides"
+    if mask is None or (compared is not None and compared.harmonization.n_pixels > 0):
+        return
+    if bool(mask[plan.region.rows, plan.region.cols].all().compute()):
+        what = "the MSI's own quality layers hide" if settings.mask == "auto" else f"{settings.mask}: hides"
         raise InputError(f"{what} every pixel of the product. Pass another --mask, or --mask none.")
 
 
-def _look_for_enlargement(compared: Comparison, trained: Trained, listener: Listener, warnings: list[str]) -> None:
+def _look_for_enlargement(
+    compared: Comparison | None, trained: Trained, listener: Listener, warnings: list[str]
+) -> None:
     """Warn where the model enlarges what the sensors disagree about."""
+    if compared is None:
+        return
     degraded = compared.harmonization.apply(compared.degraded)
     found = measure_enlargement(trained.model.predict, compared.simulated, degraded)
     if found is not None and found.excessive:
