@@ -145,18 +145,19 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
     """Measure one core of this machine: a tile's steps, best of a few."""
     import numpy as np
     import torch
-    from bench_inference import default
+    from bench_inference import scene
     from common import MSI_BANDS, make_hsi, make_msi
 
     from geolift.packed import PackedNetwork
     from geolift.readers import open_cube
+    from geolift.training import fit
     from geolift.writer import Encoding
     from geolift.writer.encoding import Counts
     from geolift.writer.growing import TiffPacker
     from geolift.writer.tiles import Tile
 
     torch.set_num_threads(1)
-    network = default(msi_bands, bands)
+    network = fit("auto", scene(msi_bands, bands)).network
     packed = PackedNetwork(network)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import itertools
 
-from plan_scale import MACHINES, Rates
+from plan_scale import MACHINES, Rates, measure
 from simulate_cluster import Load, simulate
 
 RATES = Rates(0.02, 0.8, 0.1, 0.4, 0.02, msi_bytes=6, stored_bytes=200, gpu_us=0.03)
@@ -55,3 +55,8 @@ def test_the_plan_of_a_machine_and_its_simulation_agree(machine: object) -> None
     smallest = min(RATES.limits(machine).values())  # type: ignore[arg-type]
     outcome = simulate(8000, machine.cores, RATES.load(machine))  # type: ignore[attr-defined,arg-type]
     assert 0.93 * smallest < outcome.tiles_per_s * 256**2 / 1e6 < 1.01 * smallest
+
+
+def test_this_machine_can_be_measured() -> None:
+    rates = Rates(**measure(8, 4))
+    assert min(rates.read_us, rates.network_us, rates.encode_us, rates.compress_us, rates.stored_bytes) > 0
