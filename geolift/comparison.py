@@ -279,11 +279,10 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
     windows = choose_windows(np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan)))
     coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
     fine = [comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
-    spreads = (
+    of_coarse, of_fine = (
         np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
         for parts in (coarse, fine)
     )
-    of_coarse, of_fine = spreads
     return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), _noise(comparison, _middles(fine)))
 
 

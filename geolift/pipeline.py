@@ -248,10 +248,11 @@ def _look_for_enlargement(
     degraded = compared.harmonization.apply(compared.degraded)
     found = measure_enlargement(trained.model.predict, compared.simulated, degraded)
     if found is not None and found.excessive:
+        other = "" if trained.facts["method"] == "auto" else ", or --method auto"
         warnings.append(
-            f"the real MSI differs from the simulated one by {found.seen:.1%}, and the method makes "
-            f"{found.product:.0%} of that: it takes noise for information, as where the HSI's bands are too broad to "
-            "tell MSI bands apart. Pass fewer --msi-bands, or --method auto."
+            f"the real MSI differs from the simulated one by {found.seen:.1%}, what is made of the two by "
+            f"{found.product:.0%}: the method takes noise for information, as where the HSI's bands are too broad to "
+            f"tell MSI bands apart. Pass fewer --msi-bands{other}."
         )
         listener.warn(warnings[-1])
 
