@@ -5,7 +5,7 @@
 Needs .tools/arosics (built by .ci/install-arosics) and the real scenes. AROSICS gets the MSI as reference and the
 MSI simulated from the HSI as target, its most favourable input, with its defaults (window 256 x 256 pixels) and a
 search radius of eight MSI pixels; times are processor seconds from opening the files to the
-shift, without imports.
+shift, without imports; both are asked in turn, pair by pair, so a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ def cases(quick: bool) -> list[tuple[str, Planted]]:
     return found
 
 
-def ask_arosics(questions: list[dict[str, object]]) -> list[dict[str, object]]:
-    text = "\n".join(json.dumps(q) for q in questions)
-    done = subprocess.run([PYTHON, "-c", ASK_AROSICS], input=text, capture_output=True, text=True, check=False)
-    answers = [json.loads(line.split("RESULT")[1]) for line in done.stdout.splitlines() if "RESULT" in line]
-    if len(answers) != len(questions):
-        raise RuntimeError(f"AROSICS answered {len(answers)} of {len(questions)}: {done.stderr[-800:]}")
-    return answers
+def ask_arosics(asked: subprocess.Popen[str], question: dict[str, object]) -> dict[str, object]:
+    assert asked.stdin and asked.stdout
+    print(json.dumps(question), file=asked.stdin, flush=True)
+    for line in asked.stdout:
+        if "RESULT" in line:
+            return dict(json.loads(line.split("RESULT")[1]))
+    raise RuntimeError("AROSICS gave no answer; its own messages are above")
 
 
 def ask_geolift(question: dict[str, object], pair: Planted) -> tuple[list[float], float]:
@@ -107,11 +107,14 @@ def main() -> None:
         print(f"skipped: needs {missing}", file=sys.stderr)
         return
     groups: dict[tuple[str, int], list[tuple[float, float, float, float]]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = cases(quick)
-        questions = [files_of(pair, Path(folder), str(i)) for i, (_, pair) in enumerate(pairs)]
-        answers = ask_arosics(questions)
-        for (name, pair), question, theirs in zip(pairs, questions, answers, strict=True):
+    command = [str(PYTHON), "-c", ASK_AROSICS]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as arosics,
+    ):
+        for number, (name, pair) in enumerate(cases(quick)):
+            question = files_of(pair, Path(folder), str(number))
+            theirs = ask_arosics(arosics, question)
             ours, seconds = ask_geolift(question, pair)
             truth = np.array([pair.dy, pair.dx])
             failed = theirs["shift"] is None

@@ -125,21 +125,24 @@ def sample_rows(image: FloatArray, first_px: int, ratio: int, count: int, taps: 
     out = np.empty((*image.shape[:-2], kernels, count, image.shape[-1]), np.float32)
     for begin in [*range(0, count - size, size), count - size]:
         top = first_px + begin * ratio
-        part = _product(flat, image[..., top : top + flat.shape[1], :])
-        out[..., begin : begin + size, :] = part.reshape(*out.shape[:-2], size, image.shape[-1])
+        seen, read = image[..., top : top + flat.shape[1], :], out[..., begin : begin + size, :]
+        if kernels == 1:
+            _multiply(flat, seen, read[..., 0, :, :])
+        else:
+            part = np.empty((*image.shape[:-2], len(flat), image.shape[-1]), np.float32)
+            _multiply(flat, seen, part)
+            read[...] = part.reshape(read.shape)
     return np.moveaxis(out, -3, 0)
 
 
-def _product(matrix: FloatArray, stack: FloatArray) -> FloatArray:
-    """Product of a matrix with each image of a stack, in pieces that BLAS does not share among threads.
+def _multiply(matrix: FloatArray, stack: FloatArray, out: FloatArray) -> None:
+    """Multiply a matrix with each image of a stack, in pieces that BLAS does not share among threads.
 
     So the sum does not depend on the number of threads, and a busy machine does not slow it tenfold.
     """
     piece = max(8, _ONE_THREAD // matrix.size // 8 * 8)
-    out = np.empty((*stack.shape[:-2], matrix.shape[0], stack.shape[-1]), np.float32)
     for left in range(0, stack.shape[-1], piece):
         np.matmul(matrix, stack[..., left : left + piece], out=out[..., left : left + piece])
-    return out
 
 
 def sample_columns(image: FloatArray, first_px: int, ratio: int, count: int, taps: NDArray[np.float64]) -> FloatArray:

@@ -195,6 +195,19 @@ def test_two_swapped_bands_are_named(seed: int) -> None:
     assert finding.option == "--msi-bands B,G,8,E,7,R"
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_shade_that_all_bands_share_does_not_hide_their_order(seed: int) -> None:
+    given = pair(seed, "four")
+    shade = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=given.msi.shape[1:]), 2.0)
+    level = given.msi.mean(axis=(1, 2), keepdims=True)
+    shaded = (given.msi + 0.8 * level * shade / shade.std()).astype(np.float32)
+    assert codes(given.check(shaded)) <= {"ok", "undetermined"}
+    for order in ([1, 0, 2, 3], [3, 2, 1, 0]):
+        (finding,) = given.check(shaded[order]).verdict
+        assert finding.code == "band-order"
+        assert finding.option == "--msi-bands " + ",".join("BGRN"[i] for i in order)
+
+
 def test_a_mistake_of_order_does_not_hide_one_of_offset() -> None:
     given = pair(0, "six")
     assert codes(given.check(given.msi[::-1] + 0.1)) == {"band-order", "offset"}

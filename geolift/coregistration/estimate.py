@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.coregistration.matching import (
-    BoolArray,
     Patch,
     SearchResult,
     exclude_foreign,
@@ -128,24 +127,24 @@ def estimate_shift_from_windows(
     For scenes that are not held in memory: :func:`choose_windows` says which to read.
     """
     search_px = max(8.0, 4.0 * ratio) if max_shift_px is None else float(max_shift_px)
-    patches = [Patch(s, m, ratio, margin, search_px) for s, m in windows]
-    patches = [p for p in patches if (~p.simulated_invalid).sum() >= 16 and not p.msi_invalid.all()]
+    windows = [(s, m) for s, m in windows if np.isfinite(s).all(axis=0).sum() >= 16]
+    bands = rank_bands([s for s, _ in windows])[:MAX_FIT_BANDS] if windows else []
+    if windows and not bands:
+        return no_estimate("the HSI shows no texture: all its valid pixels are alike")
+    patches = [Patch(s, m, bands, ratio, margin, search_px) for s, m in windows]
+    patches = [p for p in patches if not p.msi_invalid.all()]
     if not patches:
         return no_estimate("there are no pixels that are valid in both images")
-    ranked = rank_bands(patches)
-    if not ranked:
-        return no_estimate("the HSI shows no texture: all its valid pixels are alike")
     if not any(p.msi.any() for p in patches):
         return no_estimate("the MSI shows no texture: all its valid pixels are alike")
-    found = _search(patches, search_px, ranked[:MAX_SEARCH_BANDS])
-    bands = ranked[:MAX_FIT_BANDS]
-    fits = [(start, fit_place(patches, start, bands)) for start in found.peaks_px]
+    found = _search(patches, search_px, min(MAX_SEARCH_BANDS, len(bands)))
+    fits = [(start, fit_place(patches, start)) for start in found.peaks_px]
     solid = [(start, fit) for start, fit in fits if fit is not None and np.isfinite(fit.place).all()]
     if not solid:
         return no_estimate("too few pixels are valid in both images")
     start, best = _best_of(solid, ratio)
     if not best.converged:  # images that agree too well: the weights follow the residuals slowly
-        best = fit_place(patches, start, bands, begin=best.place) or best
+        best = fit_place(patches, start, begin=best.place) or best
     return judge(best, found, bands, search_px, ratio)
 
 
@@ -162,21 +161,21 @@ def _best_of(
     return (start, best) if best.converged or not resting else resting[0]
 
 
-def _search(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) -> SearchResult:
+def _search(patches: Sequence[Patch], search_px: float, n_bands: int) -> SearchResult:
     """Search once with all pixels and, unless one place stands out, again without clouds and change."""
-    found = search_place(patches, search_px, bands)
+    found = search_place(patches, search_px, n_bands)
     if found.distinctness > CLEAR_DISTINCTNESS:
         return replace(found, peaks_px=found.peaks_px[:1])
-    exclude_foreign(patches, bands, 0.0, 0.0)
-    again = search_place(patches, search_px, bands)
+    exclude_foreign(patches, n_bands, 0.0, 0.0)
+    again = search_place(patches, search_px, n_bands)
     leader = max(found, again, key=lambda f: f.distinctness)
     places = dict.fromkeys([*leader.peaks_px, *found.peaks_px, *again.peaks_px])
     return replace(leader, peaks_px=tuple(places))
 
 
-def rank_bands(patches: Sequence[Patch]) -> list[int]:
-    """Order the bands by the share of structure in the simulated image, best of each third first."""
-    structure = np.mean([_structure(p.simulated, ~p.simulated_invalid) for p in patches], axis=0)
+def rank_bands(simulated: Sequence[FloatArray]) -> list[int]:
+    """Order the bands by the share of structure in windows of the simulated image, best of each third first."""
+    structure = np.mean([_structure(images) for images in simulated], axis=0)
     bands = [int(b) for b in np.argsort(-structure) if structure[b] > 0]
     third = max(1, -(-structure.size // 3))
     leaders = {b // third: b for b in reversed(bands)}
@@ -184,9 +183,10 @@ def rank_bands(patches: Sequence[Patch]) -> list[int]:
     return first + [b for b in bands if b not in first]
 
 
-def _structure(images: FloatArray, valid: BoolArray) -> NDArray[np.float64]:
+def _structure(images: FloatArray) -> NDArray[np.float64]:
     """Correlation of each band with itself one pixel away, local means taken off; 0 for a flat band."""
-    detail = remove_local_mean(images, valid)
+    valid = np.asarray(np.isfinite(images).all(axis=0))
+    detail = remove_local_mean(np.where(valid, images, np.float32(0.0)), valid)
     both = valid[:, 1:] & valid[:, :-1], valid[1:] & valid[:-1]
     products = (
         (detail[..., 1:] * detail[..., :-1])[..., both[0]],

@@ -158,11 +158,11 @@ def _window_shifts(
 
 
 def _fit_window(pair: tuple[FloatArray, FloatArray], ratio: int, margin: int, shift: ShiftEstimate) -> FitResult | None:
-    patch = Patch(*pair, ratio, margin, max(abs(shift.dy), abs(shift.dx)) + ratio)
-    if patch.valid.sum() < 64 or patch.msi_invalid.all():
+    bands = rank_bands([pair[0]])[:MAX_FIT_BANDS] if np.isfinite(pair[0]).all(axis=0).sum() >= 64 else []
+    if not bands:
         return None
-    bands = rank_bands([patch])[:MAX_FIT_BANDS]
-    return fit_place([patch], (shift.dy, shift.dx), bands) if bands else None
+    patch = Patch(*pair, bands, ratio, margin, max(abs(shift.dy), abs(shift.dx)) + ratio)
+    return None if patch.msi_invalid.all() else fit_place([patch], (shift.dy, shift.dx))
 
 
 def _inliers(shifts: DoubleArray, weights: DoubleArray, basis: DoubleArray) -> NDArray[np.bool_]:

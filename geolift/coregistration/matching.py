@@ -17,9 +17,9 @@ from scipy import fft, ndimage
 from geolift.robust import foreign_pixels
 from geolift.sampling import (
     LOST_WEIGHT,
+    AxisKernel,
     FloatArray,
     axis_kernel,
-    pad_for_sampling,
     sample_columns,
     sample_rows,
 )
@@ -52,20 +52,30 @@ def _local_sum(images: FloatArray) -> FloatArray:
 
 
 class Patch:
-    """One window of a pair: the simulated MSI (c, h, w) and the fine MSI under and around it.
+    """One window of a pair: chosen bands of the simulated MSI and of the fine MSI under and around it.
 
-    Invalid pixels are set to the band's mean and remembered; a pixel is invalid when any band is.
+    Bands lie in the order in which they are chosen, the most telling first, so that the first few are a view.
+    Invalid pixels are set to the band's mean and remembered; a pixel is invalid when any chosen band is.
     """
 
-    def __init__(self, simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, search_px: float) -> None:
+    def __init__(
+        self,
+        simulated: FloatArray,
+        msi_fine: FloatArray,
+        bands: Sequence[int],
+        ratio: int,
+        margin: int,
+        search_px: float,
+    ) -> None:
         self.ratio = ratio
         self.height, self.width = simulated.shape[-2:]
         sigma = MAX_BLUR_SIGMA_LR * ratio
         widest = axis_kernel(ratio, 0.5, sigma * sigma)
         reach = int(np.ceil(search_px + (MAX_WANDER_LR + 1.0) * ratio)) - widest.start_px + 2
-        padded, self.origin = pad_for_sampling(msi_fine, ratio, margin, reach)
-        self.msi, self.msi_invalid = _fill(padded)
-        self.simulated, self.simulated_invalid = _fill(simulated)
+        beyond = max(0, reach - margin * ratio)
+        self.origin = margin * ratio + beyond
+        self.msi, self.msi_invalid = _fill(msi_fine, bands, beyond)
+        self.simulated, self.simulated_invalid = _fill(simulated, bands)
         self.excluded: BoolArray = np.zeros_like(self.simulated_invalid)
         self.msi_whole = not self.msi_invalid.any()
 
@@ -82,19 +92,19 @@ class Patch:
     def _invalid_as_image(self) -> FloatArray:
         return self.msi_invalid.astype(np.float32)[None]
 
-    def degraded(self, dy: float, dx: float, variance_px2: float, bands: Sequence[int]) -> tuple[FloatArray, BoolArray]:
-        """Degrade bands of the MSI on the LR grid; returns images (b, h, w) and validity."""
-        return next(iter(self.degraded_at([(dy, dx)], variance_px2, bands)))
+    def degraded(self, dy: float, dx: float, variance_px2: float, n_bands: int) -> tuple[FloatArray, BoolArray]:
+        """Degrade the first bands of the MSI on the LR grid; returns images (n_bands, h, w) and validity."""
+        return next(iter(self.degraded_at([(dy, dx)], variance_px2, n_bands)))
 
     def degraded_at(
-        self, places_px: Sequence[tuple[float, float]], variance_px2: float, bands: Sequence[int], extend: int = 0
+        self, places_px: Sequence[tuple[float, float]], variance_px2: float, n_bands: int, extend: int = 0
     ) -> Iterator[tuple[FloatArray, BoolArray]]:
         """The same at several places (dy, dx), on the LR grid extended by ``extend`` pixels.
 
         Places with one dy share the reading along y, which is most of the work, if they follow each other.
         """
         extra, shape = extend * self.ratio, (self.height + 2 * extend, self.width + 2 * extend)
-        images = [self._chosen(bands), *([] if self.msi_whole else [self._invalid_as_image])]
+        images = [self.msi[:n_bands], *([] if self.msi_whole else [self._invalid_as_image])]
         rows: list[FloatArray] = []
         before: float | None = None
         for dy, dx in places_px:
@@ -114,67 +124,58 @@ class Patch:
             ]
             yield seen[0], np.ones(shape, np.bool_) if self.msi_whole else np.asarray(seen[1][0] <= LOST_WEIGHT)
 
-    def _chosen(self, bands: Sequence[int]) -> FloatArray:
-        """The fine MSI of some bands (b, y, x); not a copy if they are all, in order."""
-        return self.msi if list(bands) == list(range(len(self.msi))) else self.msi[list(bands)]
-
-    def seen_at(self, place: DoubleArray, bands: Sequence[int]) -> FloatArray:
-        """Degraded bands of the MSI (b, h, w) at dy, dx, var_y, var_x."""
+    def seen_at(self, place: DoubleArray) -> FloatArray:
+        """The degraded MSI (b, h, w) at dy, dx, var_y, var_x."""
         ky, kx = axis_kernel(self.ratio, place[0], place[2]), axis_kernel(self.ratio, place[1], place[3])
-        shape = (self.height, self.width)
-        return self._read(self._chosen(bands), ky.start_px, kx.start_px, shape, ky.taps[:1], kx.taps[:1])
+        rows = sample_rows(self._across(kx), self.origin + ky.start_px, self.ratio, self.height, ky.taps[:1])[0]
+        return np.asarray(sample_columns(rows, 0, self.ratio, self.width, kx.taps[:1])[0], np.float32)
 
-    def with_derivatives(self, place: DoubleArray, bands: Sequence[int]) -> FloatArray:
-        """Degraded bands of the MSI and their derivatives with respect to dy, dx, var_y, var_x: (5, b, h, w)."""
+    def with_derivatives(self, place: DoubleArray) -> FloatArray:
+        """The degraded MSI and its derivatives with respect to dy, dx, var_y, var_x: (5, b, h, w)."""
         dy, dx, var_y, var_x = place
         ky, kx = axis_kernel(self.ratio, dy, var_y), axis_kernel(self.ratio, dx, var_x)
-        first = self.origin + kx.start_px
-        needed = self._chosen(bands)[..., first : first + (self.width - 1) * self.ratio + kx.taps.shape[1]]
-        rows = sample_rows(needed, self.origin + ky.start_px, self.ratio, self.height, ky.taps)
+        rows = sample_rows(self._across(kx), self.origin + ky.start_px, self.ratio, self.height, ky.taps)
         seen, d_dx, d_var_x = sample_columns(rows[0], 0, self.ratio, self.width, kx.taps)
         d_dy, d_var_y = sample_columns(rows[1:], 0, self.ratio, self.width, kx.taps[:1])[0]
         return np.stack([seen, d_dy, d_dx, d_var_y, d_var_x])
 
-    def _read(
-        self,
-        image: FloatArray,
-        start_y: int,
-        start_x: int,
-        shape: tuple[int, int],
-        taps_y: DoubleArray,
-        taps_x: DoubleArray,
-    ) -> FloatArray:
-        first = self.origin + start_x
-        needed = image[..., first : first + (shape[1] - 1) * self.ratio + taps_x.shape[1]]
-        rows = sample_rows(needed, self.origin + start_y, self.ratio, shape[0], taps_y)[0]
-        columns = sample_columns(rows, 0, self.ratio, shape[1], taps_x)
-        return np.asarray(columns[0], np.float32)
+    def _across(self, kernel: AxisKernel) -> FloatArray:
+        """The columns of the fine MSI that a kernel along x sees: (b, y, x)."""
+        first = self.origin + kernel.start_px
+        return self.msi[..., first : first + (self.width - 1) * self.ratio + kernel.taps.shape[1]]
 
 
-def _fill(images: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Centre each band on its mean and set pixels that are invalid in any band to zero."""
-    invalid: BoolArray = np.asarray(np.isnan(images).any(axis=0))
-    count = max(1, int((~invalid).sum()))
-    if not invalid.any():
-        level = images.mean(axis=(-2, -1), keepdims=True, dtype=np.float64).astype(np.float32)
-        return images - level, invalid
-    filled = np.where(invalid, np.float32(0.0), images)
-    level = (filled.sum(axis=(-2, -1), keepdims=True, dtype=np.float64) / count).astype(np.float32)
-    return np.where(invalid, np.float32(0.0), images - level), invalid
+def _fill(images: FloatArray, bands: Sequence[int], beyond: int = 0) -> tuple[FloatArray, BoolArray]:
+    """Centre chosen bands, set pixels that are invalid in any of them to zero, and add as many invalid ones around.
+
+    The level that is taken off is that of every fourth row and column: it only keeps float32 sums exact and
+    invalid pixels inconspicuous.
+    """
+    height, width = images.shape[-2:]
+    inner = slice(beyond, beyond + height), slice(beyond, beyond + width)
+    filled = np.zeros((len(bands), height + 2 * beyond, width + 2 * beyond), np.float32)
+    for target, band in zip(filled[:, *inner], bands, strict=True):
+        sample = images[band, ::4, ::4]
+        valid = sample[np.isfinite(sample)]
+        np.subtract(images[band], np.float32(valid.mean(dtype=np.float64) if valid.size else 0.0), out=target)
+    invalid = np.ones(filled.shape[1:], np.bool_)
+    np.isnan(filled[:, *inner].sum(axis=0), out=invalid[inner])
+    if invalid[inner].any():
+        filled[:, invalid] = 0.0
+    return filled, invalid
 
 
-def exclude_foreign(patches: Sequence[Patch], bands: Sequence[int], dy: float, dx: float, worth: float = 0.0) -> None:
-    """Take clouds and change out of the patches, as far as they show with the MSI read at a shift.
+def exclude_foreign(patches: Sequence[Patch], n_bands: int, dy: float, dx: float, worth: float = 0.0) -> None:
+    """Take clouds and change out of the patches, as far as their first bands show them with the MSI read at a shift.
 
     If that leaves less than four tenths of the pixels, the radiometry says nothing and all stay; if less
     than ``worth`` of the pixels would go, all stay too, and the weights of the fit deal with them.
     """
-    chosen = list(bands)
     seen, other = [], []
     for patch in patches:
-        image, valid = patch.degraded(dy, dx, (0.35 * patch.ratio) ** 2, chosen)
+        image, valid = patch.degraded(dy, dx, (0.35 * patch.ratio) ** 2, n_bands)
         valid = valid & ~patch.simulated_invalid
-        seen.append(np.where(valid, patch.simulated[chosen], np.float32(np.nan)))
+        seen.append(np.where(valid, patch.simulated[:n_bands], np.float32(np.nan)))
         other.append(image)
     for group in _of_one_width(patches):
         below = [np.concatenate([images[i] for i in group], axis=1) for images in (seen, other)]
@@ -218,7 +219,7 @@ class SearchResult:
         return self.scores[0] / max(self.scores[1], 1e-9)
 
 
-def search_place(patches: Sequence[Patch], search_px: float, bands: Sequence[int]) -> SearchResult:
+def search_place(patches: Sequence[Patch], search_px: float, n_bands: int) -> SearchResult:
     """Find the shift within ``search_px`` by masked correlation on half-LR-pixel steps.
 
     The MSI is degraded at four phases of the LR grid and correlated by FFT with the simulated image;
@@ -236,8 +237,8 @@ def search_place(patches: Sequence[Patch], search_px: float, bands: Sequence[int
     size = (2 * lags + 1) * len(phases)
     positions = (np.arange(size) // len(phases) - lags) * ratio + np.resize(phases, size)
     places = [(iy, ix) for iy in range(len(phases)) for ix in range(len(phases))]
-    sums = _correlation_sums(patches, [(phases[iy], phases[ix]) for iy, ix in places], lags, bands)
-    correlation = np.zeros((len(bands), size, size))
+    sums = _correlation_sums(patches, [(phases[iy], phases[ix]) for iy, ix in places], lags, n_bands)
+    correlation = np.zeros((n_bands, size, size))
     overlap = np.zeros((size, size))
     step = len(phases)
     for (iy, ix), (product, energy_s, energy_m, count) in zip(places, sums, strict=True):
@@ -247,17 +248,17 @@ def search_place(patches: Sequence[Patch], search_px: float, bands: Sequence[int
 
 
 def _correlation_sums(
-    patches: Sequence[Patch], phases: Sequence[tuple[float, float]], lags: int, bands: Sequence[int]
+    patches: Sequence[Patch], phases: Sequence[tuple[float, float]], lags: int, n_bands: int
 ) -> list[list[DoubleArray]]:
     """Per phase the sums over pixels valid in both of s d, s^2, d^2 and 1 for each lag: (band, 2 lags + 1, ditto)."""
     span = 2 * lags + 1
-    totals = [[np.zeros((n, span, span)) for n in (len(bands), len(bands), len(bands), 1)] for _ in phases]
+    totals = [[np.zeros((n, span, span)) for n in (n_bands, n_bands, n_bands, 1)] for _ in phases]
     for patch in patches:
         shape = [fft.next_fast_len(n + 2 * lags, real=True) for n in (patch.height, patch.width)]
         valid = patch.valid
-        seen = remove_local_mean(patch.simulated[list(bands)], valid)
+        seen = remove_local_mean(patch.simulated[:n_bands], valid)
         f_seen, f_seen2, f_valid = (np.conj(fft.rfft2(a, shape)) for a in (seen, seen**2, _image(valid)))
-        moved = patch.degraded_at(phases, (0.35 * patch.ratio) ** 2, bands, extend=lags)
+        moved = patch.degraded_at(phases, (0.35 * patch.ratio) ** 2, n_bands, extend=lags)
         for sums, (image, valid_msi) in zip(totals, moved, strict=True):
             image = remove_local_mean(image, valid_msi)
             f_image, f_image2, f_valid_msi = (fft.rfft2(a, shape) for a in (image, image**2, _image(valid_msi)))

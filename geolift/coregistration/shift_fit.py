@@ -86,15 +86,15 @@ class _Scene:
     """The valid pixels of all patches in one row, at the place where the masks were made."""
 
     patches: Sequence[Patch]
-    bands: list[int]
     masks: list[BoolArray]
     seen: FloatArray
+    spread: FloatArray
     blocks: NDArray[np.intp]
     slopes: FloatArray | None = None
     slopes_at: DoubleArray = field(default_factory=lambda: np.zeros(4))
 
     @classmethod
-    def at(cls, patches: Sequence[Patch], bands: list[int], place: DoubleArray) -> _Scene:
+    def at(cls, patches: Sequence[Patch], place: DoubleArray) -> _Scene:
         widest = (MAX_BLUR_SIGMA_LR * patches[0].ratio) ** 2
         variance = min(float(place[2:].max()) * 1.3 + 0.25, widest)
         masks = []
@@ -102,10 +102,11 @@ class _Scene:
             valid = patch.valid
             if not patch.msi_whole:
                 dy, dx = place[:2].round()
-                valid = valid & patch.degraded(dy, dx, variance, ())[1]
+                valid = valid & patch.degraded(dy, dx, variance, 0)[1]
             masks.append(valid)
-        seen = [remove_local_mean(p.simulated[bands], m)[:, m] for p, m in zip(patches, masks, strict=True)]
-        return cls(patches, bands, masks, np.concatenate(seen, axis=1), _block_ids(masks))
+        parts = [_pixels(remove_local_mean(p.simulated, m), m) for p, m in zip(patches, masks, strict=True)]
+        seen = np.concatenate(parts, axis=1)
+        return cls(patches, masks, seen, seen.std(axis=1) + np.float32(1e-12), _block_ids(masks))
 
     def model(self, place: DoubleArray, exact: bool) -> tuple[FloatArray, FloatArray]:
         """Degraded MSI (band, n) without local means, and its four derivatives (band, 4, n).
@@ -117,9 +118,9 @@ class _Scene:
             return self.image_at(place[0], place[1], place), self.slopes
         seen, slopes = [], []
         for patch, mask in zip(self.patches, self.masks, strict=True):
-            images = patch.with_derivatives(place, self.bands)
-            seen.append(remove_local_mean(images[0], mask)[:, mask])
-            slopes.append(images[1:, :, mask].swapaxes(0, 1))
+            images = patch.with_derivatives(place)
+            seen.append(_pixels(remove_local_mean(images[0], mask), mask))
+            slopes.append(_pixels(images[1:], mask).swapaxes(0, 1))
         self.slopes, self.slopes_at = np.concatenate(slopes, axis=2), place.copy()
         return np.concatenate(seen, axis=1), self.slopes
 
@@ -132,10 +133,16 @@ class _Scene:
         """Degraded MSI (band, n) without local means at another shift with the blur of ``place``."""
         elsewhere = np.array([dy, dx, place[2], place[3]])
         parts = [
-            remove_local_mean(patch.seen_at(elsewhere, self.bands), mask)[:, mask]
+            _pixels(remove_local_mean(patch.seen_at(elsewhere), mask), mask)
             for patch, mask in zip(self.patches, self.masks, strict=True)
         ]
         return np.concatenate(parts, axis=1)
+
+
+def _pixels(images: FloatArray, mask: BoolArray) -> FloatArray:
+    """The pixels of images (..., h, w) that a mask lets through, in one row: (..., n)."""
+    row = images.reshape(*images.shape[:-2], -1)
+    return row if mask.all() else row[..., np.flatnonzero(mask)]
 
 
 def _block_ids(masks: Sequence[BoolArray]) -> NDArray[np.intp]:
@@ -167,23 +174,21 @@ class _Linear:
 def _linearise(scene: _Scene, place: DoubleArray, weights: FloatArray | None, exact: bool = False) -> _Linear:
     """Fit one gain per band, weigh the pixels by their residuals, and project the gain out."""
     model, slopes = scene.model(place, exact)
-    seen = scene.seen
-    spread = seen.std(axis=1) + np.float32(1e-12)
+    seen, spread = scene.seen, scene.spread
     w = np.ones(seen.shape[1], np.float32) if weights is None else weights
     for _ in range(2 if weights is None else 1):
-        energy = np.maximum((w * model * model).sum(axis=1, dtype=np.float64), 1e-20)
-        gain = ((w * model * seen).sum(axis=1, dtype=np.float64) / energy).astype(np.float32)
+        gain = (_dots(w * model, seen) / np.maximum(_dots(w * model, model), 1e-20)).astype(np.float32)
         residual = seen - gain[:, None] * model
         w = _robust_weights(residual, spread)
-    power = (w * residual**2).sum(axis=1, dtype=np.float64) / w.sum(dtype=np.float64)
-    total = (w * seen**2).sum(axis=1, dtype=np.float64) / w.sum(dtype=np.float64)
+    weighted = w * model
+    power, total = (_dots(w * image, image) / w.sum(dtype=np.float64) for image in (residual, seen))
     precision = 1.0 / np.maximum(power, 1e-6 * spread.astype(np.float64) ** 2)
-    energy = np.maximum((w * model * model).sum(axis=1, dtype=np.float64), 1e-20)
-    overlap = _sums(slopes, (w * model)[:, None])[..., 0] / energy[:, None]
+    energy = np.maximum(_dots(weighted, model), 1e-20)
+    overlap = _sums(slopes, weighted[:, None])[..., 0] / energy[:, None]
     slopes = gain[:, None, None] * (slopes - overlap.astype(np.float32)[..., None] * model[:, None])
-    weighted = slopes * w
-    normal = _sums(weighted, slopes) * precision[:, None, None]
-    gradient = _sums(weighted, residual[:, None])[..., 0] * precision[:, None]
+    pulled = slopes * w
+    normal = _sums(pulled, slopes) * precision[:, None, None]
+    gradient = _sums(pulled, residual[:, None])[..., 0] * precision[:, None]
     rho = np.sqrt(np.clip(1.0 - power / np.maximum(total, 1e-20), 0.0, 1.0)) * np.sign(gain)
     return _Linear(residual, w, slopes, precision, normal, gradient, rho)
 
@@ -201,6 +206,11 @@ def _sums(left: FloatArray, right: FloatArray) -> DoubleArray:
     return np.asarray(total + left[..., whole:] @ right[..., whole:].swapaxes(1, 2), np.float64)
 
 
+def _dots(left: FloatArray, right: FloatArray) -> DoubleArray:
+    """Sum over the pixels of left (band, n) x right (band, n): (band,), in float64."""
+    return _sums(left[:, None], right[:, None])[:, 0, 0]
+
+
 def _robust_weights(residual: FloatArray, spread: FloatArray) -> FloatArray:
     """Cauchy weights on the residual of all bands together: clouds and change hit all bands."""
     stride = max(1, residual.shape[1] // _SCALE_SAMPLE)
@@ -212,7 +222,6 @@ def _robust_weights(residual: FloatArray, spread: FloatArray) -> FloatArray:
 def fit_place(
     patches: Sequence[Patch],
     start_px: tuple[float, float],
-    bands: Sequence[int],
     iterations: int = 14,
     begin: DoubleArray | None = None,
 ) -> FitResult | None:
@@ -230,8 +239,8 @@ def fit_place(
     place = np.array([*start_px, blur, blur])
     if begin is not None:
         place = np.array([*(np.clip(begin[:2] - start_px, -farthest, farthest) + start_px), *begin[2:]])
-    exclude_foreign(patches, bands[:_FOREIGN_BANDS], *start_px, worth=0.1)
-    scene = _Scene.at(patches, list(bands), place)
+    exclude_foreign(patches, min(_FOREIGN_BANDS, len(patches[0].msi)), *start_px, worth=0.1)
+    scene = _Scene.at(patches, place)
     weights: FloatArray | None = None
     made_at, converged = place.copy(), False
     for iteration in range(iterations):
@@ -247,7 +256,7 @@ def fit_place(
         if converged and iteration > 1:
             break
         if np.abs(place - made_at)[:2].max() > 0.6 or abs(place[2:].max() - made_at[2:].max()) > blur:
-            scene, weights, made_at = _Scene.at(patches, list(bands), place), None, place.copy()
+            scene, weights, made_at = _Scene.at(patches, place), None, place.copy()
     if scene.seen.shape[1] < 16:
         return None
     return _conclude(scene, place, weights, converged)
@@ -355,9 +364,8 @@ def _agreements(scene: _Scene, line: _Linear, place: DoubleArray) -> tuple[float
     The weights are the smaller of those that either alignment would give, so neither is favoured.
     """
     after, before = scene.image_at(place[0], place[1], place), scene.image_at(0.0, 0.0, place)
-    spread = scene.seen.std(axis=1) + np.float32(1e-12)
-    weights = np.minimum(*(_robust_weights(_gain_residual(scene.seen, m), spread) for m in (after, before)))
-    trust = line.precision * spread.astype(np.float64) ** 2
+    weights = np.minimum(*(_robust_weights(_gain_residual(scene.seen, m), scene.spread) for m in (after, before)))
+    trust = line.precision * scene.spread.astype(np.float64) ** 2
     return (
         float(np.average(_correlations(scene.seen, after, weights), weights=trust)),
         float(np.average(_correlations(scene.seen, before, weights), weights=trust)),
@@ -365,12 +373,11 @@ def _agreements(scene: _Scene, line: _Linear, place: DoubleArray) -> tuple[float
 
 
 def _gain_residual(seen: FloatArray, model: FloatArray) -> FloatArray:
-    energy = np.maximum((model * model).sum(axis=1), np.float32(1e-20))
-    gain = (model * seen).sum(axis=1) / energy
-    return np.asarray(seen - gain[:, None] * model, np.float32)
+    gain = _dots(model, seen) / np.maximum(_dots(model, model), 1e-20)
+    return np.asarray(seen - gain.astype(np.float32)[:, None] * model, np.float32)
 
 
 def _correlations(seen: FloatArray, model: FloatArray, weights: FloatArray) -> DoubleArray:
-    cross = (weights * seen * model).sum(axis=1, dtype=np.float64)
-    power = [(weights * image**2).sum(axis=1, dtype=np.float64) for image in (seen, model)]
+    cross = _dots(weights * seen, model)
+    power = [_dots(weights * image, image) for image in (seen, model)]
     return np.asarray(np.abs(cross) / np.sqrt(np.maximum(power[0] * power[1], 1e-30)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from geolift.coregistration import ShiftEstimate
 from geolift.robust import robust_line
-from geolift.sanity.identity import find_doubts, find_order, find_rival, order_finding, sensor_finding
+from geolift.sanity.identity import find_doubts, find_order, find_rival, find_usual_order, order_finding, sensor_finding
 from geolift.sanity.pair import (
     BandCheck,
     Candidate,
@@ -77,6 +77,8 @@ def check_pair(
     findings: list[Finding] = []
     order = find_order(pair)
     rival = find_rival(pair, order, sensor, candidates or {})
+    if rival is None:
+        order = find_usual_order(pair, order)
     if rival is not None and not rival.twin:
         findings.append(sensor_finding(pair, sensor, rival))
     elif order is not None:

@@ -187,11 +187,12 @@ def is_flat(values: DoubleArray) -> bool:
 
 def correlate(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:
     """Correlation of each row image with each column image, gross outliers clipped."""
-    a, b = _standard(rows), _standard(columns)
+    a, b = standardise(rows), standardise(columns)
     return np.asarray(np.clip(a @ b.T / a.shape[1], -0.99999, 0.99999), np.float64)
 
 
-def _standard(images: DoubleArray) -> DoubleArray:
+def standardise(images: DoubleArray) -> DoubleArray:
+    """Bands (c, n) of mean 0 and standard deviation 1, gross outliers clipped first."""
     clipped = _clipped(images)
     clipped = clipped - clipped.mean(axis=1, keepdims=True)
     return np.asarray(clipped / np.maximum(clipped.std(axis=1, keepdims=True), 1e-12))
