@@ -64,6 +64,7 @@ def main() -> None:
         for _ in range(given.repeats):
             compute = compute_alone(trained, values, given.tiles**2, threads)
             write = write_alone(folder / "w.tif", stored, given.tiles, threads)
+            (folder / "out.tif").unlink(missing_ok=True)  # taking an old file off the disk belongs to neither floor
             with Clock() as whole:
                 fused = inverted(open_cube(msi, None, TILE), (0, 1, 2, 3), trained, settings)
                 write_cube(fused, folder / "out.tif", settings, encoding=encoding, threads=threads)
