@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -150,13 +152,24 @@ def correction_fields(
         turned = torch.from_numpy((process.rotation * process.strength).astype(np.float32))
         solution = torch.einsum("kl,lyx->kyx", turned, torch.from_numpy(beta))
         known = torch.from_numpy(factors)
-        for length, share, part in process.terms:
-            ways = []
-            for axis, places in enumerate((rows_lr, cols_lr)):
-                apart = places[:, None] - (origin[axis] + np.arange(float(beta.shape[1 + axis])))
-                weights = cross_covariance(process.footprint, axis, length, apart)
-                weights[np.abs(apart) > process.reach_lr(length)] = 0.0
-                ways.append(torch.from_numpy(weights.astype(np.float32)))
+        down = _ways(process, 0, rows_lr.tobytes(), origin[0], beta.shape[1])
+        across = _ways(process, 1, cols_lr.tobytes(), origin[1], beta.shape[2])
+        for (_, share, part), along_y, along_x in zip(process.terms, down, across, strict=True):
             seen = known[part, None] * solution
-            fields[part] = share * (ways[0] @ seen @ ways[1].T)
+            fields[part] = share * (along_y @ seen @ along_x.T)
     return fields.numpy()
+
+
+@lru_cache(maxsize=256)
+def _ways(process: ResidualProcess, axis: int, places: bytes, origin: int, size: int) -> list[torch.Tensor]:
+    """Per term the covariance (n, size) of points with the pixels of a window along an axis.
+
+    The cells of a tile share those of their row and of their column. ``places``: (n,) float64, as bytes.
+    """
+    apart = np.frombuffer(places)[:, None] - (origin + np.arange(float(size)))
+    ways = []
+    for length, _, _ in process.terms:
+        weights = cross_covariance(process.footprint, axis, length, apart)
+        weights[np.abs(apart) > process.reach_lr(length)] = 0.0
+        ways.append(torch.from_numpy(weights.astype(np.float32)))
+    return ways
