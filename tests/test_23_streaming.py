@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
+import subprocess
+import sys
 import tracemalloc
 import warnings
 from collections.abc import Iterator
@@ -146,6 +149,30 @@ def test_sizes_are_read_as_people_write_them(text: str, number: int) -> None:
 
 
 # -- a cluster --------------------------------------------------------------------------------------------------------
+
+
+COUNT_FAULTS = """
+import resource, sys, numpy as np
+from geolift.machine import keep_freed_memory
+if "keep" in sys.argv:
+    keep_freed_memory()
+np.ones(2**22, np.float32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(2**22, np.float32)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or not platform.libc_ver()[0], reason="only glibc is told")
+def test_memory_of_a_worker_is_used_again_though_its_nanny_has_set_how_memory_is_given_back() -> None:
+    nanny = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536", "NUMPY_MADVISE_HUGEPAGE": "0"}
+    pages: dict[str, int] = {}
+    for mode in ("leave", "keep"):
+        command = [sys.executable, "-c", COUNT_FAULTS, mode]
+        pages[mode] = int(subprocess.run(command, env=nanny, check=True, capture_output=True, text=True).stdout)
+    assert pages["leave"] > 20 * 4000
+    assert pages["keep"] < 100
 
 
 @pytest.fixture(scope="module")

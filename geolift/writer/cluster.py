@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from geolift.errors import ResourceError, UsageError
-from geolift.machine import BLOCK_CACHE_MB
+from geolift.machine import BLOCK_CACHE_MB, keep_freed_memory
 from geolift.writer.crew import TileWork
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile
@@ -35,6 +35,7 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile) -> Packed:
             import cloudpickle  # type: ignore[import-untyped]
 
             os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
+            keep_freed_memory()
             _work_of_this_process.clear()
             _work_of_this_process[digest] = cloudpickle.loads(shipped)
         work = _work_of_this_process[digest]
