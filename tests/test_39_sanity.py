@@ -14,6 +14,8 @@ from scipy import ndimage
 from geolift.coregistration import estimate_shift
 from geolift.sampling import degrade_msi
 from geolift.sanity import Candidate, CheckResult, Finding, Reading, check_pair
+from geolift.sanity.identity import order_finding
+from geolift.sanity.pair import PairedPixels
 from geolift.srf import twins_of
 
 FloatArray = NDArray[np.float32]
@@ -206,6 +208,16 @@ def test_shade_that_all_bands_share_does_not_hide_their_order(seed: int) -> None
         (finding,) = given.check(shaded[order]).verdict
         assert finding.code == "band-order"
         assert finding.option == "--msi-bands " + ",".join("BGRN"[i] for i in order)
+
+
+def test_an_order_whose_bands_correlate_alike_is_not_said_to_correlate_better() -> None:
+    pixels = np.zeros((2, 9))
+    for better, said in ((0.97, "0.95 as taken, 0.97 in the order"), (0.951, "each correlates alike (0.95)")):
+        correlation = np.array([[0.95, better], [better, 0.95]])
+        alike = PairedPixels(("B", "G"), np.ones((3, 3), bool), pixels, pixels, 0.0, 0.0, correlation, np.zeros(2))
+        finding = order_finding(alike, np.array([1, 0]))
+        assert said in finding.message
+        assert finding.option == "--msi-bands G,B"
 
 
 def test_a_mistake_of_order_does_not_hide_one_of_offset() -> None:

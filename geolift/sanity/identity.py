@@ -149,12 +149,10 @@ def order_finding(pair: PairedPixels, order: NDArray[np.intp]) -> Finding:
         what += f"; and {len(moved) - 4} more"
     before = np.mean([pair.correlation[i, i] for i in moved])
     after = np.mean([pair.correlation[i, order[i]] for i in moved])
-    digits = 2 if after - before >= 0.01 else 3
-    return Finding(
-        "band-order",
-        f"{what}: correlation {before:.{digits}f} as taken, {after:.{digits}f} in the order of the option",
-        f"--msi-bands {','.join(names)}",
-    )
+    evidence = f"correlation {before:.2f} as taken, {after:.2f} in the order of the option"
+    if after - before < 0.01:
+        evidence = f"each correlates alike ({after:.2f}), but what sets them apart fits in the order of the option only"
+    return Finding("band-order", f"{what}: {evidence}", f"--msi-bands {','.join(names)}")
 
 
 @dataclass(frozen=True)
