@@ -1,4 +1,4 @@
-"""A network on a device with memory of its own: batches travel there and back while others are computed."""
+"""A network on a device with memory of its own: a tile travels there and back while other threads' tiles are computed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from geolift.packed import PackedNetwork, blanked
 
 LARGEST_BATCH = 2**16
 SMALLEST_BATCH = 2**10
-LANES_PER_THREAD = 2
-"""One batch on its way there or back, one computed."""
 
-SHARE_OF_FREE = 0.25
-"""Of the device's free memory for one lane; threads share the rest."""
+SHARE_OF_FREE = 0.5
+"""Of the device's free memory for one batch; threads share the rest."""
 
 
 class Accelerated:
-    """A packed network applied through pinned memory, batch by batch; may be shared by threads.
+    """A packed network applied on a device, up to 65 536 pixels at once; may be shared by threads.
 
-    The batch is the largest power of two up to 65 536 pixels that fits the free memory, and is halved when memory
-    runs out all the same. Every thread has two lanes, each with a stream of its own.
+    The product comes back into pinned memory that torch keeps and uses again, so that it is written once and no page
+    of it is cleared. Every thread has a stream of its own: what one sends and fetches overlaps what others compute.
+    The batch is the largest power of two that fits the free memory, and is halved when memory runs out all the same.
     """
 
     def __init__(self, packed: PackedNetwork, free_bytes: Callable[[], int] | None = None) -> None:
@@ -35,9 +34,7 @@ class Accelerated:
         self._mine = threading.local()
         self._halving = threading.Lock()
         if packed.device.type == "cuda":
-            torch.cuda.synchronize(
-                packed.device
-            )  # the lanes' streams do not wait for the one that put the weights there
+            torch.cuda.synchronize(packed.device)  # the threads' streams do not wait for the one that put the weights
         free = (free_bytes or self._free_bytes)()
         fitting = int(free * SHARE_OF_FREE) // max(bytes_per_pixel(packed), 1)
         self.batch_pixels = max(SMALLEST_BATCH, min(LARGEST_BATCH, 1 << max(fitting.bit_length() - 1, 0)))
@@ -60,7 +57,6 @@ class Accelerated:
             try:
                 return self._run(msi, size)
             except torch.cuda.OutOfMemoryError as error:
-                self._mine.__dict__.clear()
                 self._halve(size, error)
 
     def _halve(self, size: int, error: Exception) -> None:
@@ -75,64 +71,43 @@ class Accelerated:
             torch.cuda.empty_cache()
 
     def _run(self, msi: Floats, size: int) -> Floats:
+        count = msi.shape[-1]
+        if count <= size:
+            return self._batch(msi, size)
+        fused = np.empty((self.packed.network.outputs, count), np.float32)
+        for start in range(0, count, size):
+            fused[:, start : start + size] = self._batch(msi[:, start : start + size], size)
+        return fused
+
+    def _batch(self, msi: Floats, size: int) -> Floats:
+        """Apply to at most ``size`` pixels; so many are computed, since other shapes may round differently (law 1)."""
         pixels, valid = self.packed.gathered(msi, size)
-        fused = np.empty((self.packed.network.outputs, len(valid)), np.float32)
-        lanes = self._lanes(size)
-        for number, start in enumerate(range(0, len(valid), size)):
-            lane = lanes[number % len(lanes)]
-            lane.collect()
-            lane.launch(pixels[start : start + size], fused[:, start : start + size])
-        for lane in lanes:
-            lane.collect()
+        device, bands = self.packed.device, self.packed.network.outputs
+        pinned = device.type == "cuda"
+        there = torch.from_numpy(pixels)
+        back = torch.empty((bands, len(valid)), pin_memory=pinned)
+        with torch.inference_mode(), self._stream():
+            result = torch.empty((bands, len(pixels)), device=device)
+            self.packed.batch((there.pin_memory() if pinned else there).to(device, non_blocking=True), result)
+            back.copy_(result[:, : len(valid)].contiguous(), non_blocking=True)
+            if pinned:
+                torch.cuda.current_stream(device).synchronize()
+        fused: Floats = back.numpy()
         blanked(fused, valid)
         return fused
 
-    def _lanes(self, size: int) -> list[Lane]:
-        if getattr(self._mine, "size", None) != size:
-            self._mine.size, self._mine.lanes = size, [Lane(self.packed, size) for _ in range(LANES_PER_THREAD)]
-        lanes: list[Lane] = self._mine.lanes
-        for lane in lanes:
-            lane.target = None  # of a call that broke off
-        return lanes
-
-
-class Lane:
-    """One batch under way: its pinned memory, its stream, and where its result goes."""
-
-    def __init__(self, packed: PackedNetwork, size: int) -> None:
-        cuda = packed.device.type == "cuda"
-        self.packed = packed
-        self.target: Floats | None = None
-        self._stream: Any = torch.cuda.Stream(packed.device) if cuda else None  # type: ignore[no-untyped-call]
-        self._there = torch.empty(size, packed.network.inputs, pin_memory=cuda)
-        self._back = torch.empty(packed.network.outputs, size, pin_memory=cuda)
-        self._result = torch.empty(packed.network.outputs, size, device=packed.device)
-
-    def launch(self, pixels: Floats, target: Floats) -> None:
-        """Send (size, c) pixels; their product is put into ``target`` (C, at most size) by `collect`."""
-        self._there.numpy()[:] = pixels
-        self.target = target
-        with torch.inference_mode(), self._in_stream():
-            given = self._there.to(self.packed.device, non_blocking=True)
-            self.packed.batch(given, self._result)
-            self._back.copy_(self._result, non_blocking=True)
-
-    def collect(self) -> None:
-        """Wait for the batch under way and hand its product over."""
-        if self.target is None:
-            return
-        if self._stream is not None:
-            self._stream.synchronize()
-        self.target[:] = self._back.numpy()[:, : self.target.shape[1]]
-        self.target = None
-
-    def _in_stream(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+    def _stream(self) -> AbstractContextManager[Any]:
+        """This thread's stream."""
+        if self.packed.device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._mine, "stream"):
+            self._mine.stream = torch.cuda.Stream(self.packed.device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._mine.stream)
 
 
 def bytes_per_pixel(packed: PackedNetwork) -> int:
-    """Memory of a batch on the device, for each pixel: input, two hidden layers, low-rank values, the product twice."""
+    """Memory of a batch on the device, for each pixel: input, two hidden layers, low-rank values, the product three times."""
     net = packed.network
     widest = max((len(bias) for bias in net.biases), default=0)
     low = 0 if net.basis is None else net.basis.shape[1]
-    return 4 * (net.inputs + 2 * widest + low + 2 * net.outputs)
+    return 4 * (net.inputs + 2 * widest + low + 3 * net.outputs)

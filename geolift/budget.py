@@ -49,10 +49,10 @@ def fitted(settings: Streamed, cost: Cost) -> Streamed:
 
 
 def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
-    """Return what a thread keeps for its batches to and from a GPU."""
-    from geolift.accelerator import LANES_PER_THREAD, LARGEST_BATCH
+    """Return what a thread pins for its tile to and from a GPU: torch keeps whole powers of two."""
+    from geolift.accelerator import LARGEST_BATCH
 
-    return 4 * LANES_PER_THREAD * LARGEST_BATCH * (hsi_bands + msi_bands)
+    return sum(1 << (4 * LARGEST_BATCH * bands - 1).bit_length() for bands in (hsi_bands, msi_bands))
 
 
 def estimate_cost(
