@@ -172,6 +172,19 @@ class Network:
             return replace(self, basis=rows(self.basis), offset=offset)
         return replace(self, head=rows(self.head), skip=rows(self.skip), offset=offset)
 
+    def projected(self, projection: NDArray[np.float64], mean: NDArray[np.float64]) -> Network | None:
+        """The network of P (y − mean) (n,), P (n, C), mean (C,), without y; None where clipping comes between."""
+        if self.clip is not None or (self.basis is None and self.unmixing is not None):
+            return None
+
+        def rows(matrix: Floats | None) -> Floats | None:
+            return None if matrix is None else (projection @ matrix).astype(np.float32)
+
+        offset = (projection @ (self.offset - mean)).astype(np.float32)
+        if self.basis is not None:
+            return replace(self, basis=rows(self.basis), offset=offset)
+        return replace(self, head=rows(self.head), skip=rows(self.skip), offset=offset)
+
     @property
     def batch_pixels(self) -> int:
         """Pixels per matrix product. Fixed for a network: a product of another shape may round differently (law 1)."""

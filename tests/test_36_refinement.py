@@ -94,7 +94,7 @@ def test_the_solution_and_the_correction_are_those_of_dense_kriging(process: Res
     assert (beta[:, 4, 3] == 0).all()
 
     points = np.array([1.3, 4.0]), np.array([2.1, 6.6, 7.0])
-    fields = correction_fields(process, beta, np.nan_to_num(factors), (0, 0), *points)
+    fields = correction_fields(process, beta, np.nan_to_num(factors), (0, 0), *points).transpose(1, 2).numpy()
     rows, cols = np.indices((9, 8)).reshape(2, -1).astype(float)
     for index, (length, share) in enumerate([(1.0, 1.0), (4.0, 0.3), (4.0, 0.3)]):
         along_y = cross_covariance(process.footprint, 0, length, points[0][:, None] - rows)

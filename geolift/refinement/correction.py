@@ -19,7 +19,7 @@ from geolift.refinement.solution import correction_fields
 from geolift.sampling import FloatArray
 from geolift.scratch import Sheets
 
-CELL_PX = 32
+CELL_PX = 64
 """Edge of the pieces that are brought to the product. Fixed: law 1."""
 
 BETWEEN_LR = 2
@@ -90,31 +90,31 @@ class Correction:
             Where β and D φ have been read already.
         """
         guides = np.nan_to_num(self.guide(msi)) * self.guide.trust[:, None, None].astype(np.float32)
-        fields = self._fields(rows_lr, cols_lr, known)
-        whitened = fields[0]
-        for guide, part in zip(guides, fields[1:], strict=True):
-            whitened = whitened + guide * part
         with torch.inference_mode(), one_torch_thread():
-            flat = torch.from_numpy(whitened.reshape(len(whitened), -1))
+            fields = self._fields(rows_lr, cols_lr, known)
+            whitened = fields[0]
+            for guide, field in zip(torch.from_numpy(guides), fields[1:], strict=True):
+                whitened.addcmul_(guide[:, None], field)
+            flat = whitened.transpose(0, 1).flatten(1)
             return (torch.from_numpy(self.decode) @ flat).numpy().reshape(-1, *msi.shape[1:])
 
-    def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
-        """(1 + M, K, y, x) at places in HSI pixels."""
+    def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
+        """(1 + M, y, K, x) at places in HSI pixels."""
         if rows.shape[1] == 1 and cols.shape[0] == 1:
             return self._fields_along(rows[:, 0], cols[0], known)
         # Turned against each other: on a fine grid along the HSI's axes first, then between its points.
         step = 0.5 / self.process.footprint.ratio
         along = [np.arange(places.min() - step, places.max() + 2 * step, step) for places in (rows, cols)]
         where = [(places - line[0]) / step for places, line in zip((rows, cols), along, strict=True)]
-        fields = self._fields_along(along[0], along[1], known)
-        flat = fields.reshape(-1, *fields.shape[2:])
+        fields = self._fields_along(along[0], along[1], known).transpose(1, 2)
+        flat = fields.flatten(0, 1).numpy()
         read = [ndimage.map_coordinates(field, where, order=1, mode="nearest") for field in flat]
-        return np.stack(read).reshape(*fields.shape[:2], *rows.shape)
+        return torch.from_numpy(np.stack(read)).unflatten(0, fields.shape[:2]).transpose(1, 2)
 
-    def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
+    def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
         window = self._window(rows, cols)
         if any(part.start >= part.stop for part in window):
-            return np.zeros((self.factors.shape[0], self.beta.shape[0], len(rows), len(cols)), np.float32)
+            return torch.zeros((self.factors.shape[0], len(rows), self.beta.shape[0], len(cols)))
         if known is None or not known.has(window):
             known = self._read(window)
         return correction_fields(self.process, *known.cut(window), (window[0].start, window[1].start), rows, cols)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Residual:
         with one_torch_thread():
             subspace = find_subspace(torch.from_numpy(training.spectra))
         self.mean, self.encode, self.decode = (t.numpy() for t in (subspace.mean, subspace.encode, subspace.decode))
+        whitened = model.network.projected(self.encode.T, self.mean)
+        self.whitened_model = None if whitened is None else replace(model, network=whitened)
 
     def views(self, margin: int) -> Iterator[tuple[FloatArray, FloatArray, NDArray[np.bool_]]]:
         """Windows that stand for the scene: simulated MSI, fine MSI with a margin, what lies beyond the image."""
@@ -81,8 +84,11 @@ class Residual:
     def _fine(self, place: tuple[int, int, int, int, int], guide: Guide, zeros: bool) -> FloatArray:
         """(K + 1 + M, y, x): the inversion in the whitened subspace, and φ; NaN = invalid."""
         msi = self.pair.msi(*place)
-        strips = [slice(row, row + 64) for row in range(0, msi.shape[1], 64)]
-        fused = np.concatenate([self._whitened(predict_block(self.model, msi[:, strip])) for strip in strips], axis=1)
+        if self.whitened_model is not None:
+            fused = predict_block(self.whitened_model, msi)
+        else:
+            strips = [slice(row, row + 64) for row in range(0, msi.shape[1], 64)]
+            fused = np.concatenate([self._whitened(predict_block(self.model, msi[:, s])) for s in strips], axis=1)
         ones = np.where(np.isfinite(fused[:1]), np.float32(1), np.float32(np.nan))
         stack = np.concatenate([fused, ones, guide(msi)])
         stack[:, ~np.isfinite(stack).all(axis=0)] = np.nan

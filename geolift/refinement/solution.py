@@ -130,7 +130,7 @@ def correction_fields(
     origin: tuple[int, int],
     rows_lr: DoubleArray,
     cols_lr: DoubleArray,
-) -> FloatArray:
+) -> torch.Tensor:
     """Expectation of g_0 and of the g_m, in the whitened subspace, on a grid of points.
 
     Parameters
@@ -144,20 +144,21 @@ def correction_fields(
 
     Returns
     -------
-    FloatArray
-        (1 + M, K, y, x).
+    torch.Tensor
+        (1 + M, y, K, x): so that each is two large products, one along each axis, without a transpose between them.
     """
-    fields = torch.zeros((len(factors), len(beta), len(rows_lr), len(cols_lr)))
-    with torch.inference_mode(), one_torch_thread():
-        turned = torch.from_numpy((process.rotation * process.strength).astype(np.float32))
-        solution = torch.einsum("kl,lyx->kyx", turned, torch.from_numpy(beta))
-        known = torch.from_numpy(factors)
-        down = _ways(process, 0, rows_lr.tobytes(), origin[0], beta.shape[1])
-        across = _ways(process, 1, cols_lr.tobytes(), origin[1], beta.shape[2])
-        for (_, share, part), along_y, along_x in zip(process.terms, down, across, strict=True):
-            seen = known[part, None] * solution
-            fields[part] = share * (along_y @ seen @ along_x.T)
-    return fields.numpy()
+    rows, cols = len(rows_lr), len(cols_lr)
+    fields = torch.empty((len(factors), rows, len(beta), cols))
+    turned = torch.from_numpy((process.rotation * process.strength).astype(np.float32))
+    solution = torch.einsum("kl,lyx->ykx", turned, torch.from_numpy(beta)).contiguous()
+    known = torch.from_numpy(factors)[:, :, None]
+    down = _ways(process, 0, rows_lr.tobytes(), origin[0], beta.shape[1])
+    across = _ways(process, 1, cols_lr.tobytes(), origin[1], beta.shape[2])
+    for (_, share, part), along_y, along_x in zip(process.terms, down, across, strict=True):
+        for field, factor in zip(fields[part], known[part], strict=True):
+            seen = (share * factor * solution).flatten(1)
+            torch.mm((along_y @ seen).view(-1, len(along_x.T)), along_x.T, out=field.flatten(0, 1))
+    return fields
 
 
 @lru_cache(maxsize=256)
