@@ -1,4 +1,4 @@
-"""A network on a device with memory of its own: a tile travels there and back while other threads' tiles are computed."""
+"""A network on a device with memory of its own: tiles travel there and back while those of other threads compute."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Accelerated:
             return 2**40
         return int(torch.cuda.mem_get_info(self.packed.device)[0])
 
-    def __call__(self, msi: Floats) -> Floats:
+    def __call__(self, msi: Floats, coordinates: Floats | None = None) -> Floats:
         """Apply to (c, n) float32 pixels; as `PackedNetwork`.
 
         Raises
@@ -55,7 +55,7 @@ class Accelerated:
         while True:
             size = self.batch_pixels
             try:
-                return self._run(msi, size)
+                return self._run(msi, coordinates, size)
             except torch.cuda.OutOfMemoryError as error:
                 self._halve(size, error)
 
@@ -70,31 +70,38 @@ class Accelerated:
         if self.packed.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _run(self, msi: Floats, size: int) -> Floats:
+    def _run(self, msi: Floats, coordinates: Floats | None, size: int) -> Floats:
         count = msi.shape[-1]
         if count <= size:
-            return self._batch(msi, size)
+            return self._batch(msi, coordinates, size)
         fused = np.empty((self.packed.network.outputs, count), np.float32)
         for start in range(0, count, size):
-            fused[:, start : start + size] = self._batch(msi[:, start : start + size], size)
+            part = slice(start, start + size)
+            beside = None if coordinates is None else coordinates[:, part]
+            fused[:, part] = self._batch(msi[:, part], beside, size)
         return fused
 
-    def _batch(self, msi: Floats, size: int) -> Floats:
+    def _batch(self, msi: Floats, coordinates: Floats | None, size: int) -> Floats:
         """Apply to at most ``size`` pixels; so many are computed, since other shapes may round differently (law 1)."""
-        pixels, valid = self.packed.gathered(msi, size)
+        pixels, beside, valid = self.packed.gathered(msi, coordinates, size)
         device, bands = self.packed.device, self.packed.network.outputs
         pinned = device.type == "cuda"
-        there = torch.from_numpy(pixels)
         back = torch.empty((bands, len(valid)), pin_memory=pinned)
         with torch.inference_mode(), self._stream():
             result = torch.empty((bands, len(pixels)), device=device)
-            self.packed.batch((there.pin_memory() if pinned else there).to(device, non_blocking=True), result)
+            self.packed.batch(self._sent(pixels), result, None if beside is None else self._sent(beside))
             back.copy_(result[:, : len(valid)].contiguous(), non_blocking=True)
             if pinned:
                 torch.cuda.current_stream(device).synchronize()
         fused: Floats = back.numpy()
         blanked(fused, valid)
         return fused
+
+    def _sent(self, values: Floats) -> torch.Tensor:
+        there = torch.from_numpy(np.ascontiguousarray(values))
+        if self.packed.device.type == "cuda":
+            there = there.pin_memory()
+        return there.to(self.packed.device, non_blocking=True)
 
     def _stream(self) -> AbstractContextManager[Any]:
         """This thread's stream."""
@@ -106,7 +113,7 @@ class Accelerated:
 
 
 def bytes_per_pixel(packed: PackedNetwork) -> int:
-    """Memory of a batch on the device, for each pixel: input, two hidden layers, low-rank values, the product three times."""
+    """Memory of a batch on the device, for each pixel: input, two layers, low-rank values, the product three times."""
     net = packed.network
     widest = max((len(bias) for bias in net.biases), default=0)
     low = 0 if net.basis is None else net.basis.shape[1]

@@ -114,16 +114,14 @@ def refine(
     )
     if found.correction is None:
         return found, None
-    correction = found.correction.placed(trained.good, len(trained.bands))
+    correction = found.correction
     region, ground = plan.region.grid, laid.grid
 
-    def correct(fused: np.ndarray, harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+    def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         shape = (int(region.shape[0]), int(region.shape[1]))
-        return correction.refined(
-            fused, harmonised, corner, shape, lambda rows, cols: _places(region[rows, cols], ground)
-        )
+        return correction.coordinates(harmonised, corner, shape, lambda rows, cols: _places(region[rows, cols], ground))
 
-    return found, correct
+    return found, Correct(correction.decode, coordinates)
 
 
 def _places(cell: GeoBox, ground: GeoBox) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,17 @@ from geolift.model import ON_CPU, SpectralModel
 from geolift.network import Floats
 
 
-def predict_block(model: SpectralModel, msi: Floats, engine: Engine = ON_CPU) -> Floats:
+def predict_block(
+    model: SpectralModel, msi: Floats, engine: Engine = ON_CPU, coordinates: Floats | None = None
+) -> Floats:
     """The fused block of an MSI block.
 
     Parameters
     ----------
     msi
         (c, y, x) in the unit the model was trained on; NaN or infinite = invalid.
+    coordinates
+        (J, y, x) of the correction, where the model's network has one.
 
     Returns
     -------
@@ -25,4 +29,5 @@ def predict_block(model: SpectralModel, msi: Floats, engine: Engine = ON_CPU) ->
     """
     msi = np.asarray(msi, np.float32)
     rows, cols = msi.shape[1:]
-    return model.packed(msi.reshape(msi.shape[0], rows * cols), engine).reshape(-1, rows, cols)
+    beside = None if coordinates is None else np.asarray(coordinates, np.float32).reshape(-1, rows * cols)
+    return model.packed(msi.reshape(msi.shape[0], rows * cols), engine, beside).reshape(-1, rows, cols)

@@ -60,8 +60,11 @@ class SpectralModel:
     history: tuple[TrainingStep, ...] = ()
     choices: dict[str, Any] = field(default_factory=dict)
 
-    def packed(self, msi: Floats, engine: Engine = ON_CPU) -> Floats:
-        """(C, n) HSI values of (c, n) MSI pixels, by the network made ready for this machine; shared by threads."""
+    def packed(self, msi: Floats, engine: Engine = ON_CPU, coordinates: Floats | None = None) -> Floats:
+        """(C, n) HSI values of (c, n) MSI pixels, by the network made ready for this machine; shared by threads.
+
+        ``coordinates``: (J, n), where the network has a correction.
+        """
         with _packing:
             ready = self.__dict__.setdefault("_ready", {})
             if engine not in ready:
@@ -69,7 +72,7 @@ class SpectralModel:
                     choose_engine(engine.device)  # a worker of a cluster may have none
                 plain = PackedNetwork(self.network, engine.device, engine.precision)
                 ready[engine] = plain if engine.device == "cpu" else Accelerated(plain)
-        fused: Floats = ready[engine](msi)
+        fused: Floats = ready[engine](msi, coordinates)
         return fused
 
     def __getstate__(self) -> dict[str, Any]:

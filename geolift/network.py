@@ -101,6 +101,9 @@ class Network:
         What makes abundances of the coordinates in the basis, whose columns are endmembers then; or None.
     sources
         Per hidden layer the index of the layer it reads, or ``INPUT``; by default the one before.
+    correction
+        (C, J), or None: what is added to the product for each of the J coordinates given beside a pixel; neither
+        clipped nor constrained.
     """
 
     weights: tuple[Floats, ...]
@@ -114,6 +117,7 @@ class Network:
     clip: tuple[float, float] | None = None
     unmixing: Unmixing | None = None
     sources: tuple[int, ...] | None = None
+    correction: Floats | None = None
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.biases) == len(self.residuals):
@@ -168,9 +172,10 @@ class Network:
 
         offset = np.full(count, np.nan, self.offset.dtype)
         offset[places] = self.offset
+        given = replace(self, offset=offset, correction=rows(self.correction))
         if self.basis is not None:
-            return replace(self, basis=rows(self.basis), offset=offset)
-        return replace(self, head=rows(self.head), skip=rows(self.skip), offset=offset)
+            return replace(given, basis=rows(self.basis))
+        return replace(given, head=rows(self.head), skip=rows(self.skip))
 
     def projected(self, projection: NDArray[np.float64], mean: NDArray[np.float64]) -> Network | None:
         """The network of P (y − mean) (n,), P (n, C), mean (C,), without y; None where clipping comes between."""
@@ -194,7 +199,7 @@ class Network:
     @property
     def flops_per_pixel(self) -> int:
         """Multiplications and additions of the matrix products for one pixel."""
-        parts = [*self.weights, self.head, self.skip, self.basis]
+        parts = [*self.weights, self.head, self.skip, self.basis, self.correction]
         return 2 * sum(part.size for part in parts if part is not None)
 
 

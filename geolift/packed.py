@@ -117,10 +117,10 @@ class PackedNetwork:
         return torch.tensor(array, device=self.device)
 
     def _pack_head(self) -> None:
-        """Prepare y = B (H h + S x) + o as low = H h (+ S x), y = [B o] [low 1], or as y = H h + o (+ S x).
+        """Prepare y = B (H h + S x) + o + D z as low = H h (+ S x), y = [B o D] [low 1 z], or as y = H h + o (+ S x).
 
-        The column of ones stands beside low in memory, so that the offset costs no pass over the product; rows of zeros
-        in H make their number one that the CPU likes.
+        The column of ones and the correction's coordinates stand beside low in memory, so that neither costs a pass
+        over the product; rows of zeros in H make their number one that the CPU likes.
         """
         net = self.network
         self._tops: dict[int, Product] = {}
@@ -128,6 +128,7 @@ class PackedNetwork:
         self._skip = None if net.skip is None else self._tensor(net.skip).T
         self._basis, self._coordinates = None, 0
         self._level = 0.0 if net.unmixing is None else self._tensor(net.unmixing.level)
+        self._correction = None if net.correction is None else self._tensor(net.correction)
         if net.head is not None and net.basis is not None:
             count = net.basis.shape[1]
             rows = -(-count // OUTPUTS) * OUTPUTS
@@ -137,7 +138,8 @@ class PackedNetwork:
                 part = np.ascontiguousarray(net.head[:, start : (start := start + len(net.biases[index]))])
                 self._tops[index] = self._layer(np.pad(part, more), np.zeros(rows, np.float32), None, self._low)
             self._basis = self._tensor(np.pad(net.basis, more[::-1]))
-            self._basis_and_offset = torch.column_stack([self._basis, self._offset])
+            parts = [self._basis, self._offset, self._correction]
+            self._basis_and_offset = torch.column_stack([part for part in parts if part is not None])
             self._skip = None if net.skip is None else self._tensor(np.pad(net.skip, more)).T
         elif net.head is not None:
             self._head = self._tensor(net.head).to(self._low)
@@ -147,9 +149,13 @@ class PackedNetwork:
             else:
                 self._basis = self._tensor(net.basis)
 
-    def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
-        """Apply to (batch_pixels, c) pixels; writes (C, batch_pixels), band-major as files are."""
+    def batch(self, pixels: torch.Tensor, out: torch.Tensor, coordinates: torch.Tensor | None = None) -> None:
+        """Apply to (batch_pixels, c) pixels; writes (C, batch_pixels), band-major as files are.
+
+        ``coordinates``: (J, batch_pixels) of the correction, where the network has one.
+        """
         net, unmixing = self.network, self.network.unmixing
+        left = self._correction  # to be added
         low, last = self._hidden(pixels)
         if low is not None and self._basis is not None:
             if self._skip is not None:
@@ -161,7 +167,10 @@ class PackedNetwork:
             if beside_one is None:
                 torch.addmm(self._offset, self._basis, low.T, out=out)
             else:
+                if left is not None and coordinates is not None:
+                    beside_one[:, self._coordinates + 1 :].copy_(coordinates.T)
                 torch.mm(self._basis_and_offset, beside_one.T, out=out)
+                left = None
         elif self._head is not None:
             self._wide_head(self._head, last[0] if len(last) == 1 else torch.cat(last, dim=1), out)
             if self._skip is not None:
@@ -175,6 +184,8 @@ class PackedNetwork:
             out.copy_(unmixing.abundances(out - self._offset) + self._offset)
         if net.clip is not None:
             out.clamp_(*net.clip)
+        if left is not None and coordinates is not None:
+            out.addmm_(left, coordinates)
 
     def _hidden(self, pixels: torch.Tensor) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """The coordinates in the basis (n, K'), or None and what the head reads.
@@ -185,7 +196,7 @@ class PackedNetwork:
         outputs = {INPUT: pixels}
         low: torch.Tensor | None = None
         room, beside_one = self._room(len(pixels))
-        low_room = None if beside_one is None else beside_one[:, :-1]
+        low_room = None if beside_one is None else beside_one[:, : self._coordinates]
         steps = zip(self._layers, net.reads, net.residuals, room, strict=True)
         for index, (layer, source, residual, place) in enumerate(steps):
             hidden = layer(outputs[source], place)
@@ -209,9 +220,9 @@ class PackedNetwork:
         return low, [outputs[index] for index in net.last_layers if index not in self._tops]
 
     def _room(self, pixels: int) -> tuple[list[torch.Tensor | None], torch.Tensor | None]:
-        """Where each hidden layer (n, units) and the coordinates (n, K' + 1) go, in memory of this thread.
+        """Where each hidden layer (n, units) and the coordinates (n, K' + 1 + J) go, in memory of this thread.
 
-        The last column of the coordinates is one. None = wherever torch likes.
+        Column K' is one; the last J are those of the correction. None = wherever torch likes.
         """
         units = [len(bias) for bias in self.network.biases]
         if self.device.type != "cpu" or self._low != torch.float32:
@@ -224,7 +235,8 @@ class PackedNetwork:
                 memory[pixels * begin : pixels * (begin + count)].view(pixels, count)
                 for begin, count in zip(begins, units, strict=True)
             ]
-            beside_one = torch.ones((pixels, self._coordinates + LANES))[:, : self._coordinates + 1]
+            width = self._coordinates + 1 + (0 if self._correction is None else self._correction.shape[1])
+            beside_one = torch.ones((pixels, -(-width // LANES) * LANES))[:, :width]
             self._mine.pixels, self._mine.room = pixels, (parts, beside_one if self._tops else None)
         room: tuple[list[torch.Tensor | None], torch.Tensor | None] = self._mine.room
         return room
@@ -242,35 +254,50 @@ class PackedNetwork:
         else:
             torch.add(head @ hidden.T, self._offset, out=out)
 
-    def __call__(self, msi: Floats) -> Floats:
-        """Apply to (c, n) float32 pixels in physical units; gives (C, n), NaN where a band is not finite."""
+    def __call__(self, msi: Floats, coordinates: Floats | None = None) -> Floats:
+        """Apply to (c, n) float32 pixels in physical units; gives (C, n), NaN where a band is not finite.
+
+        ``coordinates``: (J, n) of the correction, where the network has one.
+        """
         size = self.batch_pixels
-        pixels, valid = self.gathered(msi, size)
+        pixels, beside, valid = self.gathered(msi, coordinates, size)
         fused = empty_tile(self.network.outputs, len(valid))
         with torch.inference_mode(), one_torch_thread():
             given, result = torch.from_numpy(pixels), torch.from_numpy(fused)
+            corrected = None if beside is None else torch.from_numpy(beside)
             rest = torch.empty(self.network.outputs, size)
             for start in range(0, len(valid), size):
-                target = result[:, start : start + size]
-                if not valid[start : start + size].any():
+                part = slice(start, start + size)
+                if not valid[part].any():
                     continue
-                if target.shape[1] == size:
-                    self.batch(given[start : start + size], target)
-                else:
-                    self.batch(given[start : start + size], rest)
-                    target.copy_(rest[:, : target.shape[1]])
+                whole = result[:, part].shape[1] == size
+                out = result[:, part] if whole else rest
+                self.batch(given[part], out, None if corrected is None else corrected[:, part])
+                if not whole:
+                    result[:, part] = rest[:, : len(valid) - start]
         blanked(fused, valid)
         return fused
 
-    def gathered(self, msi: Floats, size: int) -> tuple[Floats, NDArray[np.bool_]]:
-        """Pixels (whole batches, c) with zeros where invalid or beyond the last, and which of the n are valid."""
-        if msi.ndim != 2 or msi.shape[0] != self.network.inputs:
-            raise ValueError(f"expected ({self.network.inputs}, n) MSI values, got {msi.shape}")
+    def gathered(
+        self, msi: Floats, coordinates: Floats | None, size: int
+    ) -> tuple[Floats, Floats | None, NDArray[np.bool_]]:
+        """Pixels (whole batches, c) and coordinates (J, whole batches), and which of the n pixels are valid.
+
+        Zeros where invalid or beyond the last.
+        """
+        net = self.network
+        if msi.ndim != 2 or msi.shape[0] != net.inputs:
+            raise ValueError(f"expected ({net.inputs}, n) MSI values, got {msi.shape}")
         count = msi.shape[1]
+        wanted = None if net.correction is None else (net.correction.shape[1], count)
+        if (None if coordinates is None else coordinates.shape) != wanted:
+            raise ValueError(f"expected coordinates of the correction of shape {wanted}")
         valid: NDArray[np.bool_] = np.asarray(np.isfinite(msi).all(axis=0))
         pixels = np.zeros((-(-count // size) * size, len(msi)), np.float32)
         np.copyto(pixels[:count], msi.T, where=valid[:, None])
-        return pixels, valid
+        if coordinates is not None and len(pixels) != count:
+            coordinates = np.pad(coordinates, ((0, 0), (0, len(pixels) - count)))
+        return pixels, coordinates, valid
 
 
 def empty_tile(bands: int, pixels: int) -> Floats:

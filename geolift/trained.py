@@ -25,11 +25,19 @@ from geolift.writer import choose_scale, tile_shape
 if TYPE_CHECKING:
     from geolift.model import SpectralModel
 
-Correct = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
-"""Corrects a tile of the product in place: (C, y, x), harmonised (c, y, x), its first row and column."""
-
 # torch stands behind geolift.training, .inference and .model: they are imported where they are needed, so that bad
 # input is told at once.
+
+
+@dataclass(frozen=True, eq=False)
+class Correct:
+    """What is added to the product of a tile: ``decode`` (C, K) times its coordinates (K, y, x).
+
+    ``coordinates``: of a harmonised tile (c, y, x) and its first row and column.
+    """
+
+    decode: np.ndarray
+    coordinates: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -172,8 +180,12 @@ def inverted(
     from geolift.inference import predict_block
 
     bands, model = trained.bands, trained.model
+    network = model.network
+    if correct is not None:
+        network = replace(network, correction=correct.decode)
     if trained.good.size < len(bands):
-        model = replace(model, network=model.network.placed(trained.good, len(bands)))
+        network = network.placed(trained.good, len(bands))
+    model = replace(model, network=network)
     engine = choose_engine(settings.device, settings.precision)
     data = dask.array.asarray(msi.data)[list(msi_bands)]
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
@@ -181,11 +193,10 @@ def inverted(
 
     def fused_block(block: np.ndarray, block_info: Any = None) -> np.ndarray:
         harmonised = block if relation is None else relation.apply(block)
-        learned = predict_block(model, harmonised, engine)
         if correct is None:
-            return learned
+            return predict_block(model, harmonised, engine)
         _, (row, _), (col, _) = block_info[0]["array-location"]
-        return correct(learned, harmonised, (row, col))
+        return predict_block(model, harmonised, engine, correct.coordinates(harmonised, (row, col)))
 
     fused = data.map_blocks(
         fused_block,

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from safetensors.numpy import save_file
 
 from geolift import packed as packed_module
+from geolift.accelerator import Accelerated
 from geolift.errors import InputError, ResourceError
 from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
@@ -274,3 +276,54 @@ def test_abundances_that_constrain_each_other_cannot_stand_among_others() -> Non
     unmixing = replace(random_network(4, 30, 64, basis=8), unmixing=Unmixing(np.zeros(8, np.float32), True, True))
     with pytest.raises(ValueError, match="tie"):
         unmixing.abundances().placed(np.arange(8), 9)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        two_networks(),
+        random_network(4, 30, 64),
+        wide_network(4, 60, 40, 8),
+        replace(random_network(4, 30, 64), clip=(0.0, 0.1)),
+        replace(random_network(4, 30, 64, basis=8), unmixing=Unmixing(np.zeros(8, np.float32), True, True)),
+    ],
+)
+def test_a_correction_is_added_to_the_product_wherever_the_pixels_lie(
+    network: Network, precision: Literal["fp32", "bf16"]
+) -> None:
+    rng = np.random.default_rng(9)
+    msi = rng.random((network.inputs, LARGEST_BATCH + 700), dtype=np.float32)
+    msi[0, 11] = np.nan
+    beside = rng.standard_normal((5, msi.shape[1])).astype(np.float32)
+    decode = rng.standard_normal((network.outputs, 5)).astype(np.float32)
+    corrected = PackedNetwork(replace(network, correction=decode), precision=precision)
+    product = corrected(msi, beside)
+    plain = PackedNetwork(network, precision=precision)(msi)
+    np.testing.assert_allclose(product, plain + decode @ beside, rtol=1e-5, atol=1e-4)
+    assert np.array_equal(corrected(msi[:, 100:900], beside[:, 100:900]), product[:, 100:900])
+    on_device = Accelerated(corrected, free_bytes=lambda: 0)
+    np.testing.assert_allclose(on_device(msi, beside), product, rtol=1e-5, atol=1e-4)
+    count = network.outputs + 2
+    placed = PackedNetwork(replace(network, correction=decode).placed(np.arange(network.outputs), count))
+    np.testing.assert_allclose(placed(msi, beside)[: network.outputs], plain + decode @ beside, rtol=1e-2, atol=0.05)
+
+
+def test_a_correction_and_its_coordinates_come_together() -> None:
+    network = random_network()
+    with pytest.raises(ValueError, match="coordinates"):
+        PackedNetwork(network)(np.zeros((4, 3), np.float32), np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        PackedNetwork(replace(network, correction=np.ones((191, 2), np.float32)))(np.zeros((4, 3), np.float32))
+
+
+@pytest.mark.parametrize("network", [two_networks(), random_network(4, 30, 64), wide_network(4, 60, 40, 8)])
+def test_a_projected_network_gives_the_projected_product(network: Network) -> None:
+    rng = np.random.default_rng(10)
+    msi = rng.random((network.inputs, 3000), dtype=np.float32)
+    projection, mean = rng.standard_normal((6, network.outputs)), rng.standard_normal(network.outputs)
+    projected = network.projected(projection, mean)
+    assert projected is not None
+    expected = projection @ (PackedNetwork(network)(msi) - mean[:, None])
+    np.testing.assert_allclose(PackedNetwork(projected)(msi), expected, rtol=1e-4, atol=1e-3)
+    assert replace(network, clip=(0.0, 1.0)).projected(projection, mean) is None

@@ -36,11 +36,11 @@ class Scarce(PackedNetwork):
         super().__init__(network)
         self.limit, self.fails_at, self.tried = limit, fails_at, 0
 
-    def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
+    def batch(self, pixels: torch.Tensor, out: torch.Tensor, coordinates: torch.Tensor | None = None) -> None:
         self.tried += 1
         if len(pixels) > self.limit or self.tried == self.fails_at:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (made up)")
-        super().batch(pixels, out)
+        super().batch(pixels, out, coordinates)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

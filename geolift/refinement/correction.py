@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from geolift.engine import one_torch_thread
@@ -68,16 +67,10 @@ class Correction:
     beta: Sheets
     factors: Sheets
 
-    def placed(self, places: NDArray[np.intp], count: int) -> Correction:
-        """The correction of spectra that have these bands at these places among so many; zero at all others."""
-        decode = np.zeros((count, self.decode.shape[1]), self.decode.dtype)
-        decode[places] = self.decode
-        return replace(self, decode=decode)
-
     def cell(
         self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray, known: Known | None = None
     ) -> FloatArray:
-        """The correction (C, y, x) of fine pixels.
+        """Coordinates (K, y, x) of the correction of fine pixels.
 
         Parameters
         ----------
@@ -95,8 +88,7 @@ class Correction:
             whitened = fields[0]
             for guide, field in zip(torch.from_numpy(guides), fields[1:], strict=True):
                 whitened.addcmul_(guide[:, None], field)
-            flat = whitened.transpose(0, 1).flatten(1)
-            return (torch.from_numpy(self.decode) @ flat).numpy().reshape(-1, *msi.shape[1:])
+            return whitened.transpose(0, 1).numpy()
 
     def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
         """(1 + M, y, K, x) at places in HSI pixels."""
@@ -131,15 +123,15 @@ class Correction:
     def _read(self, window: Window) -> Known:
         return Known(window, self.beta.read(*window), np.nan_to_num(self.factors.read(*window)))
 
-    def refined(
-        self, fused: FloatArray, msi: FloatArray, corner: tuple[int, int], shape: tuple[int, int], places: Places
+    def coordinates(
+        self, msi: FloatArray, corner: tuple[int, int], shape: tuple[int, int], places: Places
     ) -> FloatArray:
-        """Correct a tile of the product, in place.
+        """Coordinates (K, y, x) of the correction of a tile of the product: `decode` makes spectra of them.
 
         Parameters
         ----------
-        fused, msi
-            (C, y, x) and harmonised (c, y, x) of the tile.
+        msi
+            Harmonised (c, y, x) of the tile.
         corner
             Its first row and column in the product.
         shape
@@ -147,7 +139,8 @@ class Correction:
         places
             Rows and columns of a window of the product, in HSI pixels.
         """
-        size = fused.shape[1:]
+        size = msi.shape[1:]
+        found = np.empty((self.decode.shape[1], *size), np.float32)
         # Whole cells: a piece of one would round differently.
         first = [start // CELL_PX * CELL_PX for start in corner]
         last = [min(start + n, whole) for start, n, whole in zip(corner, size, shape, strict=True)]
@@ -160,8 +153,8 @@ class Correction:
                 cell = np.zeros((len(msi), rows.stop - row, cols.stop - col), np.float32)
                 inner, outer = _common((rows, cols), corner, (size[0], size[1]))
                 cell[:, inner[0], inner[1]] = msi[:, outer[0], outer[1]]
-                fused[:, outer[0], outer[1]] += self.cell(cell, *places(rows, cols), known)[:, inner[0], inner[1]]
-        return fused
+                found[:, outer[0], outer[1]] = self.cell(cell, *places(rows, cols), known)[:, inner[0], inner[1]]
+        return found
 
 
 def _common(cell: Window, corner: tuple[int, int], size: tuple[int, int]) -> tuple[Window, Window]:

@@ -158,8 +158,8 @@ def refine_arrays(
         down, across = ((np.arange(part.start, part.stop) + 0.5) / pair.ratio - 0.5 for part in (rows, cols))
         return down[:, None], across[None]
 
-    refined = result.correction.refined(fused.copy(), pair.msi_values, (0, 0), (rows, cols), places)
-    return refined, result
+    coordinates = result.correction.coordinates(pair.msi_values, (0, 0), (rows, cols), places)
+    return fused + np.einsum("ck,kyx->cyx", result.correction.decode, coordinates, optimize=True), result
 
 
 def _facts(process: ResidualProcess, explained: float, doubt: float, zeros: bool) -> dict[str, Any]:
