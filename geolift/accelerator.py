@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 
+from geolift.engine import own_stream
 from geolift.errors import ResourceError
 from geolift.network import Floats
 from geolift.packed import PackedNetwork, blanked
@@ -31,7 +30,6 @@ class Accelerated:
 
     def __init__(self, packed: PackedNetwork, free_bytes: Callable[[], int] | None = None) -> None:
         self.packed = packed
-        self._mine = threading.local()
         self._halving = threading.Lock()
         if packed.device.type == "cuda":
             torch.cuda.synchronize(packed.device)  # the threads' streams do not wait for the one that put the weights
@@ -87,7 +85,7 @@ class Accelerated:
         device, bands = self.packed.device, self.packed.network.outputs
         pinned = device.type == "cuda"
         back = torch.empty((bands, len(valid)), pin_memory=pinned)
-        with torch.inference_mode(), self._stream():
+        with torch.inference_mode(), own_stream(device):
             result = torch.empty((bands, len(pixels)), device=device)
             self.packed.batch(self._sent(pixels), result, None if beside is None else self._sent(beside))
             back.copy_(result[:, : len(valid)].contiguous(), non_blocking=True)
@@ -102,14 +100,6 @@ class Accelerated:
         if self.packed.device.type == "cuda":
             there = there.pin_memory()
         return there.to(self.packed.device, non_blocking=True)
-
-    def _stream(self) -> AbstractContextManager[Any]:
-        """This thread's stream."""
-        if self.packed.device.type != "cuda":
-            return nullcontext()
-        if not hasattr(self._mine, "stream"):
-            self._mine.stream = torch.cuda.Stream(self.packed.device)  # type: ignore[no-untyped-call]
-        return torch.cuda.stream(self._mine.stream)
 
 
 def bytes_per_pixel(packed: PackedNetwork) -> int:

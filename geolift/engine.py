@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from geolift.network import Precision
 _guard = threading.Lock()
 _guard_depth = 0
 _threads_outside = 1
+_mine = threading.local()
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,13 @@ def one_torch_thread() -> Iterator[None]:
             _guard_depth -= 1
             if _guard_depth == 0:
                 torch.set_num_threads(_threads_outside)
+
+
+def own_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """Let a CUDA device work for this thread beside what it does for others; nothing elsewhere."""
+    if device.type != "cuda":
+        return nullcontext()
+    streams: dict[torch.device, Any] = _mine.__dict__.setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return torch.cuda.stream(streams[device])

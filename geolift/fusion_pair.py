@@ -91,6 +91,7 @@ def refine(
     folder
         For large intermediate arrays; without one they stay in memory.
     """
+    from geolift.engine import choose_engine
     from geolift.refinement import Refined, find_refinement
 
     forced = settings.refine == "on"
@@ -110,6 +111,7 @@ def refine(
         forced=forced,
         folder=folder if settings.scheduler is None else None,
         threads=settings.threads or available_cpus(),
+        engine=choose_engine(settings.device),
         progress=lambda share: listener.progress("refining", share),
     )
     if found.correction is None:

@@ -180,14 +180,14 @@ def full_batch_adam(
     for epoch in range(settings.epochs):
         rate = settings.learning_rate(epoch)
         parts = list(pool.map(part, chunks) if len(chunks) > 1 else map(part, chunks))
-        mean = sum(float(p[0]) for p in parts) / targets.numel()
         gradient = parts[0][1].clone()
         for _, term in parts[1:]:
             gradient += term
         flat.grad = gradient / targets.numel()
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
-        if epoch % every == 0 or epoch == settings.epochs - 1:
+        if epoch % every == 0 or epoch == settings.epochs - 1:  # a GPU is waited for only here
+            mean = sum(float(p[0]) for p in parts) / targets.numel()
             history.append(TrainingStep(epoch, mean, rate))
             progress((epoch + 1) / settings.epochs, mean)
     return tuple(history)

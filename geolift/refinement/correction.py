@@ -101,7 +101,7 @@ class Correction:
         fields = self._fields_along(along[0], along[1], known).transpose(1, 2)
         flat = fields.flatten(0, 1).numpy()
         read = [ndimage.map_coordinates(field, where, order=1, mode="nearest") for field in flat]
-        return torch.from_numpy(np.stack(read)).unflatten(0, fields.shape[:2]).transpose(1, 2)
+        return torch.from_numpy(np.stack(read)).view(*fields.shape[:2], *rows.shape).transpose(1, 2)
 
     def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
         window = self._window(rows, cols)

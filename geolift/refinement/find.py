@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from geolift.coregistration import estimate_shift
 from geolift.degrade import apply_srf
+from geolift.engine import Engine
 from geolift.machine import give_back_memory
-from geolift.model import SpectralModel
+from geolift.model import ON_CPU, SpectralModel
 from geolift.refinement.correction import Correction
 from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.guide import find_guide
@@ -71,6 +72,7 @@ def find_refinement(
     forced: bool = False,
     folder: Path | None = None,
     threads: int = 1,
+    engine: Engine = ON_CPU,
     progress: Progress = lambda share: None,
 ) -> Refined:
     """Find the correction that makes a model's product agree with the HSI.
@@ -84,7 +86,7 @@ def find_refinement(
     folder
         Where large intermediate arrays go; without one they stay in memory.
     """
-    work = Residual(pair, model, training, folder, threads)
+    work = Residual(pair, model, training, folder, threads, engine)
     start = gaussian_footprint(pair.ratio, shift_px, blur_sigma_px)
     views = list(work.views(start.margin_lr))
     if sum(int(np.isfinite(low).all(axis=0).sum()) for low, _, _ in views) < FEWEST_PIXELS:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from geolift.degrade import apply_srf
-from geolift.engine import one_torch_thread
+from geolift.engine import Engine, one_torch_thread
 from geolift.inference import predict_block
 from geolift.methods.subspace import find_subspace
 from geolift.model import SpectralModel
@@ -44,9 +44,15 @@ class Residual:
     """The difference between an HSI and the inversion seen through its pixels, in the whitened subspace."""
 
     def __init__(
-        self, pair: Pair, model: SpectralModel, training: TrainingSet, folder: Path | None, threads: int
+        self,
+        pair: Pair,
+        model: SpectralModel,
+        training: TrainingSet,
+        folder: Path | None,
+        threads: int,
+        engine: Engine,
     ) -> None:
-        self.pair, self.model, self.folder, self.threads = pair, model, folder, threads
+        self.pair, self.model, self.folder, self.threads, self.engine = pair, model, folder, threads, engine
         self.srf = training.weights.astype(np.float64)
         with one_torch_thread():
             subspace = find_subspace(torch.from_numpy(training.spectra))
@@ -85,7 +91,7 @@ class Residual:
         """(K + 1 + M, y, x): the inversion in the whitened subspace, and φ; NaN = invalid."""
         msi = self.pair.msi(*place)
         if self.whitened_model is not None:
-            fused = predict_block(self.whitened_model, msi)
+            fused = predict_block(self.whitened_model, msi, self.engine)
         else:
             strips = [slice(row, row + 64) for row in range(0, msi.shape[1], 64)]
             fused = np.concatenate([self._whitened(predict_block(self.model, msi[:, s])) for s in strips], axis=1)
@@ -131,7 +137,9 @@ class Residual:
             ]
             left, factor = _agreed(residual.read(*wide), factors.read(*wide))
             core = [slice(p.start - w.start, p.stop - w.start) for p, w in zip((rows, cols), wide, strict=True)]
-            return solve_block(process, left, factor)[:, core[0], core[1]], left[:, core[0], core[1]]
+            return solve_block(process, left, factor, self.engine.device)[:, core[0], core[1]], left[
+                :, core[0], core[1]
+            ]
 
         for (rows, cols), (found, left) in self._blocks(SOLVED_LR, solved, progress):
             beta.write(rows, cols, found)

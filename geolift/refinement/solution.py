@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.engine import one_torch_thread
+from geolift.engine import one_torch_thread, own_stream
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance
 from geolift.sampling import FloatArray
@@ -18,7 +19,7 @@ TOLERANCE, MAX_ITERATIONS = 1e-3, 3000
 seventy steps are usual, a thousand where hardly any noise meets many invalid pixels."""
 
 
-def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatArray) -> FloatArray:
+def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatArray, device: str = "cpu") -> FloatArray:
     """Solve (s S + n) β = r on a block of HSI pixels, all components at once.
 
     Parameters
@@ -27,6 +28,8 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
         (K, h, w) in the whitened subspace, NaN = invalid.
     factors
         (1 + M, h, w).
+    device
+        A torch device.
 
     Returns
     -------
@@ -45,10 +48,11 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
     if not used.size or not valid.any():
         return out
     rotated = np.einsum("kl,kyx->lyx", process.rotation[:, used], np.where(valid, residual, 0.0))
-    with torch.inference_mode(), one_torch_thread():
+    where = torch.device(device)
+    with torch.inference_mode(), one_torch_thread(), own_stream(where):
         scaled = np.where(valid, factors, 0.0).astype(np.float32)
         goal = torch.from_numpy(rotated.astype(np.float32)) * torch.from_numpy(valid.astype(np.float32))
-        out[used] = conjugate_gradients(_System(process, used, scaled, valid), goal).numpy()
+        out[used] = conjugate_gradients(_System(process, used, scaled, valid, where), goal.to(where)).cpu().numpy()
     return out
 
 
@@ -59,14 +63,20 @@ class _System:
     """
 
     def __init__(
-        self, process: ResidualProcess, used: NDArray[np.intp], factors: FloatArray, valid: NDArray[np.bool_]
+        self,
+        process: ResidualProcess,
+        used: NDArray[np.intp],
+        factors: FloatArray,
+        valid: NDArray[np.bool_],
+        device: torch.device,
     ) -> None:
-        known = torch.from_numpy(factors)
-        self.mask = torch.from_numpy(valid.astype(np.float32))
-        self.strength = torch.tensor(process.strength[used], dtype=torch.float32)[:, None, None]
-        self.noise = torch.tensor(process.noise[used], dtype=torch.float32)[:, None, None]
+        def there(values: NDArray[Any]) -> torch.Tensor:
+            return torch.from_numpy(values.astype(np.float32)).to(device)
+
+        known, self.mask = there(factors), there(valid)
+        self.strength, self.noise = (there(v[used])[:, None, None] for v in (process.strength, process.noise))
         self.terms = [
-            (_matrices(process.footprint, length, valid.shape), share, known[part])
+            ([there(matrix) for matrix in _matrices(process.footprint, length, valid.shape)], share, known[part])
             for length, share, part in process.terms
         ]
         (down, self.down), (across, self.across) = (torch.linalg.eigh(matrix) for matrix in self.terms[0][0])
@@ -88,12 +98,12 @@ class _System:
         return solved * self.mask
 
 
-def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) -> list[torch.Tensor]:
+def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) -> list[DoubleArray]:
     matrices = []
     for axis, size in enumerate(shape):
         along = covariance(footprint, axis, length_lr, np.arange(float(size)))
         apart = np.abs(np.arange(size)[:, None] - np.arange(size))
-        matrices.append(torch.from_numpy(along[apart].astype(np.float32)))
+        matrices.append(along[apart])
     return matrices
 
 
@@ -103,7 +113,7 @@ def conjugate_gradients(system: _System, goal: torch.Tensor) -> torch.Tensor:
     def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a * b).sum(dim=(1, 2), keepdim=True, dtype=torch.float64)
 
-    solution, which = torch.zeros_like(goal), torch.arange(len(goal))
+    solution, which = torch.zeros_like(goal), torch.arange(len(goal), device=goal.device)
     enough = TOLERANCE**2 * dot(goal, goal)
     left = goal
     near = system.nearly_solved(left, which)
