@@ -10,6 +10,7 @@ from geolift.cube import REFLECTANCE
 from geolift.settings import WritingSettings
 
 REFLECTANCE_SCALE = 1e-4
+VALUES_AT_ONCE = 2**20
 LIMITS = {"int16": (-32768, 32767), "uint16": (0, 65535)}
 
 
@@ -56,41 +57,56 @@ class Encoding:
         return stored.reshape(values.shape), counts.n_clipped, counts.n_values
 
     def encode_block(self, values: np.ndarray) -> tuple[np.ndarray, Counts]:
-        """Encode a block (band, y, x) band by band, so that each plane stays in the cache."""
+        """Encode a block (band, y, x), some bands at once: few enough to stay near the core, enough that many threads
+        do not wait for each other's turn at the interpreter."""
         stored = np.empty(values.shape, self.dtype)
         seen = np.zeros(values.shape[1:], bool)
-        plane_encoder = self._float_plane if self.dtype == "float32" else self._integer_plane
+        some = max(1, VALUES_AT_ONCE // max(1, seen.size))
+        work = np.empty((min(some, len(values)), *values.shape[1:]), np.float32)
         n_values = n_clipped = 0
-        work = np.empty(values.shape[1:], np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            for plane, out in zip(values, stored, strict=True):
-                valid, clipped = plane_encoder(plane, out, work)
-                n_values += plane.size if valid is None else int(np.count_nonzero(valid))
-                n_clipped += clipped
-                if valid is None:
+            for first in range(0, len(values), some):
+                bands, out = values[first : first + some], stored[first : first + some]
+                if self._all_fit(bands, out, work[: len(bands)]):
+                    n_values += bands.size
                     seen[:] = True
-                else:
+                    continue
+                for plane, target in zip(bands, out, strict=True):
+                    valid, clipped = self._plane(plane, target, work[0])
+                    n_values += int(np.count_nonzero(valid))
+                    n_clipped += clipped
                     seen |= valid
         return stored, Counts(n_values, n_clipped, int(np.count_nonzero(seen)))
+
+    def _all_fit(self, values: np.ndarray, out: np.ndarray, work: np.ndarray) -> bool:
+        """Encode valid values that need neither clipping nor care for nodata; False = something else is among them."""
+        if self.dtype == "float32":
+            return False
+        low, high = self._range()
+        np.multiply(values, np.float32(1.0 / self.scale), out=work)
+        np.rint(work, out=work)
+        smallest, largest = work.min(initial=np.inf), work.max(initial=-np.inf)  # NaN if any is
+        if not (smallest >= low and largest <= high) or smallest <= self.nodata <= largest:
+            return False
+        np.copyto(out, work, casting="unsafe")
+        return True
+
+    def _plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
+        """Encode one band; return its validity and how many values were clipped."""
+        return (self._float_plane if self.dtype == "float32" else self._integer_plane)(plane, out, work)
 
     def _range(self) -> tuple[int, int]:
         low, high = LIMITS[self.dtype]
         return low + (self.nodata == low), high - (self.nodata == high)
 
-    def _integer_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray | None, int]:
-        """Encode one band; return its validity (None = all valid) and how many values were clipped."""
+    def _integer_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
         low, high = self._range()
-        np.multiply(plane, np.float32(1.0 / self.scale), out=work)
-        np.rint(work, out=work)
-        smallest, largest = work.min(), work.max()  # NaN if any is
-        meets_nodata = smallest <= self.nodata <= largest
-        if smallest >= low and largest <= high and not meets_nodata:
-            np.copyto(out, work, casting="unsafe")
-            return None, 0
         valid = np.isfinite(plane)
         if not valid.any():
             out.fill(self.nodata)
             return valid, 0
+        np.multiply(plane, np.float32(1.0 / self.scale), out=work)
+        np.rint(work, out=work)
         work[~valid] = 0
         clipped = int(np.count_nonzero((work < low) | (work > high)))
         np.clip(work, low, high, out=work)
@@ -100,7 +116,7 @@ class Encoding:
         np.copyto(out, work, casting="unsafe")
         return valid, clipped
 
-    def _float_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray | None, int]:
+    def _float_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
         valid = np.isfinite(plane)
         np.copyto(out, plane)
         out[~valid] = self.nodata

@@ -78,7 +78,7 @@ class TiffPacker:
             offsets, sizes = (part.ravel().tolist() for part in Directory.read(content).blocks())
             blocks = join_blocks(content, offsets, sizes)
             content.release()
-        return Packed(tile, counts, blocks, tuple(sizes), checksum_of(blocks))
+        return Packed(tile, counts, blocks, tuple(sizes), checksum_of(blocks.data))
 
 
 # What shapes a block's bytes; size, place and metadata belong to the whole file alone.
@@ -125,7 +125,7 @@ class GrowingTiff:
         """Append the blocks of one tile."""
         assert packed.content is not None
         entry = Entry(packed.tile, packed.counts, self._end, packed.sizes, packed.checksum)
-        write_at(self.stream, packed.content, self._end)
+        write_at(self.stream, packed.content.data, self._end)
         self._note(entry)
         return entry
 
@@ -192,8 +192,8 @@ class RowPacker:
         """Pack one tile (band, y, x)."""
         order = {"BSQ": (0, 1, 2), "BIL": (1, 0, 2), "BIP": (1, 2, 0)}[self.interleave]
         rows = np.ascontiguousarray(stored.transpose(order)).astype(stored.dtype.newbyteorder("<"), copy=False)
-        content = rows.view(np.uint8).data.cast("B")
-        return Packed(tile, counts, content, (len(content),), checksum_of(content))
+        content = rows.reshape(-1).view(np.uint8)
+        return Packed(tile, counts, content, (len(content),), checksum_of(content.data))
 
 
 class GrowingEnvi:
@@ -233,7 +233,7 @@ class GrowingEnvi:
     def put(self, packed: Packed) -> Entry:
         """Write the rows of one tile."""
         assert packed.content is not None
-        view, done = memoryview(packed.content).cast("B"), 0
+        view, done = packed.content.data.cast("B"), 0
         for position, length in self._runs(packed.tile):
             write_at(self.stream, view[done : done + length], position)
             done += length

@@ -26,12 +26,12 @@ MARK = b'{"synced"'
 class Packed:
     """A finished tile as it goes into the file.
 
-    ``content``: its bytes, None if they are on disk already. ``sizes``: bytes of each block in it, in file order.
+    ``content``: its bytes (n,), None if they are on disk already. ``sizes``: bytes of each block in it, in file order.
     """
 
     tile: Tile
     counts: Counts
-    content: bytes | memoryview | None
+    content: np.ndarray | None
     sizes: tuple[int, ...]
     checksum: int
 
