@@ -24,6 +24,7 @@ from geolift.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from geolift.refinement import Refined
+    from geolift.refinement.correction import Places
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +120,23 @@ def refine(
     correction = found.correction
     region, ground = plan.region.grid, laid.grid
 
+    shape = (int(region.shape[0]), int(region.shape[1]))
+    places = _places(region, ground)
+
     def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-        shape = (int(region.shape[0]), int(region.shape[1]))
-        return correction.coordinates(harmonised, corner, shape, lambda rows, cols: _places(region[rows, cols], ground))
+        return correction.coordinates(harmonised, corner, shape, places)
 
     return found, Correct(correction.decode, coordinates)
 
 
-def _places(cell: GeoBox, ground: GeoBox) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of a cell lie on the HSI's grid, the centre of its first pixel at 0."""
-    rows, cols = positions_on(cell, ground)
-    return rows - 0.5, cols - 0.5
+def _places(product: GeoBox, ground: GeoBox) -> Places:
+    """Where the pixels of a window of the product lie on the HSI's grid, the centre of its first pixel at 0."""
+
+    def places(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+        down, across = positions_on(product[rows, cols], ground)
+        return down - 0.5, across - 0.5
+
+    if product.crs != ground.crs:
+        return places
+    down, across = places(slice(None), slice(None))
+    return lambda rows, cols: (down[rows], across[:, cols])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from geolift.refinement import Refined, refine_arrays, solution
@@ -94,7 +95,10 @@ def test_the_solution_and_the_correction_are_those_of_dense_kriging(process: Res
     assert (beta[:, 4, 3] == 0).all()
 
     points = np.array([1.3, 4.0]), np.array([2.1, 6.6, 7.0])
-    fields = correction_fields(process, beta, np.nan_to_num(factors), (0, 0), *points).transpose(1, 2).numpy()
+    turned = np.einsum("kl,lyx->ykx", process.rotation * process.strength, beta).astype(np.float32)
+    shares = np.array([1.0, 0.3, 0.3], np.float32)[:, None, None]
+    known = torch.from_numpy(turned), torch.from_numpy(shares * np.nan_to_num(factors))
+    fields = correction_fields(process, *known, (0, 0), *points).transpose(1, 2).numpy()
     rows, cols = np.indices((9, 8)).reshape(2, -1).astype(float)
     for index, (length, share) in enumerate([(1.0, 1.0), (4.0, 0.3), (4.0, 0.3)]):
         along_y = cross_covariance(process.footprint, 0, length, points[0][:, None] - rows)
@@ -223,7 +227,8 @@ def test_grids_turned_against_each_other_give_nearly_the_same() -> None:
     _, done = refine_arrays(model, training, hsi, msi, flat)
     assert done.correction is not None
     places = (np.arange(32) + 0.5) / RATIO - 0.5
-    straight = done.correction.cell(msi[:, :32, :32], places[:, None], places[None])
+    guides = done.correction.guides(msi[:, :32, :32])
+    straight = done.correction.cell(guides, places[:, None], places[None])
     full = np.broadcast_to(places[:, None], (32, 32)), np.broadcast_to(places, (32, 32))
-    turned = done.correction.cell(msi[:, :32, :32], *full)
+    turned = done.correction.cell(guides, *full)
     assert np.abs(turned - straight).max() < 0.03 * np.abs(straight).max()

@@ -29,22 +29,22 @@ Places = Callable[[slice, slice], tuple[DoubleArray, DoubleArray]]
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """β and D φ, (K, h, w) and (1 + M, h, w), of a window of HSI pixels: read at once for a whole tile."""
+    """What is known of a window of HSI pixels, read at once for a whole tile: see `correction_fields`."""
 
     window: Window
-    beta: FloatArray
-    factors: FloatArray
+    solution: torch.Tensor
+    factors: torch.Tensor
 
     def has(self, window: Window) -> bool:
         """Tell whether a window lies within this one."""
         return all(own.start <= p.start and p.stop <= own.stop for own, p in zip(self.window, window, strict=True))
 
-    def cut(self, window: Window) -> tuple[FloatArray, FloatArray]:
+    def cut(self, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both on a window within this one."""
         rows, cols = (
             slice(p.start - own.start, p.stop - own.start) for own, p in zip(self.window, window, strict=True)
         )
-        return np.ascontiguousarray(self.beta[:, rows, cols]), np.ascontiguousarray(self.factors[:, rows, cols])
+        return self.solution[rows, :, cols], self.factors[:, rows, cols]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,38 +57,41 @@ class Correction:
         See there.
     decode
         (C, K): from the whitened subspace to spectra.
-    beta, factors
-        The solution and D φ on the HSI's pixels.
+    solution, factors
+        (K, h, w) s β, turned back, and (1 + M, h, w) D φ on the HSI's pixels.
     """
 
     process: ResidualProcess
     guide: Guide
     decode: FloatArray
-    beta: Sheets
+    solution: Sheets
     factors: Sheets
 
     def cell(
-        self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray, known: Known | None = None
+        self, guides: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray, known: Known | None = None
     ) -> FloatArray:
         """Coordinates (K, y, x) of the correction of fine pixels.
 
         Parameters
         ----------
-        msi
-            (c, y, x) harmonised.
+        guides
+            (1 + M, y, x): one, and what `guides` gives.
         rows_lr, cols_lr
             Places in HSI pixels, the centre of pixel (0, 0) at 0: (y, 1) and (1, x), or both (y, x) where the grids
             are turned against each other.
         known
-            Where β and D φ have been read already.
+            What has been read already.
         """
-        guides = np.nan_to_num(self.guide(msi)) * self.guide.trust[:, None, None].astype(np.float32)
         with torch.inference_mode(), one_torch_thread():
             fields = self._fields(rows_lr, cols_lr, known)
-            whitened = fields[0]
-            for guide, field in zip(torch.from_numpy(guides), fields[1:], strict=True):
-                whitened.addcmul_(guide[:, None], field)
-            return whitened.transpose(0, 1).numpy()
+            return fields.mul_(torch.from_numpy(guides)[:, :, None]).sum(0).transpose(0, 1).numpy()
+
+    def guides(self, msi: FloatArray) -> FloatArray:
+        """One, and φ(x) as far as it is trusted: (1 + M, y, x) of a harmonised MSI (c, y, x); zero where invalid."""
+        values = self.guide(msi)
+        values *= self.guide.trust[:, None, None].astype(np.float32)
+        one = np.ones((1, *values.shape[1:]), np.float32)
+        return np.concatenate([one, np.nan_to_num(values, copy=False)])
 
     def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
         """(1 + M, y, K, x) at places in HSI pixels."""
@@ -106,7 +109,7 @@ class Correction:
     def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
         window = self._window(rows, cols)
         if any(part.start >= part.stop for part in window):
-            return torch.zeros((self.factors.shape[0], len(rows), self.beta.shape[0], len(cols)))
+            return torch.zeros((self.factors.shape[0], len(rows), self.solution.shape[0], len(cols)))
         if known is None or not known.has(window):
             known = self._read(window)
         return correction_fields(self.process, *known.cut(window), (window[0].start, window[1].start), rows, cols)
@@ -116,12 +119,15 @@ class Correction:
         reach = max(self.process.reach_lr(length) for length, _, _ in self.process.terms) + more
         down, across = (
             slice(max(0, int(np.floor(places.min())) - reach), min(size, int(np.ceil(places.max())) + reach + 1))
-            for places, size in zip((rows, cols), self.beta.shape[1:], strict=True)
+            for places, size in zip((rows, cols), self.solution.shape[1:], strict=True)
         )
         return down, across
 
     def _read(self, window: Window) -> Known:
-        return Known(window, self.beta.read(*window), np.nan_to_num(self.factors.read(*window)))
+        solution, factors = self.solution.read(*window), np.nan_to_num(self.factors.read(*window), copy=False)
+        for _, share, part in self.process.terms:
+            factors[part] *= share
+        return Known(window, torch.from_numpy(np.ascontiguousarray(solution.swapaxes(0, 1))), torch.from_numpy(factors))
 
     def coordinates(
         self, msi: FloatArray, corner: tuple[int, int], shape: tuple[int, int], places: Places
@@ -147,12 +153,13 @@ class Correction:
         last = [min(-(-end // CELL_PX) * CELL_PX, whole) for end, whole in zip(last, shape, strict=True)]
         window = self._window(*places(slice(first[0], last[0]), slice(first[1], last[1])), BETWEEN_LR)
         known = self._read(window) if all(part.start < part.stop for part in window) else None
+        guides = self.guides(msi)
         for row in range(first[0], last[0], CELL_PX):
             for col in range(first[1], last[1], CELL_PX):
                 rows, cols = slice(row, min(row + CELL_PX, shape[0])), slice(col, min(col + CELL_PX, shape[1]))
-                cell = np.zeros((len(msi), rows.stop - row, cols.stop - col), np.float32)
+                cell = np.zeros((len(guides), rows.stop - row, cols.stop - col), np.float32)
                 inner, outer = _common((rows, cols), corner, (size[0], size[1]))
-                cell[:, inner[0], inner[1]] = msi[:, outer[0], outer[1]]
+                cell[:, inner[0], inner[1]] = guides[:, outer[0], outer[1]]
                 found[:, outer[0], outer[1]] = self.cell(cell, *places(rows, cols), known)[:, inner[0], inner[1]]
         return found
 

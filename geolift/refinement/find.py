@@ -109,10 +109,10 @@ def find_refinement(
             facts,
         )
     try:
-        beta, agreement = work.solve(process, residual, factors, lambda share: progress(0.5 + 0.5 * share))
+        solution, agreement = work.solve(process, residual, factors, lambda share: progress(0.5 + 0.5 * share))
     except FloatingPointError as error:
         return Refined(None, str(error), facts)
-    chosen = Correction(process, guide, work.decode.astype(np.float32), beta, factors)
+    chosen = Correction(process, guide, work.decode.astype(np.float32), solution, factors)
     return Refined(
         chosen, f"predicts {explained:.0%} of what the inversion leaves of held-out HSI pixels", facts | agreement
     )

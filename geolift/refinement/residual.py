@@ -125,8 +125,9 @@ class Residual:
     def solve(
         self, process: ResidualProcess, residual: Sheets, factors: Sheets, progress: Progress
     ) -> tuple[Sheets, dict[str, Any]]:
-        """β on all HSI pixels, and the agreement with the HSI before and after."""
-        beta = Sheets(residual.shape, self.folder)
+        """s β, turned back, on all HSI pixels, and the agreement with the HSI before and after."""
+        solution = Sheets(residual.shape, self.folder)
+        turned = process.rotation * process.strength
         halo, shape = process.halo_lr, self.pair.shape
         metric = process.rotation.T @ (self.decode.T @ self.decode) @ process.rotation / len(self.decode)
         before = after = count = 0.0
@@ -142,7 +143,7 @@ class Residual:
             ]
 
         for (rows, cols), (found, left) in self._blocks(SOLVED_LR, solved, progress):
-            beta.write(rows, cols, found)
+            solution.write(rows, cols, np.einsum("kl,lyx->kyx", turned, found).astype(np.float32))
             valid = np.isfinite(left[0])
             old = process.rotation.T @ left[:, valid].astype(np.float64)
             new = np.where(process.strength[:, None] > 0, process.noise[:, None] * found[:, valid], old)
@@ -150,7 +151,7 @@ class Residual:
             after += float(np.einsum("kn,kl,ln->", new, metric, new))
             count += int(valid.sum())
         errors = {"rmse_before": (before / count) ** 0.5, "rmse_after": (after / count) ** 0.5} if count else {}
-        return beta, {"agreement_with_hsi": errors | {"pixels": int(count)}}
+        return solution, {"agreement_with_hsi": errors | {"pixels": int(count)}}
 
     def _blocks(
         self, edge: int, work: Callable[[slice, slice], Any], progress: Progress

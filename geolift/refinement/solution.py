@@ -135,8 +135,8 @@ def conjugate_gradients(system: _System, goal: torch.Tensor) -> torch.Tensor:
 
 def correction_fields(
     process: ResidualProcess,
-    beta: FloatArray,
-    factors: FloatArray,
+    solution: torch.Tensor,
+    factors: torch.Tensor,
     origin: tuple[int, int],
     rows_lr: DoubleArray,
     cols_lr: DoubleArray,
@@ -145,8 +145,9 @@ def correction_fields(
 
     Parameters
     ----------
-    beta, factors
-        (K, h, w) and (1 + M, h, w) of a window of HSI pixels; invalid pixels zero.
+    solution, factors
+        (h, K, w) s β, turned back, and (1 + M, h, w) D φ times the term's share, of a window of HSI pixels; invalid
+        pixels zero.
     origin
         Row and column of the window's first pixel.
     rows_lr, cols_lr
@@ -157,17 +158,14 @@ def correction_fields(
     torch.Tensor
         (1 + M, y, K, x): so that each is two large products, one along each axis, without a transpose between them.
     """
-    rows, cols = len(rows_lr), len(cols_lr)
-    fields = torch.empty((len(factors), rows, len(beta), cols))
-    turned = torch.from_numpy((process.rotation * process.strength).astype(np.float32))
-    solution = torch.einsum("kl,lyx->ykx", turned, torch.from_numpy(beta)).contiguous()
-    known = torch.from_numpy(factors)[:, :, None]
-    down = _ways(process, 0, rows_lr.tobytes(), origin[0], beta.shape[1])
-    across = _ways(process, 1, cols_lr.tobytes(), origin[1], beta.shape[2])
-    for (_, share, part), along_y, along_x in zip(process.terms, down, across, strict=True):
-        for field, factor in zip(fields[part], known[part], strict=True):
-            seen = (share * factor * solution).flatten(1)
-            torch.mm((along_y @ seen).view(-1, len(along_x.T)), along_x.T, out=field.flatten(0, 1))
+    height, count, width = solution.shape
+    fields = torch.empty((len(factors), len(rows_lr), count, len(cols_lr)))
+    down = _ways(process, 0, rows_lr.tobytes(), origin[0], height)
+    across = _ways(process, 1, cols_lr.tobytes(), origin[1], width)
+    for (_, _, part), along_y, along_x in zip(process.terms, down, across, strict=True):
+        seen = factors[part, :, None] * solution
+        half = along_y @ seen.flatten(2)
+        torch.mm(half.view(-1, width), along_x.T, out=fields[part].flatten(0, 2))
     return fields
 
 
