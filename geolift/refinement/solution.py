@@ -56,9 +56,11 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
     with torch.inference_mode(), one_torch_thread(), own_stream(where):
         system = _System(process, used, np.where(valid, factors, 0.0), valid, where)
         goal = torch.from_numpy(rotated).to(where) * system.mask
-        for some in torch.arange(len(used), device=where).split(TOGETHER if where.type == "cpu" else len(used)):
+        together = TOGETHER if where.type == "cpu" else len(used)
+        for first in range(0, len(used), together):
+            some = slice(first, first + together)
             solution = conjugate_gradients(system.of(some), goal[:, some])
-            out[used[some.cpu().numpy()]] = solution.transpose(0, 1).cpu().numpy()
+            out[used[some]] = solution.transpose(0, 1).cpu().numpy()
     return out
 
 
@@ -91,7 +93,7 @@ class _System:
         self.own = (down[:, None] * across * power).clamp_min(0)[:, None]
         self.spectrum = self.strength * self.own + self.noise
 
-    def of(self, which: torch.Tensor) -> _System:
+    def of(self, which: torch.Tensor | slice) -> _System:
         """The system of these of its components."""
         part = copy(self)
         part.strength, part.noise, part.spectrum = self.strength[which], self.noise[which], self.spectrum[:, which]
@@ -99,11 +101,11 @@ class _System:
 
     def times(self, x: torch.Tensor) -> torch.Tensor:
         """The system times x."""
-        total: torch.Tensor | float = 0.0
+        total = torch.zeros_like(x)
         for (along_y, along_x), share, factors in self.terms:
             seen = along_y @ (factors * x).flatten(2)
             part = (seen.view(-1, x.shape[2]) @ along_x).view(-1, *x.shape)
-            total = total + part.mul_(share * factors).sum(0)
+            total += part.mul_(share * factors).sum(0)
         return torch.addcmul(self.noise * x, self.strength, total).mul_(self.mask)
 
     def nearly_solved(self, x: torch.Tensor) -> torch.Tensor:
