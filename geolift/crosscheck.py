@@ -15,6 +15,7 @@ from geolift.errors import GeoliftError, TrustError
 from geolift.plan import SpectralPlan
 from geolift.sanity import Candidate, CheckResult, Finding, Reading, check_pair
 from geolift.srf import SpectralResponse, list_sensors, twins_of
+from geolift.srf.weights import SrfWeights
 
 MAX_CHECKED_PX = 65_536
 """LR pixels the candidates are simulated for; a larger overlap is judged by its central part."""
@@ -78,8 +79,7 @@ def simulate_candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[
     positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
     centres, widths = spectra.bands.wavelength_nm[list(spectra.good)], spectra.bands.fwhm_nm[list(spectra.good)]
     values = np.asarray(hsi.isel(y=window[0], x=window[1]).data[positions])
-    found: dict[str, Candidate] = {}
-    twins = twins_of(spectra.sensor)
+    weighed: dict[str, SrfWeights] = {}
     for sensor in list_sensors():
         response = SpectralResponse.from_library(sensor)
         own = sensor == spectra.sensor
@@ -93,8 +93,15 @@ def simulate_candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[
             continue  # this HSI cannot see that sensor's bands
         if not own and len(weights.band_names) < count:
             continue
-        found[sensor] = Candidate(weights.band_names, apply_srf(values, weights.weights), sensor in twins)
-    return found
+        weighed[sensor] = weights
+    if not weighed:
+        return {}
+    twins, ends = twins_of(spectra.sensor), np.cumsum([len(weights.band_names) for weights in weighed.values()])
+    images = np.split(apply_srf(values, np.concatenate([weights.weights for weights in weighed.values()])), ends[:-1])
+    return {
+        sensor: Candidate(weights.band_names, simulated, sensor in twins)
+        for (sensor, weights), simulated in zip(weighed.items(), images, strict=True)
+    }
 
 
 def _reading(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan) -> Reading:

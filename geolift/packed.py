@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,6 +77,26 @@ def _plain_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None) 
         return result if slope is None else torch.nn.functional.leaky_relu_(result, slope)
 
     return product
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a batch's values go, in memory of one thread; None = wherever torch likes.
+
+    Parameters
+    ----------
+    layers
+        (n, units) for each hidden layer.
+    beside_one
+        (K' + 1 + J, n): coordinates in the basis, ones, coordinates of the correction.
+    low, coordinates
+        (n, K') and (J, n): views of it. Made once: threads wait for each other at every call, views included.
+    """
+
+    layers: list[torch.Tensor | None]
+    low: torch.Tensor | None = None
+    beside_one: torch.Tensor | None = None
+    coordinates: torch.Tensor | None = None
 
 
 class PackedNetwork:
@@ -156,20 +177,20 @@ class PackedNetwork:
         """
         net, unmixing = self.network, self.network.unmixing
         left = self._correction  # to be added
-        low, last = self._hidden(pixels)
+        room = self._room(len(pixels))
+        low, last = self._hidden(pixels, room)
         if low is not None and self._basis is not None:
             if self._skip is not None:
                 low.addmm_(pixels, self._skip)
             if unmixing is not None:
                 abundances = low[:, : len(unmixing.level)]
                 abundances.copy_(unmixing.constrained(abundances + self._level, dim=1))
-            beside_one = self._room(len(pixels))[1]
-            if beside_one is None:
+            if room.beside_one is None or room.coordinates is None:
                 torch.addmm(self._offset, self._basis, low.T, out=out)
             else:
-                if left is not None and coordinates is not None:
-                    beside_one[:, self._coordinates + 1 :].copy_(coordinates.T)
-                torch.mm(self._basis_and_offset, beside_one.T, out=out)
+                if coordinates is not None:
+                    room.coordinates.copy_(coordinates)
+                torch.mm(self._basis_and_offset, room.beside_one, out=out)
                 left = None
         elif self._head is not None:
             self._wide_head(self._head, last[0] if len(last) == 1 else torch.cat(last, dim=1), out)
@@ -187,7 +208,7 @@ class PackedNetwork:
         if left is not None and coordinates is not None:
             out.addmm_(left, coordinates)
 
-    def _hidden(self, pixels: torch.Tensor) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    def _hidden(self, pixels: torch.Tensor, room: Room) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """The coordinates in the basis (n, K'), or None and what the head reads.
 
         No layer is kept longer than it is needed: memory that is used again is still in the caches.
@@ -195,9 +216,8 @@ class PackedNetwork:
         net = self.network
         outputs = {INPUT: pixels}
         low: torch.Tensor | None = None
-        room, beside_one = self._room(len(pixels))
-        low_room = None if beside_one is None else beside_one[:, : self._coordinates]
-        steps = zip(self._layers, net.reads, net.residuals, room, strict=True)
+        low_room = room.low
+        steps = zip(self._layers, net.reads, net.residuals, room.layers, strict=True)
         for index, (layer, source, residual, place) in enumerate(steps):
             hidden = layer(outputs[source], place)
             if hidden.dtype != self._low:
@@ -208,8 +228,10 @@ class PackedNetwork:
             if index in self._tops:
                 top = self._tops[index]
                 if low is None:
-                    low = top(hidden, low_room).float()
-                    if low_room is not None and low is not low_room:
+                    low = top(hidden, low_room)
+                    if low_room is None:
+                        low = low.float()
+                    elif low is not low_room:
                         low = low_room.copy_(low)
                 elif self._low == torch.float32:
                     top(hidden, onto=low)
@@ -219,27 +241,29 @@ class PackedNetwork:
                 del outputs[spent]
         return low, [outputs[index] for index in net.last_layers if index not in self._tops]
 
-    def _room(self, pixels: int) -> tuple[list[torch.Tensor | None], torch.Tensor | None]:
-        """Where each hidden layer (n, units) and the coordinates (n, K' + 1 + J) go, in memory of this thread.
-
-        Column K' is one; the last J are those of the correction. None = wherever torch likes.
-        """
+    def _room(self, pixels: int) -> Room:
+        """Memory of this thread for batches of so many pixels."""
         units = [len(bias) for bias in self.network.biases]
         if self.device.type != "cpu" or self._low != torch.float32:
-            return [None] * len(units), None
+            return Room([None] * len(units))
         if getattr(self._mine, "pixels", None) != pixels:
             begins = _begins(units, self._spent)
             end = max((begin + count for begin, count in zip(begins, units, strict=True)), default=0)
             memory = torch.empty(pixels * end)
-            parts = [
-                memory[pixels * begin : pixels * (begin + count)].view(pixels, count)
-                for begin, count in zip(begins, units, strict=True)
-            ]
-            width = self._coordinates + 1 + (0 if self._correction is None else self._correction.shape[1])
-            beside_one = torch.ones((pixels, -(-width // LANES) * LANES))[:, :width]
-            self._mine.pixels, self._mine.room = pixels, (parts, beside_one if self._tops else None)
-        room: tuple[list[torch.Tensor | None], torch.Tensor | None] = self._mine.room
-        return room
+            room = Room(
+                [
+                    memory[pixels * begin : pixels * (begin + count)].view(pixels, count)
+                    for begin, count in zip(begins, units, strict=True)
+                ]
+            )
+            if self._tops:
+                first = self._coordinates + 1
+                width = first + (0 if self._correction is None else self._correction.shape[1])
+                beside_one = torch.ones((pixels, -(-width // LANES) * LANES))[:, :width]
+                room = Room(room.layers, beside_one[:, : first - 1], beside_one.T, beside_one[:, first:].T)
+            self._mine.pixels, self._mine.room = pixels, room
+        kept: Room = self._mine.room
+        return kept
 
     def _wide_head(self, head: torch.Tensor, hidden: torch.Tensor, out: torch.Tensor) -> None:
         """H h + o as (bands, units) times (units, pixels): the file's order comes out without a transpose."""
@@ -264,17 +288,18 @@ class PackedNetwork:
         fused = empty_tile(self.network.outputs, len(valid))
         with torch.inference_mode(), one_torch_thread():
             given, result = torch.from_numpy(pixels), torch.from_numpy(fused)
-            corrected = None if beside is None else torch.from_numpy(beside)
             rest = torch.empty(self.network.outputs, size)
-            for start in range(0, len(valid), size):
-                part = slice(start, start + size)
-                if not valid[part].any():
+            starts = range(0, len(valid), size)
+            wanted = np.logical_or.reduceat(valid, starts) if len(starts) else np.zeros(0, bool)
+            corrections = [None] * len(starts) if beside is None else torch.split(torch.from_numpy(beside), size, dim=1)
+            batches = zip(wanted, torch.split(given, size), torch.split(result, size, dim=1), corrections, strict=True)
+            for any_valid, batch, target, correction in batches:
+                if not any_valid:
                     continue
-                whole = result[:, part].shape[1] == size
-                out = result[:, part] if whole else rest
-                self.batch(given[part], out, None if corrected is None else corrected[:, part])
+                whole = target.shape[1] == size
+                self.batch(batch, target if whole else rest, correction)
                 if not whole:
-                    result[:, part] = rest[:, : len(valid) - start]
+                    target.copy_(rest[:, : target.shape[1]])
         blanked(fused, valid)
         return fused
 

@@ -124,7 +124,8 @@ class TrainingSampler:
         """
         inside = np.zeros(block.shape[1:], bool)
         inside[core if core is not None else (slice(None), slice(None))] = True
-        rows, cols = np.nonzero(inside & np.isfinite(block).all(axis=0))
+        valid: NDArray[np.bool_] = np.asarray(np.isfinite(block).all(axis=0))
+        rows, cols = np.nonzero(inside & valid)
         hashes = position_hash(rows + row, cols + col, self.seed)
         if len(self._hashes) == self.limit:
             better = hashes < self._hashes.max()
@@ -134,15 +135,24 @@ class TrainingSampler:
             rows, cols, hashes = rows[best], cols[best], hashes[best]
         for start in range(0, len(hashes), PIECE_PIXELS):
             few = slice(start, start + PIECE_PIXELS)
-            self._take(block, rows[few], cols[few], (row, col), hashes[few])
+            self._take(block, valid, rows[few], cols[few], (row, col), hashes[few])
 
-    def _take(self, block: Floats, rows: Ints, cols: Ints, corner: tuple[int, int], hashes: NDArray[np.uint64]) -> None:
+    def _take(
+        self,
+        block: Floats,
+        valid: NDArray[np.bool_],
+        rows: Ints,
+        cols: Ints,
+        corner: tuple[int, int],
+        hashes: NDArray[np.uint64],
+    ) -> None:
         """Take some pixels of a block in, and let those with the largest hashes go."""
         self._hashes = np.concatenate([self._hashes, hashes])
         places = np.stack([rows + corner[0], cols + corner[1]], axis=1)
         self._positions = np.concatenate([self._positions, places])
-        self._spectra = np.concatenate([self._spectra, block[:, rows, cols].T.astype(np.float32)])
-        self._means = np.concatenate([self._means, neighbour_means(block, rows, cols)])
+        spectra = _pixels(block, rows, cols).T.astype(np.float32)
+        self._spectra = np.concatenate([self._spectra, spectra])
+        self._means = np.concatenate([self._means, neighbour_means(block, valid, rows, cols)])
         if len(self._hashes) > self.limit:
             self._keep(np.argpartition(self._hashes, self.limit)[: self.limit])
 
@@ -163,20 +173,29 @@ class TrainingSampler:
         return TrainingSet(self._spectra, self._means, self.weights, rows, cols)
 
 
-def neighbour_means(block: Floats, rows: Ints, cols: Ints) -> Floats:
-    """(n, C) mean over the valid pixels of the 3 × 3 window around each given pixel of a (C, y, x) block."""
-    valid: NDArray[np.bool_] = np.asarray(np.isfinite(block).all(axis=0))
-    total = np.zeros((len(rows), block.shape[0]))
+def neighbour_means(block: Floats, valid: NDArray[np.bool_], rows: Ints, cols: Ints) -> Floats:
+    """(n, C) mean over the valid pixels (y, x) of the 3 × 3 window around each given pixel of a (C, y, x) block."""
+    total = np.zeros((block.shape[0], len(rows)))
     count = np.zeros(len(rows))
+    height, width = valid.shape
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             y, x = rows + dy, cols + dx
-            here = (y >= 0) & (y < valid.shape[0]) & (x >= 0) & (x < valid.shape[1])
-            here[here] = valid[y[here], x[here]]
-            total[here] += block[:, y[here], x[here]].T
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+            here = inside & valid[y, x]
+            values = _pixels(block, y, x)
+            values[:, ~here] = 0.0
+            total += values
             count += here
-    means: Floats = (total / count[:, None]).astype(np.float32)
+    means: Floats = (total / count).T.astype(np.float32)
     return means
+
+
+def _pixels(block: Floats, rows: Ints, cols: Ints) -> Floats:
+    """(C, n) of a (C, y, x) block, band by band: a plane stays in the core's cache, a spectrum is far apart."""
+    values: Floats = np.take(block.reshape(len(block), -1), rows * block.shape[2] + cols, axis=1)
+    return values
 
 
 def training_set_from_cube(

@@ -13,7 +13,15 @@ import numpy as np
 
 from geolift.coregistration import ShiftEstimate
 from geolift.robust import robust_line
-from geolift.sanity.identity import find_doubts, find_order, find_rival, find_usual_order, order_finding, sensor_finding
+from geolift.sanity.identity import (
+    find_doubts,
+    find_order,
+    find_rival,
+    find_usual_order,
+    fit_candidates,
+    order_finding,
+    sensor_finding,
+)
 from geolift.sanity.pair import (
     BandCheck,
     Candidate,
@@ -76,7 +84,8 @@ def check_pair(
         return CheckResult(verdict, _table(pair), int(pair.own.sum()), pair.foreign_fraction)
     findings: list[Finding] = []
     order = find_order(pair)
-    rival = find_rival(pair, order, sensor, candidates or {})
+    fits = fit_candidates(pair, sensor, candidates or {})
+    rival = find_rival(pair, order, candidates or {}, fits)
     if rival is None:
         order = find_usual_order(pair, order)
     if rival is not None and not rival.twin:
@@ -89,7 +98,7 @@ def check_pair(
     findings += _shift(shift, ratio)
     findings += _clouds(pair)
     if not findings:
-        findings += find_doubts(pair, sensor, candidates or {}, known, rival)
+        findings += find_doubts(pair, sensor, candidates or {}, fits, known, rival)
     findings = flat + findings
     if not findings:
         findings.append(_ok(pair))

@@ -63,7 +63,7 @@ BAND_ALIKE_R = 0.98
 
 
 @dataclass(frozen=True)
-class _Fit:
+class CandidateFit:
     """The candidate's bands that fit the MSI's best: their positions, correlations (c,), and mean loss in nats."""
 
     columns: NDArray[np.intp]
@@ -170,14 +170,21 @@ class Rival:
     twin: bool
 
 
+def fit_candidates(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate]) -> dict[str, CandidateFit]:
+    """How other sensors than the named one explain the MSI, where they have the bands."""
+    tried = {key: _candidate_fit(pair, c) for key, c in candidates.items() if key != sensor}
+    return {key: fit for key, fit in tried.items() if fit is not None}
+
+
 def find_rival(
-    pair: PairedPixels, order: NDArray[np.intp] | None, sensor: str, candidates: Mapping[str, Candidate]
+    pair: PairedPixels,
+    order: NDArray[np.intp] | None,
+    candidates: Mapping[str, Candidate],
+    fits: Mapping[str, CandidateFit],
 ) -> Rival | None:
     """Another sensor's curves, in their own order, explain the MSI clearly better than the named one's as ordered."""
     columns = np.arange(len(pair.names)) if order is None else order
     named = float(_band_loss(pair.correlation[np.arange(columns.size), columns]).mean())
-    tried = {key: _candidate_fit(pair, c) for key, c in candidates.items() if key != sensor}
-    fits = {key: fit for key, fit in tried.items() if fit is not None}
     if not fits:
         return None
     best = min(fits, key=lambda key: fits[key].loss)
@@ -211,7 +218,7 @@ def sensor_finding(pair: PairedPixels, sensor: str, rival: Rival) -> Finding:
     )
 
 
-def _evidence(pair: PairedPixels, fit: _Fit, candidate: Candidate) -> float:
+def _evidence(pair: PairedPixels, fit: CandidateFit, candidate: Candidate) -> float:
     """Evidence for the candidate that the HSI's noise does not explain; NaN if the noise is not known.
 
     A narrow band of the named sensor averages fewer HSI bands than a wide one of the candidate, and fits worse
@@ -240,7 +247,7 @@ def _unexplained(r: DoubleArray) -> DoubleArray:
     return np.asarray(1.0 - np.maximum(r, 0.0) ** 2, np.float64)
 
 
-def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> _Fit | None:
+def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> CandidateFit | None:
     """Choose the candidate's bands that fit best, in its own order; None if they or the pixels are too few."""
     if len(candidate.names) < len(pair.names):
         return None
@@ -251,7 +258,7 @@ def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> _Fit | None:
     correlation = correlate(pair.seen[:, usable], values[:, usable])
     columns = _rising_assignment(_band_loss(correlation))
     r = correlation[np.arange(columns.size), columns]
-    return _Fit(columns, r, float(_band_loss(r).mean()))
+    return CandidateFit(columns, r, float(_band_loss(r).mean()))
 
 
 def _rising_assignment(loss: DoubleArray) -> NDArray[np.intp]:
@@ -273,13 +280,18 @@ def _rising_assignment(loss: DoubleArray) -> NDArray[np.intp]:
 
 
 def find_doubts(
-    pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate], known: Reading, rival: Rival | None = None
+    pair: PairedPixels,
+    sensor: str,
+    candidates: Mapping[str, Candidate],
+    fits: Mapping[str, CandidateFit],
+    known: Reading,
+    rival: Rival | None = None,
 ) -> list[Finding]:
     """What nothing contradicts and nothing settles: spacecraft of one family, bands that look alike here.
 
     ``rival``: the twin that fits better. Which spacecraft it was, metadata tell better than images.
     """
-    findings = [] if known.sensor_known else _sensor_doubt(pair, sensor, candidates, rival)
+    findings = [] if known.sensor_known else _sensor_doubt(pair, sensor, candidates, fits, rival)
     if not known.bands_known:
         twins = _alike_bands(pair, candidates.get(sensor))
         if twins:
@@ -291,26 +303,26 @@ def find_doubts(
 
 
 def _sensor_doubt(
-    pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate], rival: Rival | None
+    pair: PairedPixels,
+    sensor: str,
+    candidates: Mapping[str, Candidate],
+    fits: Mapping[str, CandidateFit],
+    rival: Rival | None,
 ) -> list[Finding]:
     if rival is not None:
         text = (
             f"the images speak for {rival.name} rather than {sensor}, whose bands differ little (the same instrument "
         )
         return [Finding("undetermined", text + "on two spacecraft); name the one that took the MSI", "--sensor NAME")]
-    alike = [k for k, c in candidates.items() if k != sensor and _alike_sensor(pair, c)]
+    # Sensors of as many bands that explain the MSI as well as the named one.
+    named = float(_band_loss(np.diag(pair.correlation)).mean())
+    many = [key for key in fits if len(candidates[key].names) == len(pair.names)]
+    alike = [key for key in many if named - fits[key].loss > SENSOR_DOUBT]
     if not alike:
         return []
     names = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
     text = f"nothing contradicts {sensor or 'the sensor'}, but the images cannot tell it from {names}; name the "
     return [Finding("undetermined", text + "one that took the MSI", "--sensor NAME")]
-
-
-def _alike_sensor(pair: PairedPixels, candidate: Candidate) -> bool:
-    """Whether a sensor of as many bands explains the MSI as well as the named one."""
-    fit = _candidate_fit(pair, candidate) if len(candidate.names) == len(pair.names) else None
-    named = float(_band_loss(np.diag(pair.correlation)).mean())
-    return fit is not None and named - fit.loss > SENSOR_DOUBT
 
 
 def _alike_bands(pair: PairedPixels, whole: Candidate | None) -> list[str]:
