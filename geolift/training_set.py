@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def position_hash(rows: Ints, cols: Ints, seed: int) -> NDArray[np.uint64]:
 
 
 class TrainingSampler:
-    """Collects the training set from blocks of the LR-HSI in one pass and bounded memory.
+    """Collects the training set from blocks of the LR-HSI in one pass and bounded memory; ``count`` are kept so far.
 
     The pixels with the smallest hashes of their position stay, so the sample is uniform and the same for
     any blocks in any order, as long as each block brings its neighbours along.
@@ -105,6 +106,7 @@ class TrainingSampler:
         self.weights = weights
         self.limit = limit
         self.seed = seed
+        self.count = 0
         self._hashes: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._positions: Ints = np.empty((0, 2), np.int64)
         self._spectra: Floats = np.empty((0, weights.shape[1]), np.float32)
@@ -127,7 +129,7 @@ class TrainingSampler:
         valid: NDArray[np.bool_] = np.asarray(np.isfinite(block).all(axis=0))
         rows, cols = np.nonzero(inside & valid)
         hashes = position_hash(rows + row, cols + col, self.seed)
-        if len(self._hashes) == self.limit:
+        if self.count == self.limit:
             better = hashes < self._hashes.max()
             rows, cols, hashes = rows[better], cols[better], hashes[better]
         if len(hashes) > self.limit:
@@ -146,31 +148,37 @@ class TrainingSampler:
         corner: tuple[int, int],
         hashes: NDArray[np.uint64],
     ) -> None:
-        """Take some pixels of a block in, and let those with the largest hashes go."""
-        self._hashes = np.concatenate([self._hashes, hashes])
-        places = np.stack([rows + corner[0], cols + corner[1]], axis=1)
-        self._positions = np.concatenate([self._positions, places])
-        spectra = _pixels(block, rows, cols).T.astype(np.float32)
-        self._spectra = np.concatenate([self._spectra, spectra])
-        self._means = np.concatenate([self._means, neighbour_means(block, valid, rows, cols)])
-        if len(self._hashes) > self.limit:
-            self._keep(np.argpartition(self._hashes, self.limit)[: self.limit])
+        """Take some pixels of a block in, in the places of those with the largest hashes where there is no other."""
+        count, offered = self.count, np.concatenate([self._hashes[: self.count], hashes])
+        stays = np.ones(len(offered), bool)
+        if len(offered) > self.limit:
+            stays[np.argpartition(offered, self.limit)[self.limit :]] = False
+        came, gone = np.flatnonzero(stays[count:]), np.flatnonzero(~stays[:count])
+        self.count = count + len(came) - len(gone)
+        places = np.concatenate([gone, np.arange(count, self.count)])
+        rows, cols = rows[came], cols[came]
+        self._grow()
+        self._hashes[places] = hashes[came]
+        self._positions[places] = np.stack([rows + corner[0], cols + corner[1]], axis=1)
+        self._spectra[places] = _pixels(block, rows, cols).T
+        self._means[places] = neighbour_means(block, valid, rows, cols)
 
-    def _keep(self, chosen: Ints) -> None:
-        self._hashes, self._positions = self._hashes[chosen], self._positions[chosen]
-        self._spectra = self._spectra[chosen]
-        self._means = self._means[chosen]
-
-    @property
-    def count(self) -> int:
-        """Number of pixels kept so far."""
-        return len(self._hashes)
+    def _grow(self) -> None:
+        """Make room for all that is kept: at least twice as much as there was, so that little is copied."""
+        if self.count <= len(self._hashes):
+            return
+        rows = min(self.limit, max(self.count, 2 * len(self._hashes), PIECE_PIXELS))
+        for name in ("_hashes", "_positions", "_spectra", "_means"):
+            old: NDArray[Any] = getattr(self, name)
+            new = np.empty((rows, *old.shape[1:]), old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
 
     def finish(self) -> TrainingSet:
         """The sample in scan order. Raises ValueError when no block held a valid pixel."""
-        self._keep(np.lexsort((self._positions[:, 1], self._positions[:, 0])))
-        rows, cols = self._positions.T.copy()
-        return TrainingSet(self._spectra, self._means, self.weights, rows, cols)
+        order = np.lexsort((self._positions[: self.count, 1], self._positions[: self.count, 0]))
+        rows, cols = self._positions[order].T.copy()
+        return TrainingSet(self._spectra[order], self._means[order], self.weights, rows, cols)
 
 
 def neighbour_means(block: Floats, valid: NDArray[np.bool_], rows: Ints, cols: Ints) -> Floats:

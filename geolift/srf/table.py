@@ -70,24 +70,41 @@ def read_table(text: str, where: str) -> SrfTable:
         If it is no such table; the message names the line.
     """
     header: dict[str, str] = {}
-    rows: list[tuple[int, list[str]]] = []
+    rows: list[tuple[int, str]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("#"):
             key, _, value = line[1:].partition(":")
             header[key.strip().lower()] = value.strip()
         elif line.strip(" ,;\t"):
-            separator = next((mark for mark in ",;\t" if mark in line), ",")
-            rows.append((number, [cell.strip().strip('"') for cell in line.split(separator)]))
+            rows.append((number, line))
     if len(rows) < 3:
         raise InputError(f"{where}: no table found; expected wavelength_nm,Band1,Band2,… and rows of numbers.")
-    to_nm, names = _columns(rows[0][1], where)
-    table = np.array([_numbers(cells, len(names) + 1, f"{where}, line {number}") for number, cells in rows[1:]])
+    to_nm, names = _columns(_cells(rows[0][1]), where)
+    table = _plain_numbers([line for _, line in rows[1:]], len(names) + 1)
+    if table is None:
+        table = np.array(
+            [_numbers(_cells(line), len(names) + 1, f"{where}, line {number}") for number, line in rows[1:]]
+        )
     table = table[np.argsort(table[:, 0], kind="stable")]
     response = table[:, 1:]
     # The noise of a measured curve may dip below zero; more than that is not a response.
     if (response < -_LARGEST_NOISE * response.max()).any():
         raise InputError(f"{where}: responses down to {response.min():g}; they must be zero or more.")
     return SrfTable(header, names, table[:, 0] * to_nm, np.maximum(response, 0.0))
+
+
+def _cells(line: str) -> list[str]:
+    separator = next((mark for mark in ",;\t" if mark in line), ",")
+    return [cell.strip().strip('"') for cell in line.split(separator)]
+
+
+def _plain_numbers(lines: list[str], count: int) -> NDArray[np.float64] | None:
+    """The table at once where each line has all its numbers, between commas; else None."""
+    try:
+        table = np.loadtxt(lines, np.float64, comments=None, delimiter=",", ndmin=2)
+    except ValueError:
+        return None
+    return table if table.shape[1] == count else None
 
 
 def _columns(cells: list[str], where: str) -> tuple[float, tuple[str, ...]]:
