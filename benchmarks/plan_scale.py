@@ -4,8 +4,7 @@
     python benchmarks/plan_scale.py --rates rates.json       print the tables
 
 Hours are computed: pixels over the smallest of the rates of workers, writer, store and scheduler, and checked by
-`simulate_cluster`. What a GPU does is an estimate from published peak and bandwidth. Prices are assumptions of the
-reader's: --core-hour and --gpu-hour.
+`simulate_cluster`. Prices are assumptions of the reader's: --core-hour and --gpu-hour.
 """
 
 from __future__ import annotations
@@ -26,27 +25,43 @@ TILE = 256
 AREAS_MPX = {"1 000 km²": 10.0, "one Sentinel-2 tile": 10.98**2, "10 000 EnMAP scenes": 9.0 * 10_000}
 """Millions of pixels of 10 m; an EnMAP scene is 30 × 30 km."""
 
+PROCESS_CORES = 6.5
+"""Threads of one process keep no more cores busy: they take turns at one interpreter (bench_threads.py, 16 cores)."""
+
+GPU_US = 0.021
+"""A pixel there, through the network and back: H200, fp32, 191 bands (bench_gpu.py)."""
+
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run goes. ``cores`` compute; ``gpu`` takes the network from them; ``shards``: every worker writes."""
+    """Where a run goes.
+
+    ``cores`` compute, in threads of one process or, ``workers``, in a process each; ``gpu`` takes the network from
+    them; ``shards``: every worker writes.
+    """
 
     name: str
     cores: int
     gpu: bool = False
+    workers: bool = False
     shards: bool = False
     disk_gb_s: float = 1.0
     """What one writer's disk, or the store of all workers, takes."""
     source_gb_s: float = 1.0
     """What the MSI's storage gives to all workers together."""
 
+    @property
+    def busy(self) -> float:
+        """Cores that are kept busy."""
+        return self.cores if self.workers else min(self.cores, PROCESS_CORES)
+
 
 MACHINES = (
     Machine("laptop, 8 cores", 8, source_gb_s=2.0),
     Machine("node, 64 cores", 64, disk_gb_s=2.0, source_gb_s=2.0),
     Machine("one GPU, 16 cores", 16, gpu=True, disk_gb_s=2.0, source_gb_s=2.0),
-    Machine("100 workers, one GeoTIFF", 100, disk_gb_s=1.0, source_gb_s=5.0),
-    Machine("100 workers, Zarr shards", 100, shards=True, disk_gb_s=5.0, source_gb_s=5.0),
+    Machine("100 workers, one GeoTIFF", 100, workers=True, disk_gb_s=1.0, source_gb_s=5.0),
+    Machine("100 workers, Zarr shards", 100, workers=True, shards=True, disk_gb_s=5.0, source_gb_s=5.0),
 )
 
 
@@ -72,21 +87,21 @@ class Rates:
         """Return the seconds a tile costs on a machine."""
         pixels = TILE * TILE
         network = 0.0 if machine.gpu else self.network_us
-        compute = (self.read_us + network + self.encode_us + self.compress_us) * 1e-6
+        compute = (self.read_us + network + self.encode_us + self.compress_us) * 1e-6 * machine.cores / machine.busy
         compute = max(compute, machine.cores * self.msi_bytes / (machine.source_gb_s * 1e9))
         if machine.gpu:
             compute = max(compute, machine.cores * self.gpu_us * 1e-6)
         write = self.stored_bytes / (machine.disk_gb_s * 1e9)
         if not machine.shards:
             write += self.handling_us * 1e-6
-        return Load(self.dispatch_s if "workers" in machine.name else 0.0, compute * pixels, write * pixels)
+        return Load(self.dispatch_s if machine.workers else 0.0, compute * pixels, write * pixels)
 
     def limits(self, machine: Machine) -> dict[str, float]:
         """Return millions of pixels a second of each link of the chain."""
         network = 0.0 if machine.gpu else self.network_us
         found = {
             "reading from storage": machine.source_gb_s * 1e3 / self.msi_bytes,
-            "computing and compressing": machine.cores / (self.read_us + network + self.encode_us + self.compress_us),
+            "computing and compressing": machine.busy / (self.read_us + network + self.encode_us + self.compress_us),
         }
         if machine.gpu:
             found["the GPU and its bus"] = 1 / self.gpu_us
@@ -95,11 +110,6 @@ class Rates:
         if load.dispatch_s:
             found["the scheduler"] = TILE**2 / load.dispatch_s / 1e6
         return found
-
-
-def gpu_us(flops: float, product_bytes: float, tflops: float, bus_gb_s: float) -> float:
-    """Return an estimate of a GPU's time for a pixel: half of its published peak, or the way back over the bus."""
-    return max(flops / (0.5 * tflops * 1e6), product_bytes / (bus_gb_s * 1e3))
 
 
 def tables(rates: Rates, core_hour: float, gpu_hour: float) -> list[str]:
@@ -132,8 +142,8 @@ def growth(rates: Rates) -> list[str]:
     for workers in (1, 4, 16, 64, 100, 256, 1000):
         cells = []
         for machine in (
-            Machine("workers", workers, disk_gb_s=1.0, source_gb_s=5.0),
-            Machine("workers", workers, shards=True, disk_gb_s=5.0, source_gb_s=5.0),
+            Machine("workers", workers, workers=True, disk_gb_s=1.0, source_gb_s=5.0),
+            Machine("workers", workers, workers=True, shards=True, disk_gb_s=5.0, source_gb_s=5.0),
         ):
             outcome = simulate(max(5000, 40 * workers), workers, rates.load(machine))
             cells += [number(outcome.tiles_per_s * TILE**2 / 1e6), f"{outcome.writer_busy:.0%}"]
@@ -195,7 +205,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
             "msi_bytes": float((folder / "msi.tif").stat().st_size / (4 * TILE * TILE)),
             "stored_bytes": len(content) / (TILE * TILE),
         }
-    return found | {"gpu_us": gpu_us(network.flops_per_pixel, 4.0 * bands, 50, 25)}
+    return found | {"gpu_us": GPU_US}
 
 
 def cpu(run: Callable[[], Any], repeats: int = 25) -> float:
