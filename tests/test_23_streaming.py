@@ -271,3 +271,12 @@ def test_workers_write_their_own_shards(tmp_path: Path, cluster: Any) -> None:
     for file in files[0]:
         if (tmp_path / "a.zarr" / file).is_file():
             assert (tmp_path / "a.zarr" / file).read_bytes() == (tmp_path / "b.zarr" / file).read_bytes()
+    with cluster.get_client() as client:
+        assert set(client.run(threads_of_zarr).values()) == {(1, 1)}  # as many as a worker has
+
+
+def threads_of_zarr() -> tuple[int, int]:
+    """In how many threads Zarr compresses here, and how many chunks it has under way."""
+    import zarr
+
+    return zarr.config.get("threading.max_workers"), zarr.config.get("async.concurrency")

@@ -20,6 +20,9 @@ CONNECT_TIMEOUT_S = 30
 TILES_PER_THREAD = 2
 """Tiles under way for each thread of the cluster: one computed, one waiting, so that no thread waits for the net."""
 
+ZARR_THREADS = ("ZARR_THREADING__MAX_WORKERS", "ZARR_ASYNC__CONCURRENCY")
+"""Zarr asks for them when it is imported. Left alone it compresses on all cores, those of other workers too."""
+
 _work_of_this_process: dict[str, TileWork] = {}
 _loading = threading.Lock()
 
@@ -33,8 +36,11 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile) -> Packed:
     with _loading:
         if digest not in _work_of_this_process:
             import cloudpickle  # type: ignore[import-untyped]
+            from distributed import get_worker
 
             os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
+            for name in ZARR_THREADS:
+                os.environ.setdefault(name, str(get_worker().state.nthreads))
             keep_freed_memory()
             _work_of_this_process.clear()
             _work_of_this_process[digest] = cloudpickle.loads(shipped)
