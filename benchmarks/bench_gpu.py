@@ -1,6 +1,6 @@
 """One GPU: training time, pixels per second end to end and kernel only, shares of copy bandwidth and of peak.
 
-Needs geolift, numpy, torch with CUDA, safetensors and pydantic; neither rasterio nor dask. Without CUDA it says so and
+Needs geolift, numpy, torch with CUDA and safetensors; neither rasterio nor dask. Without CUDA it says so and
 ends well.
 """
 

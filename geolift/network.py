@@ -2,12 +2,13 @@
 
 Every method of geolift ends in one form, so that one engine runs them all:
 
-    h_0 = x,  h_i = a(W_i h_{i-1} + b_i) + h_{r_i},  y = B g(H h_L + S x) + o
+    h_0 = x,  h_i = a(W_i h_{i-1} + b_i) + h_{r_i},  y = B g(H h_L + S x) + o + D z
 
 with the leaky rectifier a, an optional skip S from the input, an optional basis B (the low-rank head) and, where the
-coordinates in it are abundances, their constraint g; else g is the identity. A layer may read another layer than the
-one before it: several networks side by side are one network then, whose head reads the last layer of each.
-Scaling of inputs and outputs is folded into the weights, so physical units go in and come out.
+coordinates in it are abundances, their constraint g; else g is the identity. D z, optional, corrects the product by
+coordinates z that are given beside the pixel. A layer may read another layer than the one before it: several networks
+side by side are one network then, whose head reads the last layer of each. Scaling of inputs and outputs is folded into
+the weights, so physical units go in and come out.
 """
 
 from __future__ import annotations

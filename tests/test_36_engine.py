@@ -148,7 +148,7 @@ def test_training_and_inference_open_no_files_and_need_none_of_their_libraries()
         "class Blocked:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] in {'rasterio', 'dask', 'xarray', 'odc', 'distributed', 'click',\n"
-        "                                  'psutil', 'scipy', 'affine', 'pandas'}:\n"
+        "                                  'psutil', 'pydantic', 'scipy', 'affine', 'pandas'}:\n"
         "            raise ImportError(name + ' is blocked')\n"
         "sys.meta_path.insert(0, Blocked())\n"
         "import numpy as np\n"

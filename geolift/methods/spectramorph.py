@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from geolift.methods.spectralift import LayerStack, Loss, PublishedSettings, abs
 from geolift.model import SpectralModel
 from geolift.network import NO_RESIDUAL, Network, Unmixing
 from geolift.packed import PackedNetwork
-from geolift.settings import UnmixingSettings
 from geolift.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from geolift.settings import UnmixingSettings
 
 AUTHORS = PublishedSettings(width=1024, slope=0.0, residuals=(NO_RESIDUAL,))
 """Of arXiv 2510.20814, from their benchmark example: SpectraLift's optimiser and schedule, one hidden layer."""
@@ -42,7 +45,11 @@ def fit_spectramorph(
     1 024 rectifiers, linear abundances. We depart in the scale on rasters: values are divided by a percentile and
     not shifted, so that endmembers are spectra in the unit of the HSI.
     """
-    options = unmixing or UnmixingSettings()
+    if unmixing is None:
+        from geolift.settings import UnmixingSettings  # pydantic is missing where only training is wanted
+
+        unmixing = UnmixingSettings()
+    options = unmixing
     settings = AUTHORS if epochs is None else replace(AUTHORS, epochs=epochs)
     scale = 1.0 if unit_scale else _bright(training)
     simulated = training.simulated
