@@ -19,7 +19,7 @@ from geolift.machine import available_cpus
 from geolift.overlay import Overlay, overlay
 from geolift.plan import Plan
 from geolift.settings import FuseSettings
-from geolift.trained import Correct, Trained
+from geolift.trained import TileCorrection, Trained
 from geolift.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def refine(
     settings: FuseSettings,
     listener: Listener = SILENT,
     folder: Path | None = None,
-) -> tuple[Refined, Correct | None]:
+) -> tuple[Refined, TileCorrection | None]:
     """Find the correction that makes the product agree with the HSI; see `geolift.refinement`.
 
     Parameters
@@ -126,7 +126,7 @@ def refine(
     def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         return correction.coordinates(harmonised, corner, shape, places)
 
-    return found, Correct(correction.decode, coordinates)
+    return found, TileCorrection(correction.decode, coordinates)
 
 
 def _places(product: GeoBox, ground: GeoBox) -> Places:

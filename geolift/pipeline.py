@@ -196,12 +196,12 @@ def prepare(
     rows, cols = plan.region.rows, plan.region.cols
     relation = None if compared is None else compared.harmonization
     streaming = fitted(settings, plan.cost)
-    refined, correct = None, None
+    refined, correction = None, None
     if compared is not None and settings.refine != "off":
         folder = None if kept_model is None else kept_model.parent
-        refined, correct = refine(hsi, usable, plan, compared, trained, training, streaming, listener, folder)
+        refined, correction = refine(hsi, usable, plan, compared, trained, training, streaming, listener, folder)
     give_back_memory()
-    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, streaming, relation, correct)
+    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, streaming, relation, correction)
     ground = _ground(hsi, hsi_valid, compared)
     quality = _quality(
         crop(msi, rows, cols), None if mask is None else mask[rows, cols], plan, trained, compared, ground

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Correct:
+class TileCorrection:
     """What is added to the product of a tile: ``decode`` (C, K) times its coordinates (K, y, x).
 
     ``coordinates``: of a harmonised tile (c, y, x) and its first row and column.
@@ -170,19 +170,19 @@ def inverted(
     trained: Trained,
     settings: FuseSettings | ApplySettings,
     relation: Harmonization | None = None,
-    correct: Correct | None = None,
+    correction: TileCorrection | None = None,
 ) -> xr.DataArray:
     """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN.
 
-    ``correct`` then corrects a tile; see `geolift.fusion_pair`.
+    ``correction``: what is added to a tile; see `geolift.fusion_pair`.
     """
     from geolift.engine import choose_engine
     from geolift.inference import predict_block
 
     bands, model = trained.bands, trained.model
     network = model.network
-    if correct is not None:
-        network = replace(network, correction=correct.decode)
+    if correction is not None:
+        network = replace(network, correction=correction.decode)
     if trained.good.size < len(bands):
         network = network.placed(trained.good, len(bands))
     model = replace(model, network=network)
@@ -193,10 +193,10 @@ def inverted(
 
     def fused_block(block: np.ndarray, block_info: Any = None) -> np.ndarray:
         harmonised = block if relation is None else relation.apply(block)
-        if correct is None:
+        if correction is None:
             return predict_block(model, harmonised, engine)
         _, (row, _), (col, _) = block_info[0]["array-location"]
-        return predict_block(model, harmonised, engine, correct.coordinates(harmonised, (row, col)))
+        return predict_block(model, harmonised, engine, correction.coordinates(harmonised, (row, col)))
 
     fused = data.map_blocks(
         fused_block,
