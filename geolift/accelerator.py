@@ -103,8 +103,9 @@ class Accelerated:
 
 
 def bytes_per_pixel(packed: PackedNetwork) -> int:
-    """Memory of a batch on the device, for each pixel: input, two layers, low-rank values, the product three times."""
+    """Memory of a batch on the device, for each pixel: input, coordinates, two layers, three times the product."""
     net = packed.network
     widest = max((len(bias) for bias in net.biases), default=0)
     low = 0 if net.basis is None else net.basis.shape[1]
-    return 4 * (net.inputs + 2 * widest + low + 3 * net.outputs)
+    beside = 0 if net.correction is None else net.correction.shape[1]
+    return 4 * (net.inputs + 2 * widest + low + beside + 3 * net.outputs)

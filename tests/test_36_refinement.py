@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from geolift.errors import ResourceError
 from geolift.refinement import Refined, refine_arrays, solution
 from geolift.refinement.footprint import Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance, fit_process
@@ -134,6 +135,18 @@ def test_a_correction_that_does_not_come_to_rest_is_left_out_and_told(monkeypatc
     assert product is fused
     assert result.correction is None
     assert "did not come to rest" in result.reason
+
+
+def test_a_device_too_small_for_the_equations_is_a_resource_error(
+    process: ResidualProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("made up")
+
+    monkeypatch.setattr(solution, "conjugate_gradients", full)
+    residual, factors = np.ones((3, 6, 5), np.float32), np.ones((3, 6, 5), np.float32)
+    with pytest.raises(ResourceError, match=r"does not hold 30 HSI pixels of the refinement.*--device cpu"):
+        solve_block(process, residual, factors)
 
 
 def test_the_parameters_tell_structure_from_noise() -> None:

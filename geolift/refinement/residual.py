@@ -138,9 +138,8 @@ class Residual:
             ]
             left, factor = _agreed(residual.read(*wide), factors.read(*wide))
             core = [slice(p.start - w.start, p.stop - w.start) for p, w in zip((rows, cols), wide, strict=True)]
-            return solve_block(process, left, factor, self.engine.device)[:, core[0], core[1]], left[
-                :, core[0], core[1]
-            ]
+            found = solve_block(process, left, factor, self.engine.device)
+            return found[:, core[0], core[1]], left[:, core[0], core[1]]
 
         for (rows, cols), (found, left) in self._blocks(SOLVED_LR, solved, progress):
             solution.write(rows, cols, np.einsum("kl,lyx->kyx", turned, found).astype(np.float32))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from geolift.engine import one_torch_thread, own_stream
+from geolift.errors import ResourceError
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance
 from geolift.sampling import FloatArray
@@ -45,6 +46,8 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
     ------
     FloatingPointError
         If the solution does not come to rest.
+    ResourceError
+        If the device's memory is too small.
     """
     valid = np.isfinite(residual[0]) & np.isfinite(factors).all(axis=0)
     out = np.zeros(residual.shape, np.float32)
@@ -53,14 +56,20 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
         return out
     rotated = np.einsum("kl,kyx->ylx", process.rotation[:, used], np.where(valid, residual, 0.0)).astype(np.float32)
     where = torch.device(device)
-    with torch.inference_mode(), one_torch_thread(), own_stream(where):
-        system = _System(process, used, np.where(valid, factors, 0.0), valid, where)
-        goal = torch.from_numpy(rotated).to(where) * system.mask
-        together = TOGETHER if where.type == "cpu" else len(used)
-        for first in range(0, len(used), together):
-            some = slice(first, first + together)
-            solution = conjugate_gradients(system.of(some), goal[:, some])
-            out[used[some]] = solution.transpose(0, 1).cpu().numpy()
+    together = TOGETHER if where.type == "cpu" else len(used)
+    try:
+        with torch.inference_mode(), one_torch_thread(), own_stream(where):
+            system = _System(process, used, np.where(valid, factors, 0.0), valid, where)
+            goal = torch.from_numpy(rotated).to(where) * system.mask
+            for first in range(0, len(used), together):
+                some = slice(first, first + together)
+                solution = conjugate_gradients(system.of(some), goal[:, some])
+                out[used[some]] = solution.transpose(0, 1).cpu().numpy()
+    except torch.cuda.OutOfMemoryError as error:
+        raise ResourceError(
+            f"--device {device}: its memory does not hold {valid.size} HSI pixels of the refinement. "
+            "End what else runs there, or pass --device cpu."
+        ) from error
     return out
 
 
