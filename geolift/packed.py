@@ -22,7 +22,7 @@ OUTPUTS = 16
 in half that of 8."""
 
 FEWEST_FUSED_INPUTS = 32
-"""oneDNN's products beat MKL's only with AVX-512 (on AMD's CPUs by two), and pay 30 µs a call and more for it."""
+"""oneDNN pays 30 µs a call and more."""
 
 WIDER = 2
 """Batches are so much larger on CPUs with AVX-512, whose caches are: sixteen threads, which wait for each other's turn
@@ -43,12 +43,21 @@ def _has_avx512() -> bool:
     return bool(torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
+def _fuses(dtype: torch.dtype) -> bool:
+    """Tell whether oneDNN's products beat MKL's: with AVX-512, but in fp32 not on Intel's CPUs.
+
+    MKL has half of oneDNN's rate on AMD's; a Xeon took 0.87 of the time with MKL (`auto`; 0.94 to 1.05 published).
+    """
+    told: Any = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later
+    return _has_avx512() and (dtype != torch.float32 or "Intel" not in str(told.get("cpu_name")))
+
+
 def _fused_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None, pixels: int) -> Product | None:
     """The layer as one oneDNN call on packed weights, or None where torch has no such call or MKL is faster.
 
     ``slope``: of the leaky rectifier a; None = no rectifier. ``pixels``: rows of h.
     """
-    if not _has_avx512() or weight.shape[1] < FEWEST_FUSED_INPUTS:
+    if not _fuses(weight.dtype) or weight.shape[1] < FEWEST_FUSED_INPUTS:
         return None
     kind, numbers = ("none", []) if slope is None else ("leaky_relu", [slope]) if slope else ("relu", [])
     try:
@@ -280,7 +289,10 @@ class PackedNetwork:
                 product = torch.ops.mkldnn._linear_pointwise(head, hidden, None, "none", [], "")
             except (AttributeError, NotImplementedError, RuntimeError, TypeError):
                 product = head @ hidden.T
-            torch.add(product, self._offset, out=out)
+            if product.dtype == out.dtype:
+                torch.add(product, self._offset, out=out)
+            else:  # one pass of mixed types takes longer than two
+                out.copy_(product).add_(self._offset)
         elif self._low == torch.float32:
             torch.addmm(self._offset, head, hidden.T, out=out)
         else:

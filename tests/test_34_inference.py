@@ -132,6 +132,17 @@ def test_without_the_fused_layers_of_torch_the_product_is_the_same(monkeypatch: 
     assert np.allclose(PackedNetwork(random_network())(msi), fused, atol=1e-5)
 
 
+def test_layers_are_fused_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fused(width: str, name: str) -> list[bool]:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name}, raising=False)
+        return [packed_module._fuses(dtype) for dtype in (torch.float32, torch.bfloat16)]
+
+    assert fused("AVX512", "AMD EPYC") == [True, True]
+    assert fused("AVX512", "Intel Xeon") == [False, True]
+    assert fused("AVX2", "AMD EPYC") == [False, False]
+
+
 def test_a_linear_path_goes_through_the_rectifiers_unchanged() -> None:
     network = wide_network(10)
     msi = np.random.default_rng(1).standard_normal((10, 500)).astype(np.float32)
