@@ -68,8 +68,7 @@ def fit(
         raise UsageError(f"unknown method {method!r}; known: {', '.join(METHODS)}.")
     workers = threads or available_cpus()
     report = progress or (lambda fraction, loss: None)
-    # The number of OpenMP threads is each thread's own: a worker must be told too.
-    with one_torch_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(workers, initializer=_begin, initargs=(device,)) as pool:
         try:
             return METHODS[method](training, seed, device, pool, report, **options)
         except torch.cuda.OutOfMemoryError as err:
@@ -81,3 +80,10 @@ def fit(
             if "unexpected keyword" in str(err):
                 raise UsageError(f"method {method!r}: {err}.") from err
             raise
+
+
+def _begin(device: str) -> None:
+    """Begin a worker: the number of OpenMP threads is each thread's own, and so is the context of a CUDA device."""
+    torch.set_num_threads(1)
+    if device != "cpu":
+        torch.zeros(1, device=device)  # without one, the first product warns
