@@ -114,21 +114,28 @@ class Decoding:
 
     def apply(self, stored: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         """Return float32 values of a block (band, y, x), NaN = invalid."""
-        hidden = np.full(stored.shape[1:], self.empty is not None)
-        for plane in stored if self.empty is not None else ():
+        hidden = None if self.empty is None else np.ones(stored.shape[1:], bool)
+        for plane in stored if hidden is not None else ():
             hidden &= plane == self.empty
-        out = np.empty(stored.shape, np.float32)
+        out, values = np.empty(stored.shape, np.float32), np.empty(stored.shape[1:])
         # Band by band: a block in float64 would be the largest array of a run.
-        for band, (plane, nodata) in enumerate(zip(stored, self.nodata, strict=True)):
-            values = plane.astype(np.float64)
-            for number in (*self.invalid, *(() if nodata is None else (nodata,))):
-                if not np.isnan(number):
+        for band, (plane, result) in enumerate(zip(stored, out, strict=True)):
+            values[...] = plane
+            with np.errstate(invalid="ignore"):
+                values *= self.scale[band]
+                values += self.offset[band]
+                result[...] = values
+            unusable = [] if hidden is None else [hidden]
+            for number in (*self.invalid, self.nodata[band]):
+                if number is not None and not np.isnan(number):
                     # A float32 file keeps its nodata rounded; an integer one may declare what it cannot hold.
-                    values[plane == (np.float32(number) if stored.dtype == np.float32 else number)] = np.nan
-            values[hidden | ~np.isfinite(values)] = np.nan
+                    unusable.append(plane == (np.float32(number) if stored.dtype == np.float32 else number))
+            if not np.issubdtype(stored.dtype, np.integer):
+                unusable.append(~np.isfinite(plane))
             if valid is not None:
-                values[(valid if valid.ndim == 2 else valid[band]) == 0] = np.nan
-            out[band] = values * self.scale[band] + self.offset[band]
+                unusable.append((valid if valid.ndim == 2 else valid[band]) == 0)
+            for where in unusable:
+                np.copyto(result, np.nan, where=where)
         return out
 
 
