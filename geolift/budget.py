@@ -18,6 +18,10 @@ IMPORTS_BYTES = 560_000_000
 COMPARED_BYTES, COMPARED_BYTES_PER_BAND = 100_000_000, 600_000
 """What comparing, training and refining leave beside it, where they are done first (benchmarks/bench_memory.py)."""
 
+KEPT_FROM_BYTES, KEPT_SHARE = 10**9, 0.25
+"""An HSI is read five times before the first tile. Of what the budget leaves beyond a billion bytes, which comparing
+and refining may need, a decoded HSI may take a quarter; it is read once then."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -48,6 +52,11 @@ def fitted(settings: Streamed, cost: Cost) -> Streamed:
     return settings.model_copy(update={"tile_size": cost.tile_px, "threads": cost.threads})
 
 
+def is_kept(hsi_bytes: int, budget_bytes: int) -> bool:
+    """Tell whether a decoded HSI stays in memory while a run compares, learns and refines."""
+    return hsi_bytes <= KEPT_SHARE * (budget_bytes - KEPT_FROM_BYTES)
+
+
 def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
     """Return what a thread pins for its tile to and from a GPU: torch keeps whole powers of two."""
     from geolift.accelerator import LARGEST_BATCH
@@ -56,11 +65,22 @@ def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
 
 
 def estimate_cost(
-    shape: tuple[int, int], hsi_bands: int, msi_bands: int, settings: FuseSettings | ApplySettings
+    shape: tuple[int, int],
+    hsi_bands: int,
+    msi_bands: int,
+    settings: FuseSettings | ApplySettings,
+    hsi_bytes: int = 0,
 ) -> Cost:
     """Choose tile size and threads for the memory allowed, and tell what the run takes.
 
     The tile the user asked for is kept where one thread can have it; else it shrinks down to one block of the file.
+
+    Parameters
+    ----------
+    shape
+        Of the product (y, x).
+    hsi_bytes
+        Of the decoded HSI that is fused.
 
     Raises
     ------
@@ -91,7 +111,7 @@ def estimate_cost(
         threads -= 1
     while peak(tile, threads) > budget and tile > 16:
         tile = max(16, tile // 2)
-    memory = peak(tile, threads)
+    memory = max(peak(tile, threads), base + hsi_bytes if is_kept(hsi_bytes, budget) else 0)
     if settings.memory is not None and memory > budget:
         raise ResourceError(
             f"--memory {budget / 1e9:.2f}GB: {hsi_bands} bands need at least {memory / 1e9:.2f} GB. "

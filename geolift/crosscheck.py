@@ -23,13 +23,17 @@ MAX_CHECKED_PX = 65_536
 FEWEST_CANDIDATE_BANDS = 3
 
 
-def check(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared: Comparison) -> CheckResult:
+def check(
+    hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared: Comparison, threads: int = 1
+) -> CheckResult:
     """Check a compared pair for the mistakes that make a plausible, wrong product.
 
     Parameters
     ----------
     hsi, msi : DataArray (band, y, x)
         As compared.
+    threads
+        Candidate sensors looked at at once.
     """
     rows, cols = _central(compared.simulated.shape[1:])
     laid = compared.overlay
@@ -46,6 +50,7 @@ def check(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared:
         sensor=spectra.sensor,
         candidates=simulate_candidates(hsi, spectra, window),
         reading=_reading(hsi, msi, spectra),
+        threads=threads,
     )
     units = _units(hsi, msi, compared)
     if not units:

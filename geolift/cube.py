@@ -156,6 +156,12 @@ def window_values(data: Any, rows: slice, cols: slice) -> np.ndarray:
     return np.asarray(part if isinstance(part, np.ndarray) else part.compute(scheduler="synchronous"))
 
 
+def in_memory(cube: xr.DataArray, threads: int) -> xr.DataArray:
+    """Return a lazy cube with its blocks computed, in so many threads."""
+    kept: xr.DataArray = cube.persist(scheduler="threads", num_workers=threads)
+    return kept
+
+
 def blocks_of(data: Any) -> Iterator[tuple[slice, slice]]:
     """Walk over the windows (rows, cols) a lazy array is read in; an array in memory is one window."""
     if not hasattr(data, "chunks"):

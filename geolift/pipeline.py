@@ -14,14 +14,14 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geolift import align, crosscheck
-from geolift.budget import estimate_cost, fitted
+from geolift.budget import estimate_cost, fitted, is_kept
 from geolift.comparison import Comparison, compare, look_at_fine_msi
-from geolift.cube import Bands, bands_of, crop, grid_of, make_cube
+from geolift.cube import Bands, bands_of, crop, grid_of, in_memory, make_cube
 from geolift.errors import InputError
 from geolift.fusion_pair import refine
 from geolift.information import Information, measure_information
 from geolift.listener import SILENT, Listener
-from geolift.machine import give_back_memory
+from geolift.machine import available_cpus, give_back_memory
 from geolift.masking import mask_of, without
 from geolift.plan import (
     Plan,
@@ -179,8 +179,7 @@ def prepare(
     for text in warnings:
         listener.warn(text)
     mask = mask_of(msi, settings.mask, settings.mask_dilate)
-    hsi = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))
-    usable = without(msi, mask)
+    hsi, usable = _usable_hsi(hsi, plan, settings, listener), without(msi, mask)
     compared, check = _compare(hsi, usable, plan, settings, listener, warnings)
     _require_something_to_fuse(mask, compared, plan, settings)
     give_back_memory()
@@ -226,6 +225,15 @@ def prepare(
         plan, compared, check, trained, refined, fused, quality, sigma, errors, abundances,
         information_of(training, settings), missing, tuple(warnings),
     )  # fmt: skip
+
+
+def _usable_hsi(hsi: xr.DataArray, plan: Plan, settings: FuseSettings, listener: Listener) -> xr.DataArray:
+    """Leave out what the HSI's own quality layers hide; in memory where there is room."""
+    usable = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))
+    if not is_kept(hsi.nbytes, plan.cost.budget_bytes):
+        return usable
+    listener.progress("reading", 0.0)
+    return in_memory(usable, settings.threads or available_cpus())
 
 
 def _require_something_to_fuse(
@@ -283,7 +291,7 @@ def _compare(
         found = ["no HSI pixel lies under the MSI: the two sensors could not be compared"]
         result = None
     else:
-        result = crosscheck.check(hsi, msi, plan.spectra, compared)
+        result = crosscheck.check(hsi, msi, plan.spectra, compared, settings.threads or available_cpus())
         told = (*result.alarms, *result.remarks)
         found = [*compared.warnings, *(crosscheck.sentence(f) for f in told if not _settled(f, compared))]
         if settings.strict:

@@ -23,7 +23,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scenes import make_pair
 
-from geolift.budget import estimate_cost, fitted
+from geolift.budget import estimate_cost, fitted, is_kept
 from geolift.cube import Bands, make_cube
 from geolift.errors import OutputExistsError, ResourceError
 from geolift.machine import limit_block_cache
@@ -129,6 +129,18 @@ def test_a_budget_is_kept_by_fewer_threads_and_then_by_smaller_tiles() -> None:
     assert tighter.tile_px < 1024
     for shape in ((3000, 3000), (100_000, 100_000)):
         assert estimate_cost(shape, 224, 4, FuseSettings(sensor="x", memory="1GB")).memory_bytes <= 10**9  # type: ignore[arg-type]
+
+
+def test_an_hsi_is_kept_in_memory_where_the_budget_has_room_and_counts() -> None:
+    def memory(budget: str, hsi_bytes: int) -> int:
+        settings = FuseSettings(sensor="x", memory=budget, threads=1)  # type: ignore[arg-type]
+        return estimate_cost((3000, 3000), 50, 4, settings, hsi_bytes).memory_bytes
+
+    assert not is_kept(10**8, 10**9)
+    assert is_kept(2 * 10**8, 2 * 10**9)
+    assert memory("1GB", 2 * 10**9) == memory("1GB", 0)
+    assert memory("2GB", 10**9) == memory("2GB", 0)
+    assert 2 * 10**9 < memory("9GB", 2 * 10**9) < 9 * 10**9
 
 
 def test_the_cache_of_gdal_is_cut_to_the_budget_unless_the_user_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:

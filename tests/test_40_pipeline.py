@@ -73,6 +73,25 @@ def test_tile_size_and_threads_do_not_change_a_pixel_training_included(pair: Pai
     assert all(np.array_equal(decoded[0][0], other[0]) and decoded[0][1:] == other[1:] for other in decoded[1:])
 
 
+def test_an_hsi_kept_in_memory_gives_the_same_product(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = [], []
+
+    def kept(hsi_bytes: int, budget_bytes: int) -> bool:
+        asked.append(hsi_bytes)
+        return not made
+
+    monkeypatch.setattr("geolift.pipeline.is_kept", kept)
+    for name in ("kept.tif", "read.tif"):
+        runs.fuse_files(pair.hsi, pair.msi, tmp_path / name, FuseSettings(sensor="sentinel-2a"))
+        with rasterio.open(tmp_path / name) as product:
+            made.append(product.read())
+    with rasterio.open(pair.hsi) as hsi:
+        assert asked == [4 * hsi.count * hsi.width * hsi.height] * 2
+    assert np.array_equal(*made)
+
+
 def test_valid_pixels_are_those_of_the_used_msi_bands(pair: Pair, tmp_path: Path) -> None:
     with rasterio.open(pair.msi) as source:
         values = source.read() * 1e-4

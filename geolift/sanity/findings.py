@@ -51,6 +51,7 @@ def check_pair(
     sensor: str = "",
     candidates: Mapping[str, Candidate] | None = None,
     reading: Reading | None = None,
+    threads: int = 1,
 ) -> CheckResult:
     """Check a pair for the mistakes that make a plausible, wrong product.
 
@@ -70,6 +71,8 @@ def check_pair(
         What other sensors would have seen, by sensor; under the named sensor's own key, all its bands.
     reading
         How the values were read.
+    threads
+        Candidates looked at at once.
     """
     known = reading or Reading()
     names = tuple(band_names)
@@ -84,7 +87,7 @@ def check_pair(
         return CheckResult(verdict, _table(pair), int(pair.own.sum()), pair.foreign_fraction)
     findings: list[Finding] = []
     order = find_order(pair)
-    fits = fit_candidates(pair, sensor, candidates or {})
+    fits = fit_candidates(pair, sensor, candidates or {}, threads)
     rival = find_rival(pair, order, candidates or {}, fits)
     if rival is None:
         order = find_usual_order(pair, order)

@@ -8,6 +8,7 @@ judged once more by what the bands miss together.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -23,6 +24,7 @@ from geolift.sanity.pair import (
     PairedPixels,
     Reading,
     correlate,
+    correlation_of,
     noise_shares,
     standardise,
 )
@@ -170,10 +172,15 @@ class Rival:
     twin: bool
 
 
-def fit_candidates(pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate]) -> dict[str, CandidateFit]:
+def fit_candidates(
+    pair: PairedPixels, sensor: str, candidates: Mapping[str, Candidate], threads: int = 1
+) -> dict[str, CandidateFit]:
     """How other sensors than the named one explain the MSI, where they have the bands."""
-    tried = {key: _candidate_fit(pair, c) for key, c in candidates.items() if key != sensor}
-    return {key: fit for key, fit in tried.items() if fit is not None}
+    others = {key: candidate for key, candidate in candidates.items() if key != sensor}
+    seen = standardise(pair.seen)
+    with ThreadPoolExecutor(threads) as pool:
+        fits = list(pool.map(lambda candidate: _candidate_fit(pair, seen, candidate), others.values()))
+    return {key: fit for key, fit in zip(others, fits, strict=True) if fit is not None}
 
 
 def find_rival(
@@ -247,15 +254,20 @@ def _unexplained(r: DoubleArray) -> DoubleArray:
     return np.asarray(1.0 - np.maximum(r, 0.0) ** 2, np.float64)
 
 
-def _candidate_fit(pair: PairedPixels, candidate: Candidate) -> CandidateFit | None:
-    """Choose the candidate's bands that fit best, in its own order; None if they or the pixels are too few."""
+def _candidate_fit(pair: PairedPixels, seen: DoubleArray, candidate: Candidate) -> CandidateFit | None:
+    """Choose the candidate's bands that fit best, in its own order; None if they or the pixels are too few.
+
+    ``seen``: the pair's, standardised.
+    """
     if len(candidate.names) < len(pair.names):
         return None
     values = candidate.simulated[:, pair.own].astype(np.float64)
     usable = np.isfinite(values).all(axis=0)
     if usable.sum() < MIN_PIXELS:
         return None
-    correlation = correlate(pair.seen[:, usable], values[:, usable])
+    if not usable.all():
+        seen, values = standardise(pair.seen[:, usable]), values[:, usable]
+    correlation = correlation_of(seen, standardise(values))
     columns = _rising_assignment(_band_loss(correlation))
     r = correlation[np.arange(columns.size), columns]
     return CandidateFit(columns, r, float(_band_loss(r).mean()))

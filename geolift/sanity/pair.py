@@ -187,8 +187,12 @@ def is_flat(values: DoubleArray) -> bool:
 
 def correlate(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:
     """Correlation of each row image with each column image, gross outliers clipped."""
-    a, b = standardise(rows), standardise(columns)
-    return np.asarray(np.clip(a @ b.T / a.shape[1], -0.99999, 0.99999), np.float64)
+    return correlation_of(standardise(rows), standardise(columns))
+
+
+def correlation_of(rows: DoubleArray, columns: DoubleArray) -> DoubleArray:
+    """Correlation of standardised images."""
+    return np.asarray(np.clip(rows @ columns.T / rows.shape[1], -0.99999, 0.99999), np.float64)
 
 
 def standardise(images: DoubleArray) -> DoubleArray:
