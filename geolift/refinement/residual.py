@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ WINDOW_LR, PROCESS_WINDOW_LR, MAX_WINDOWS = 40, 20, 4
 WHOLE_LR = 25
 """Up to this size a scene stands for itself when the process is fitted."""
 
-BLOCK_FINE_PX, SOLVED_LR = 320, 64
+BLOCK_FINE_PX, SOLVED_LR = 320, 128
 """Edges of the pieces in which the residual is formed, in fine pixels, and solved, in HSI pixels. Fixed: law 1."""
 
 Progress = Callable[[float], None]
@@ -155,18 +156,20 @@ class Residual:
     def _blocks(
         self, edge: int, work: Callable[[slice, slice], Any], progress: Progress
     ) -> Iterator[tuple[Window, Any]]:
-        """Do the blocks of the HSI's grid in threads, a few at a time; in order."""
+        """Do the blocks of the HSI's grid in threads; in order, few of them waiting."""
         height, width = self.pair.shape
         windows = [
             (slice(row, min(row + edge, height)), slice(col, min(col + edge, width)))
             for row in range(0, height, edge)
             for col in range(0, width, edge)
         ]
+        under_way: deque[Future[Any]] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
-            for first in range(0, len(windows), self.threads):
-                some = windows[first : first + self.threads]
-                yield from zip(some, pool.map(lambda window: work(*window), some), strict=True)
-                progress((first + len(some)) / len(windows))
+            for done, window in enumerate(windows, start=1):
+                ahead = windows[done - 1 + len(under_way) : done + self.threads]
+                under_way.extend(pool.submit(work, *further) for further in ahead)
+                yield window, under_way.popleft().result()
+                progress(done / len(windows))
 
 
 def _agreed(residual: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:

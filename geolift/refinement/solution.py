@@ -20,7 +20,7 @@ TOLERANCE, MAX_ITERATIONS = 1e-3, 3000
 """The product then lies 1e-5 from the exact solution (rms), a tenth of what the edges of the blocks change. Thirty to
 seventy steps are usual, a thousand where hardly any noise meets many invalid pixels."""
 
-TOGETHER = 16
+TOGETHER = 8
 """Components solved at once by a core: more do not stay in its caches."""
 
 
