@@ -100,7 +100,7 @@ def find_refinement(
     if sum(int(np.isfinite(r[0]).sum()) for r, _ in windows) < FEWEST_PIXELS:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")
     metric = work.decode.T @ work.decode / len(work.decode)
-    process, explained, doubt = fit_process(windows, footprint, metric)
+    process, explained, doubt = fit_process(windows, footprint, metric, threads)
     facts = _facts(process, explained, doubt, zeros)
     if not forced and (not process.strength.any() or explained < max(DOUBT * doubt, LEAST_EXPLAINED)):
         return Refined(

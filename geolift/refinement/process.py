@@ -18,6 +18,7 @@ A. E. Gelfand et al., JASA 98, 2003, doi:10.1198/016214503000000170 (spatially v
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, product
 
@@ -127,7 +128,7 @@ class _Fit:
 
 
 def fit_process(
-    windows: Sequence[tuple[FloatArray, FloatArray]], footprint: Footprint, metric: DoubleArray
+    windows: Sequence[tuple[FloatArray, FloatArray]], footprint: Footprint, metric: DoubleArray, threads: int = 1
 ) -> tuple[ResidualProcess, float, float]:
     """Choose the parameters by marginal likelihood, and judge them on pixels left out.
 
@@ -156,15 +157,16 @@ def fit_process(
                 gram + share * w.covariance(footprint, guided, w.factors[1:])
                 for gram, w in zip(grams, parts, strict=True)
             ]
-        return _best_strengths(parts, grams)
+        return _best_strengths(parts, grams, pool)
 
     def lost(choice: tuple[tuple[float, float, float], _Fit]) -> float:
         return float(choice[1].lost.sum())
 
-    alone = min((((length, 0.0, 0.0), tried(length, 0.0, 0.0)) for length in LENGTHS_LR), key=lost)
-    best = alone[0][0]
-    guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(parts[0].factors) > 1 else ()
-    chosen, fit = min(chain([alone], (((best, *guide), tried(best, *guide)) for guide in guides)), key=lost)
+    with ThreadPoolExecutor(threads) as pool:
+        alone = min((((length, 0.0, 0.0), tried(length, 0.0, 0.0)) for length in LENGTHS_LR), key=lost)
+        best = alone[0][0]
+        guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(parts[0].factors) > 1 else ()
+        chosen, fit = min(chain([alone], (((best, *guide), tried(best, *guide)) for guide in guides)), key=lost)
     strength = np.where(_without(parts) - fit.lost > LEAST_GAIN_NATS, fit.strength, 0.0)
     process = ResidualProcess(footprint, *chosen, rotation, strength, fit.noise)
     return process, *_left_out(parts, fit, strength, rotation.T @ metric @ rotation)
@@ -176,22 +178,24 @@ def _window(residual: FloatArray, factors: FloatArray, rotation: DoubleArray) ->
     return _Window(rows, cols, values, factors[:, rows, cols].astype(np.float64))
 
 
-def _best_strengths(parts: Sequence[_Window], grams: Sequence[DoubleArray]) -> _Fit:
+def _best_strengths(parts: Sequence[_Window], grams: Sequence[DoubleArray], pool: Executor) -> _Fit:
     """Per component the strength and noise of highest likelihood, over all windows."""
     choices = torch.tensor([(s, n) for s in STRENGTHS for n in NOISES], dtype=torch.float64)
     strength, noise = choices[:, :1], choices[:, 1:]
-    lost = torch.zeros((len(choices), len(parts[0].residual)), dtype=torch.float64)
-    systems = []
-    with torch.inference_mode(), one_torch_thread():
-        for part, gram in zip(parts, grams, strict=True):
+
+    @torch.inference_mode()
+    def judged(part: _Window, gram: DoubleArray) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        with one_torch_thread():
             values, vectors = torch.linalg.eigh(torch.from_numpy(gram))
-            systems.append((values.clamp_min(0), vectors))
+            values = values.clamp_min(0)
             power = (vectors.T @ torch.from_numpy(part.residual.T)).square()
-            spread = strength * systems[-1][0] + noise
-            lost += 0.5 * (spread.log().sum(1, keepdim=True) + (1.0 / spread) @ power)
-        least, best = lost.min(0)
+            spread = strength * values + noise
+            return (values, vectors), 0.5 * (spread.log().sum(1, keepdim=True) + (1.0 / spread) @ power)
+
+    systems, lost = zip(*pool.map(judged, parts, grams), strict=True)
+    least, best = torch.stack(lost).sum(0).min(0)
     picked = choices[best].numpy()
-    return _Fit(least.numpy(), picked[:, 0], picked[:, 1], systems)
+    return _Fit(least.numpy(), picked[:, 0], picked[:, 1], list(systems))
 
 
 def _without(parts: Sequence[_Window]) -> DoubleArray:
