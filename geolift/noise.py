@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import gammaincinv  # scipy.stats takes a second at every start
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -116,7 +116,8 @@ def _bound(blocks: DoubleArray, values: float, freedom: float) -> DoubleArray:
         return np.full(blocks.shape[1], np.nan)
     power = _unexplained(np.einsum("nci,ndi->ncd", blocks, blocks)) * (freedom / values)
     shares = [share for share in SHARES if share * len(blocks) >= FEWEST_BLOCKS] or SHARES[-1:]
-    variance = np.quantile(power, shares, axis=0) / chi2.ppf(shares, freedom)[:, None]
+    chi_square = 2 * gammaincinv(freedom / 2, shares)
+    variance = np.quantile(power, shares, axis=0) / chi_square[:, None]
     return np.asarray(np.sqrt(variance.min(axis=0)))
 
 

@@ -209,6 +209,11 @@ def test_importing_geolift_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
+def test_fusing_loads_no_scipy_stats_which_takes_most_of_a_second() -> None:
+    code = "import sys, geolift.runs, geolift.training, geolift.refinement; raise SystemExit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
 def test_public_names_are_no_modules_even_after_every_module_is_imported() -> None:
     for module in pkgutil.walk_packages([str(PACKAGE)], "geolift."):
         if "qgis_plugin" not in module.name and not module.name.endswith("__main__"):
