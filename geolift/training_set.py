@@ -14,7 +14,14 @@ Doubles = NDArray[np.float64]
 
 DEFAULT_LIMIT = 32_768
 PIECE_PIXELS = 4096
-"""Pixels taken in, or turned into float64, at once: copies of all of them would be the largest arrays of a run."""
+"""Pixels turned into float64 at once: copies of all of them would be the largest arrays of a run."""
+
+
+BANDS_AT_ONCE = 16
+"""Bands of a block that are taken in at once."""
+
+SPARSE = 16
+"""One pixel in so many: as costly to look around as to look around all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,36 +139,25 @@ class TrainingSampler:
         if self.count == self.limit:
             better = hashes < self._hashes.max()
             rows, cols, hashes = rows[better], cols[better], hashes[better]
-        if len(hashes) > self.limit:
-            best = np.argpartition(hashes, self.limit)[: self.limit]
-            rows, cols, hashes = rows[best], cols[best], hashes[best]
-        for start in range(0, len(hashes), PIECE_PIXELS):
-            few = slice(start, start + PIECE_PIXELS)
-            self._take(block, valid, rows[few], cols[few], (row, col), hashes[few])
-
-    def _take(
-        self,
-        block: Floats,
-        valid: NDArray[np.bool_],
-        rows: Ints,
-        cols: Ints,
-        corner: tuple[int, int],
-        hashes: NDArray[np.uint64],
-    ) -> None:
-        """Take some pixels of a block in, in the places of those with the largest hashes where there is no other."""
+        # In the places of those with the largest hashes where there is no other.
         count, offered = self.count, np.concatenate([self._hashes[: self.count], hashes])
         stays = np.ones(len(offered), bool)
         if len(offered) > self.limit:
             stays[np.argpartition(offered, self.limit)[self.limit :]] = False
         came, gone = np.flatnonzero(stays[count:]), np.flatnonzero(~stays[:count])
+        if not came.size:
+            return
         self.count = count + len(came) - len(gone)
         places = np.concatenate([gone, np.arange(count, self.count)])
         rows, cols = rows[came], cols[came]
         self._grow()
         self._hashes[places] = hashes[came]
-        self._positions[places] = np.stack([rows + corner[0], cols + corner[1]], axis=1)
-        self._spectra[places] = _pixels(block, rows, cols).T
-        self._means[places] = neighbour_means(block, valid, rows, cols)
+        self._positions[places] = np.stack([rows + row, cols + col], axis=1)
+        chosen = rows * block.shape[2] + cols
+        for first in range(0, len(block), BANDS_AT_ONCE):
+            bands = slice(first, first + BANDS_AT_ONCE)
+            self._spectra[places, bands] = _pixels(block[bands], chosen).T
+            self._means[places, bands] = neighbour_means(block[bands], valid, chosen).T
 
     def _grow(self) -> None:
         """Make room for all that is kept: at least twice as much as there was, so that little is copied."""
@@ -181,28 +177,37 @@ class TrainingSampler:
         return TrainingSet(self._spectra[order], self._means[order], self.weights, rows, cols)
 
 
-def neighbour_means(block: Floats, valid: NDArray[np.bool_], rows: Ints, cols: Ints) -> Floats:
-    """(n, C) mean over the valid pixels (y, x) of the 3 × 3 window around each given pixel of a (C, y, x) block."""
-    total = np.zeros((block.shape[0], len(rows)))
-    count = np.zeros(len(rows))
+def neighbour_means(block: Floats, valid: NDArray[np.bool_], chosen: Ints) -> Floats:
+    """(C, n) mean over the valid pixels (y, x) of the 3 × 3 window around each chosen pixel of a (C, y, x) block.
+
+    ``chosen``: places in the flat plane. Where they are many, the means of all pixels take less than theirs alone; both
+    ways add the nine in one order.
+    """
     height, width = valid.shape
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            y, x = rows + dy, cols + dx
-            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
-            here = inside & valid[y, x]
-            values = _pixels(block, y, x)
-            values[:, ~here] = 0.0
-            total += values
-            count += here
-    means: Floats = (total / count).T.astype(np.float32)
+    around = [(slice(dy, dy + height), slice(dx, dx + width)) for dy in range(3) for dx in range(3)]
+    framed = np.zeros((height + 2, width + 2), bool)
+    framed[1:-1, 1:-1] = valid
+    hidden = ~framed
+    count = np.sum([framed[window] for window in around], axis=0).ravel()[chosen]
+    means = np.empty((len(block), len(chosen)), np.float32)
+    plane = np.zeros((height + 2, width + 2))
+    steps = [(y - 1) * (width + 2) + x - 1 for y in range(3) for x in range(3)]
+    rows, cols = np.divmod(chosen, width)
+    centres = (rows + 1) * (width + 2) + cols + 1
+    dense = len(chosen) > valid.size / SPARSE
+    for band, values in enumerate(block):
+        np.copyto(plane[1:-1, 1:-1], values)
+        plane[hidden] = 0.0
+        total: Doubles = np.zeros(valid.shape if dense else chosen.shape)
+        for window, step in zip(around, steps, strict=True):
+            total += plane[window] if dense else plane.ravel()[centres + step]
+        means[band] = (total.ravel()[chosen] if dense else total) / count
     return means
 
 
-def _pixels(block: Floats, rows: Ints, cols: Ints) -> Floats:
+def _pixels(block: Floats, chosen: Ints) -> Floats:
     """(C, n) of a (C, y, x) block, band by band: a plane stays in the core's cache, a spectrum is far apart."""
-    values: Floats = np.take(block.reshape(len(block), -1), rows * block.shape[2] + cols, axis=1)
+    values: Floats = np.take(block.reshape(len(block), -1), chosen, axis=1)
     return values
 
 
