@@ -47,6 +47,7 @@ RIDGE = 1e-3
 
 _FOLDS = 5
 _MAX_PIXELS = 30_000
+_MOST_STEPS, _AT_REST = 8, 1e-6
 _PIXELS_PER_COEFFICIENT = 8
 
 
@@ -243,10 +244,11 @@ def _fit(wanted: DoubleArray, seen: DoubleArray, model: Model) -> tuple[DoubleAr
     """Fit one model by iteratively reweighted least squares; returns matrix, offset and pixel weights."""
     bands, pixels = wanted.shape
     matrix, offset = np.eye(bands), np.zeros(bands)
-    weights = np.ones(pixels)
+    weights, level = np.ones(pixels), np.abs(seen).mean(axis=1)
     if model == "identity":
         return matrix, offset, _pixel_weights(wanted - seen)
-    for _ in range(8):
+    for step in range(_MOST_STEPS):
+        before = matrix, offset
         if model == "gain":
             matrix = np.diag((weights * seen * wanted).sum(axis=1) / _positive((weights * seen**2).sum(axis=1)))
         else:
@@ -254,6 +256,9 @@ def _fit(wanted: DoubleArray, seen: DoubleArray, model: Model) -> tuple[DoubleAr
             if model == "affine":
                 matrix, offset = _weighted_affine(wanted, seen, weights, matrix)
         weights = _pixel_weights(wanted - matrix @ seen - offset[:, None])
+        moved = np.abs((matrix - before[0]) @ level + offset - before[1])
+        if step and (moved <= _AT_REST * level).all():
+            break
     return matrix, offset, weights
 
 
