@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from geolift.comparison import Comparison
-from geolift.cube import REFLECTANCE, UnitsNote
+from geolift.cube import REFLECTANCE, UnitsNote, window_values
 from geolift.degrade import apply_srf
 from geolift.errors import GeoliftError, TrustError
 from geolift.plan import SpectralPlan
@@ -83,7 +83,7 @@ def simulate_candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[
     """Simulate what other sensors with a product of as many bands would have seen, and all bands of the named one."""
     positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
     centres, widths = spectra.bands.wavelength_nm[list(spectra.good)], spectra.bands.fwhm_nm[list(spectra.good)]
-    values = np.asarray(hsi.isel(y=window[0], x=window[1]).data[positions])
+    values = window_values(hsi.data, *window)[positions]
     weighed: dict[str, SrfWeights] = {}
     for sensor in list_sensors():
         response = SpectralResponse.from_library(sensor)

@@ -232,8 +232,8 @@ def _usable_hsi(hsi: xr.DataArray, plan: Plan, settings: FuseSettings, listener:
     usable = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))
     if not is_kept(hsi.nbytes, plan.cost.budget_bytes):
         return usable
-    listener.progress("reading", 0.0)
-    return in_memory(usable, settings.threads or available_cpus())
+    threads = settings.threads or available_cpus()
+    return in_memory(usable, threads, lambda share: listener.progress("reading", share))
 
 
 def _require_something_to_fuse(

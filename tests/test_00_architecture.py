@@ -214,6 +214,16 @@ def test_fusing_loads_no_scipy_stats_which_takes_most_of_a_second() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
+def test_reading_a_window_loads_no_distributed() -> None:
+    code = (
+        "import sys, dask.array, geolift.cube as cube\n"
+        "values = cube.window_values(dask.array.ones((2, 9, 9), chunks=3), slice(1, 5), slice(2, 4))\n"
+        "assert values.shape == (2, 4, 2)\n"
+        "raise SystemExit('distributed' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
 def test_public_names_are_no_modules_even_after_every_module_is_imported() -> None:
     for module in pkgutil.walk_packages([str(PACKAGE)], "geolift."):
         if "qgis_plugin" not in module.name and not module.name.endswith("__main__"):
