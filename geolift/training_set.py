@@ -17,8 +17,8 @@ PIECE_PIXELS = 4096
 """Pixels turned into float64 at once: copies of all of them would be the largest arrays of a run."""
 
 
-BANDS_AT_ONCE = 16
-"""Bands of a block that are taken in at once."""
+VALUES_AT_ONCE, FEWEST_BANDS = 2**20, 16
+"""Of a block's chosen pixels, that are taken in at once: a spectrum is written in pieces of a line of the caches."""
 
 SPARSE = 16
 """One pixel in so many: as costly to look around as to look around all."""
@@ -154,8 +154,9 @@ class TrainingSampler:
         self._hashes[places] = hashes[came]
         self._positions[places] = np.stack([rows + row, cols + col], axis=1)
         chosen = rows * block.shape[2] + cols
-        for first in range(0, len(block), BANDS_AT_ONCE):
-            bands = slice(first, first + BANDS_AT_ONCE)
+        together = max(FEWEST_BANDS, VALUES_AT_ONCE // len(chosen))
+        for first in range(0, len(block), together):
+            bands = slice(first, first + together)
             self._spectra[places, bands] = _pixels(block[bands], chosen).T
             self._means[places, bands] = neighbour_means(block[bands], valid, chosen).T
 
@@ -180,28 +181,29 @@ class TrainingSampler:
 def neighbour_means(block: Floats, valid: NDArray[np.bool_], chosen: Ints) -> Floats:
     """(C, n) mean over the valid pixels (y, x) of the 3 × 3 window around each chosen pixel of a (C, y, x) block.
 
-    ``chosen``: places in the flat plane. Where they are many, the means of all pixels take less than theirs alone; both
-    ways add the nine in one order.
+    ``chosen``: places in the flat plane. Where they are many, the sums of all pixels take less time than theirs alone;
+    both ways add the nine in one order.
     """
     height, width = valid.shape
-    around = [(slice(dy, dy + height), slice(dx, dx + width)) for dy in range(3) for dx in range(3)]
     framed = np.zeros((height + 2, width + 2), bool)
     framed[1:-1, 1:-1] = valid
-    hidden = ~framed
-    count = np.sum([framed[window] for window in around], axis=0).ravel()[chosen]
-    means = np.empty((len(block), len(chosen)), np.float32)
-    plane = np.zeros((height + 2, width + 2))
-    steps = [(y - 1) * (width + 2) + x - 1 for y in range(3) for x in range(3)]
-    rows, cols = np.divmod(chosen, width)
-    centres = (rows + 1) * (width + 2) + cols + 1
-    dense = len(chosen) > valid.size / SPARSE
-    for band, values in enumerate(block):
-        np.copyto(plane[1:-1, 1:-1], values)
-        plane[hidden] = 0.0
-        total: Doubles = np.zeros(valid.shape if dense else chosen.shape)
-        for window, step in zip(around, steps, strict=True):
-            total += plane[window] if dense else plane.ravel()[centres + step]
-        means[band] = (total.ravel()[chosen] if dense else total) / count
+    around = [(slice(dy, dy + height), slice(dx, dx + width)) for dy in range(3) for dx in range(3)]
+    there = [framed[window].ravel()[chosen] for window in around]
+    sums = np.empty((len(block), len(chosen)))
+    if len(chosen) > valid.size / SPARSE:
+        plane = np.zeros(framed.shape)
+        for band, values in enumerate(block):
+            np.copyto(plane[1:-1, 1:-1], np.where(valid, values, 0))
+            total = np.zeros(valid.shape)
+            for window in around:
+                total += plane[window]
+            sums[band] = total.ravel()[chosen]
+    else:
+        sums[:] = 0.0
+        steps = [y * width + x for y in (-1, 0, 1) for x in (-1, 0, 1)]
+        for step, here in zip(steps, there, strict=True):
+            sums += np.where(here, _pixels(block, np.where(here, chosen + step, 0)), 0)
+    means: Floats = (sums / np.sum(there, axis=0)).astype(np.float32)
     return means
 
 
