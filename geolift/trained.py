@@ -19,7 +19,7 @@ from geolift.machine import available_cpus
 from geolift.plan import MIN_TRAIN_PIXELS, SpectralPlan
 from geolift.settings import ApplySettings, FuseSettings, MethodSettings
 from geolift.sidecar import software_versions
-from geolift.training_set import TrainingSampler, TrainingSet
+from geolift.training_set import Seam, TrainingSampler, TrainingSet
 from geolift.writer import choose_scale, tile_shape
 
 if TYPE_CHECKING:
@@ -102,15 +102,11 @@ def survey(
     data, shape = hsi.data, hsi.shape[1:]
     valid = np.zeros(shape, bool)
     windows = list(blocks_of(data))
+    seam = Seam(positions.size, shape)
     for done, (rows, cols) in enumerate(windows, start=1):
-        # One pixel of margin, because the sample keeps the mean of each pixel's 3 × 3 neighbours.
-        top, left = max(0, rows.start - 1), max(0, cols.start - 1)
-        values = window_values(
-            data, slice(top, min(shape[0], rows.stop + 1)), slice(left, min(shape[1], cols.stop + 1))
-        )[positions]
-        core = (slice(rows.start - top, rows.stop - top), slice(cols.start - left, cols.stop - left))
-        sampler.add(values, top, left, core)
-        valid[rows, cols] = np.isfinite(values).all(axis=0)[core]
+        values = window_values(data, rows, cols)[positions]
+        valid[rows, cols] = np.isfinite(values).all(axis=0)
+        sampler.add(*seam.joined(values, rows, cols))
         listener.progress("reading", done / len(windows))
     if sampler.count < MIN_TRAIN_PIXELS:
         raise InputError(

@@ -178,6 +178,34 @@ class TrainingSampler:
         return TrainingSet(self._spectra[order], self._means[order], self.weights, rows, cols)
 
 
+class Seam:
+    """Joins blocks that come row by row with the edges of those before, so that each is read once.
+
+    A pixel beside a block that is still to come is left to that one.
+    """
+
+    def __init__(self, bands: int, shape: tuple[int, int]) -> None:
+        self._shape = shape
+        self._above: Floats = np.full((bands, 2, shape[1]), np.nan, np.float32)
+        self._left: Floats | None = None
+
+    def joined(self, block: Floats, rows: slice, cols: slice) -> tuple[Floats, int, int, tuple[slice, slice]]:
+        """Of a (C, y, x) block of the LR grid what `TrainingSampler.add` takes: two pixels more above and left of it."""
+        height, width = block.shape[1:]
+        whole = np.full((len(block), height + 2, width + 2), np.nan, np.float32)
+        whole[:, 2:, 2:] = block
+        whole[:, :2, 2:] = self._above[:, :, cols]
+        if cols.start and self._left is not None:
+            whole[:, :, :2] = self._left
+        self._left = whole[:, :, -2:].copy()
+        self._above[:, :, cols] = whole[:, -2:, 2:]
+        core = [
+            slice(1 if part.start else 2, size + 2 if part.stop == end else size + 1)
+            for part, size, end in zip((rows, cols), (height, width), self._shape, strict=True)
+        ]
+        return whole, rows.start - 2, cols.start - 2, (core[0], core[1])
+
+
 def neighbour_means(block: Floats, valid: NDArray[np.bool_], chosen: Ints) -> Floats:
     """(C, n) mean over the valid pixels (y, x) of the 3 × 3 window around each chosen pixel of a (C, y, x) block.
 

@@ -11,7 +11,7 @@ from geolift.methods.spectralift import LayerStack, PublishedSettings, absolute_
 from geolift.model import SpectralModel
 from geolift.network import NO_RESIDUAL
 from geolift.training import fit
-from geolift.training_set import TrainingSampler, TrainingSet, training_set_from_cube
+from geolift.training_set import Seam, TrainingSampler, TrainingSet, training_set_from_cube
 
 
 def mixed_scene(rows: int = 24, cols: int = 20, bands: int = 30, seed: int = 0) -> np.ndarray:
@@ -53,6 +53,23 @@ def test_the_sample_is_the_same_for_any_blocks_in_any_order() -> None:
             sampler.add(block, top, left, (slice(row - top, row - top + 7), slice(col - left, col - left + 11)))
     parts = sampler.finish()
     assert len(whole.spectra) == 150
+    for name in ("spectra", "neighbour_means", "rows", "cols"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name)), name
+
+
+@pytest.mark.parametrize("limit", [150, 1400])
+@pytest.mark.parametrize("edges", [(7, 11), (1, 5), (13, 1), (40, 37)])
+def test_blocks_read_once_row_by_row_give_the_same_sample(edges: tuple[int, int], limit: int) -> None:
+    scene = mixed_scene(40, 37)
+    scene[:, 3:9, 5:30] = np.nan
+    scene[7, 20, 20] = np.nan
+    whole = training_set_from_cube(scene, box_weights(), limit=limit, seed=5)
+    sampler, seam = TrainingSampler(box_weights(), limit=limit, seed=5), Seam(30, (40, 37))
+    for row in range(0, 40, edges[0]):
+        for col in range(0, 37, edges[1]):
+            rows, cols = slice(row, min(row + edges[0], 40)), slice(col, min(col + edges[1], 37))
+            sampler.add(*seam.joined(scene[:, rows, cols], rows, cols))
+    parts = sampler.finish()
     for name in ("spectra", "neighbour_means", "rows", "cols"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name)), name
 
