@@ -190,7 +190,7 @@ class Seam:
         self._left: Floats | None = None
 
     def joined(self, block: Floats, rows: slice, cols: slice) -> tuple[Floats, int, int, tuple[slice, slice]]:
-        """Of a (C, y, x) block of the LR grid what `TrainingSampler.add` takes: two pixels more above and left of it."""
+        """Of a (C, y, x) block of the grid what `TrainingSampler.add` takes: two pixels more above and left of it."""
         height, width = block.shape[1:]
         whole = np.full((len(block), height + 2, width + 2), np.nan, np.float32)
         whole[:, 2:, 2:] = block
