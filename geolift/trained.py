@@ -99,7 +99,7 @@ def survey(
     """
     positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
     sampler = TrainingSampler(spectra.weights, limit=settings.max_train_pixels, seed=settings.seed)
-    data, shape = hsi.data, hsi.shape[1:]
+    data, shape = hsi.data, (hsi.shape[1], hsi.shape[2])
     valid = np.zeros(shape, bool)
     windows = list(blocks_of(data))
     seam = Seam(positions.size, shape)
