@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scenes import make_pair, spectra_of, write
 from geolift.cube import bands_of, grid_of
 from geolift.errors import InputError
 from geolift.readers import open_cube
+from geolift.readers.source import Decoding
 from geolift.settings import Reading
 
 NM = np.array([500.1234, 600.5678, 700.25])
@@ -104,6 +106,18 @@ def test_scale_and_offset_are_applied_per_band_and_nodata_before_them(tmp_path: 
         f.scales, f.offsets = (1e-4, 1e-3), (-0.1, 0.5)
     cube = open_cube(file)
     assert np.allclose(cube.values, [[[0.0, np.nan]], [[3.5, 4.5]]], equal_nan=True)
+
+
+def test_numbers_that_stand_for_no_data_raise_no_warning_when_they_are_scaled() -> None:
+    least = float(np.finfo(np.float32).min)
+    values = np.full((1, 4, 4), 50.0, np.float32)
+    values[0, 0] = [least, np.inf, -np.inf, np.nan]
+    decoding = Decoding.uniform(1, 10.0, -1.0, least)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = decoding.apply(values, None)
+    assert np.isnan(found[0, 0]).all()
+    assert (found[0, 1:] == 499.0).all()
 
 
 @pytest.mark.parametrize("fill", [0, -9999])

@@ -121,7 +121,7 @@ class Decoding:
         # Band by band: a block in float64 would be the largest array of a run.
         for band, (plane, result) in enumerate(zip(stored, out, strict=True)):
             values[...] = plane
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore", over="ignore"):  # of numbers that stand for no data
                 values *= self.scale[band]
                 values += self.offset[band]
                 result[...] = values
