@@ -18,9 +18,9 @@ IMPORTS_BYTES = 560_000_000
 COMPARED_BYTES, COMPARED_BYTES_PER_BAND = 100_000_000, 600_000
 """What comparing, training and refining leave beside it, where they are done first (benchmarks/bench_memory.py)."""
 
-KEPT_FROM_BYTES, KEPT_SHARE = 2 * 10**9, 0.25
+KEPT_FROM_BYTES, KEPT_SHARE = 2 * 10**9, 0.5
 """An HSI is read five times before the first tile. Of what the budget has beyond two billion bytes a decoded HSI may
-take a quarter; it is read once then. With less, the peak stays the same for any HSI."""
+take half; it is read once then. With less, the peak stays the same for any HSI."""
 
 
 @dataclass(frozen=True)

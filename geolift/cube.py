@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import dask.array
 import dask.local
 import numpy as np
 import xarray as xr
@@ -24,6 +23,9 @@ from geolift.errors import InputError
 
 CUBE_DIMS = ("band", "y", "x")
 REFLECTANCE = "reflectance"
+
+PIECE_PX = 256
+"""Edge of the pieces in which an array in memory is looked at: copies of a whole one would be as large."""
 
 
 class UnitsNote(str):
@@ -161,9 +163,9 @@ def window_values(data: Any, rows: slice, cols: slice) -> np.ndarray:
 
 
 def in_memory(cube: xr.DataArray, threads: int, progress: Callable[[float], None]) -> xr.DataArray:
-    """Return a lazy cube with its blocks computed, in so many threads; what it is read in stays the same."""
+    """Return a cube with its values computed, in so many threads."""
     data = cube.data
-    if not hasattr(data, "chunks"):
+    if isinstance(data, np.ndarray):
         return cube
     values = np.empty(data.shape, data.dtype)
 
@@ -174,15 +176,15 @@ def in_memory(cube: xr.DataArray, threads: int, progress: Callable[[float], None
     with ThreadPoolExecutor(threads) as pool:
         for done, _ in enumerate(pool.map(fill, windows), start=1):
             progress(done / len(windows))
-    return cube.copy(data=dask.array.from_array(values, chunks=data.chunks, name=False))
+    return cube.copy(data=values)
 
 
 def blocks_of(data: Any) -> Iterator[tuple[slice, slice]]:
-    """Walk over the windows (rows, cols) a lazy array is read in; an array in memory is one window."""
-    if not hasattr(data, "chunks"):
-        yield slice(0, data.shape[1]), slice(0, data.shape[2])
-        return
-    row_ends, col_ends = (np.cumsum((0, *sizes)) for sizes in data.chunks[1:])
+    """Walk over the windows (rows, cols) a lazy array is read in, or over pieces of one in memory."""
+    if hasattr(data, "chunks"):
+        row_ends, col_ends = ([0, *np.cumsum(sizes)] for sizes in data.chunks[1:])
+    else:
+        row_ends, col_ends = ([*range(0, size, PIECE_PX), size] for size in data.shape[1:])
     for row, row_end in pairwise(row_ends):
         for col, col_end in pairwise(col_ends):
             yield slice(int(row), int(row_end)), slice(int(col), int(col_end))

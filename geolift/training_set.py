@@ -192,8 +192,6 @@ class Seam:
     def joined(self, block: Floats, rows: slice, cols: slice) -> tuple[Floats, int, int, tuple[slice, slice]]:
         """Of a (C, y, x) block of the grid what `TrainingSampler.add` takes: two pixels more above and left of it."""
         height, width = block.shape[1:]
-        if (height, width) == self._shape:
-            return block, 0, 0, (slice(0, height), slice(0, width))
         whole = np.full((len(block), height + 2, width + 2), np.nan, np.float32)
         whole[:, 2:, 2:] = block
         whole[:, :2, 2:] = self._above[:, :, cols]
