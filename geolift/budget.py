@@ -22,6 +22,9 @@ KEPT_FROM_BYTES, KEPT_SHARE = 2 * 10**9, 0.5
 """An HSI is read five times before the first tile. Of what the budget has beyond two billion bytes a decoded HSI may
 take half; it is read once then. With less, the peak stays the same for any HSI."""
 
+READING_BYTES = 300_000_000
+"""What reading and looking at an HSI takes beside it."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -54,7 +57,7 @@ def fitted(settings: Streamed, cost: Cost) -> Streamed:
 
 def is_kept(hsi_bytes: int, budget_bytes: int) -> bool:
     """Tell whether a decoded HSI stays in memory while a run compares, learns and refines."""
-    return hsi_bytes <= KEPT_SHARE * (budget_bytes - KEPT_FROM_BYTES)
+    return 0 < hsi_bytes <= KEPT_SHARE * (budget_bytes - KEPT_FROM_BYTES)
 
 
 def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
@@ -111,7 +114,9 @@ def estimate_cost(
         threads -= 1
     while peak(tile, threads) > budget and tile > 16:
         tile = max(16, tile // 2)
-    memory = max(peak(tile, threads), base + hsi_bytes if is_kept(hsi_bytes, budget) else 0)
+    memory = peak(tile, threads)
+    if is_kept(hsi_bytes, budget):
+        memory = max(memory, base + READING_BYTES + hsi_bytes)
     if settings.memory is not None and memory > budget:
         raise ResourceError(
             f"--memory {budget / 1e9:.2f}GB: {hsi_bands} bands need at least {memory / 1e9:.2f} GB. "

@@ -60,7 +60,7 @@ def plan_fusion(hsi: xr.DataArray, msi: xr.DataArray, settings: FuseSettings, ou
     spectra = plan_spectra(hsi, settings, settings, msi)
     region = plan_region(hsi, msi, settings)
     shape = (int(region.grid.shape[0]), int(region.grid.shape[1]))
-    cost = estimate_cost(shape, len(spectra.hsi_bands), len(spectra.msi_bands), settings)
+    cost = estimate_cost(shape, len(spectra.hsi_bands), len(spectra.msi_bands), settings, hsi.nbytes)
     notes = [*hsi.attrs.get("warnings", []), *msi.attrs.get("warnings", []), *spectra.warnings]
     if region.ratio <= 1.0:
         notes.append(

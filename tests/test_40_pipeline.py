@@ -83,12 +83,14 @@ def test_an_hsi_kept_in_memory_gives_the_same_product(
         return not made
 
     monkeypatch.setattr("geolift.pipeline.is_kept", kept)
+    planned: list[int] = []
+    monkeypatch.setattr("geolift.budget.is_kept", lambda hsi_bytes, budget_bytes: bool(planned.append(hsi_bytes)))
     for name in ("kept.tif", "read.tif"):
         runs.fuse_files(pair.hsi, pair.msi, tmp_path / name, FuseSettings(sensor="sentinel-2a"))
         with rasterio.open(tmp_path / name) as product:
             made.append(product.read())
     with rasterio.open(pair.hsi) as hsi:
-        assert asked == [4 * hsi.count * hsi.width * hsi.height] * 2
+        assert asked == planned == [4 * hsi.count * hsi.width * hsi.height] * 2
     assert np.array_equal(*made)
 
 
