@@ -46,7 +46,8 @@ def _has_avx512() -> bool:
 def _fuses(dtype: torch.dtype) -> bool:
     """Tell whether oneDNN's products beat MKL's: with AVX-512, but in fp32 not on Intel's CPUs.
 
-    MKL has half of oneDNN's rate on AMD's; a Xeon took 0.87 to 0.95 of the time with MKL (`auto`; 0.94 to 1.05 published).
+    MKL has half of oneDNN's rate on AMD's; a Xeon took 0.87 to 0.95 of the time with MKL for `auto`, 0.94 to 1.05 for
+    the published network.
     """
     told: Any = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later
     return _has_avx512() and (dtype != torch.float32 or "Intel" not in str(told.get("cpu_name")))
