@@ -15,7 +15,6 @@ from geolift.cube import Bands, blocks_of, grid_of, make_cube, window_values
 from geolift.errors import InputError
 from geolift.harmonization import Harmonization
 from geolift.listener import SILENT, Listener
-from geolift.machine import available_cpus
 from geolift.plan import MIN_TRAIN_PIXELS, SpectralPlan
 from geolift.settings import ApplySettings, FuseSettings, MethodSettings
 from geolift.sidecar import software_versions
@@ -133,7 +132,7 @@ def learn(
         training,
         seed=settings.seed,
         device=device,
-        threads=threads or available_cpus(),
+        threads=threads,
         **settings.method_options,
         progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}" if loss == loss else ""),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -86,4 +87,5 @@ def _begin(device: str) -> None:
     """Begin a worker: the number of OpenMP threads is each thread's own, and so is the context of a CUDA device."""
     torch.set_num_threads(1)
     if device != "cpu":
-        torch.zeros(1, device=device)  # without one, the first product warns
+        with suppress(torch.cuda.OutOfMemoryError):  # told where the work begins
+            torch.zeros(1, device=device)  # without a context the first product warns
