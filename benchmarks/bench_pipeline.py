@@ -67,7 +67,8 @@ def main() -> None:
             (folder / "out.tif").unlink(missing_ok=True)  # taking an old file off the disk belongs to neither floor
             with Clock() as whole:
                 fused = inverted(open_cube(msi, None, TILE), (0, 1, 2, 3), trained, settings)
-                write_cube(fused, folder / "out.tif", settings, encoding=encoding, threads=threads)
+                out = folder / "out.tif"
+                write_cube(fused.cube, out, settings, encoding=encoding, threads=threads, source=fused.source)
             pixels = size * size / 1e6
             rows.append(
                 {

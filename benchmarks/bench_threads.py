@@ -36,7 +36,8 @@ def main() -> None:
             for threads in counts:
                 out.unlink(missing_ok=True)
                 with Clock() as clock:
-                    write_cube(fused, out, settings, encoding=Encoding.of(settings, 1e-4), threads=threads)
+                    encoding = Encoding.of(settings, 1e-4)
+                    write_cube(fused.cube, out, settings, encoding=encoding, threads=threads, source=fused.source)
                 row = {"device": device, "threads": threads, "ms per tile": 1e3 * clock.wall_s / given.tiles**2}
                 row |= {
                     "cores busy": clock.cpu_s / clock.wall_s,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.encoding import Counts, Encoding
 from geolift.engine import Engine
 from geolift.model import ON_CPU, SpectralModel
 from geolift.network import Floats
+from geolift.packed import Placing
 
 
 def predict_block(
@@ -31,3 +36,25 @@ def predict_block(
     rows, cols = msi.shape[1:]
     beside = None if coordinates is None else np.asarray(coordinates, np.float32).reshape(-1, rows * cols)
     return model.packed(msi.reshape(msi.shape[0], rows * cols), engine, beside).reshape(-1, rows, cols)
+
+
+def encode_block(
+    model: SpectralModel,
+    msi: Floats,
+    encoding: Encoding,
+    placing: Placing,
+    engine: Engine = ON_CPU,
+    coordinates: Floats | None = None,
+) -> tuple[NDArray[Any], Counts]:
+    """The stored numbers (band, y, x) of an MSI block: those of `predict_block` encoded, and what was met.
+
+    Parameters
+    ----------
+    placing
+        Where the model's outputs stand among the bands; the others are invalid.
+    """
+    msi = np.asarray(msi, np.float32)
+    rows, cols = msi.shape[1:]
+    beside = None if coordinates is None else np.asarray(coordinates, np.float32).reshape(-1, rows * cols)
+    stored, counts = model.runner(engine).stored(msi.reshape(-1, rows * cols), encoding, placing, beside)
+    return stored.reshape(-1, rows, cols), counts

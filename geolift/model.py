@@ -61,10 +61,14 @@ class SpectralModel:
     choices: dict[str, Any] = field(default_factory=dict)
 
     def packed(self, msi: Floats, engine: Engine = ON_CPU, coordinates: Floats | None = None) -> Floats:
-        """(C, n) HSI values of (c, n) MSI pixels, by the network made ready for this machine; shared by threads.
+        """(C, n) HSI values of (c, n) MSI pixels.
 
         ``coordinates``: (J, n), where the network has a correction.
         """
+        return self.runner(engine)(msi, coordinates)
+
+    def runner(self, engine: Engine) -> PackedNetwork | Accelerated:
+        """The network made ready for this machine; shared by threads."""
         with _packing:
             ready = self.__dict__.setdefault("_ready", {})
             if engine not in ready:
@@ -72,8 +76,8 @@ class SpectralModel:
                     choose_engine(engine.device)  # a worker of a cluster may have none
                 plain = PackedNetwork(self.network, engine.device, engine.precision)
                 ready[engine] = plain if engine.device == "cpu" else Accelerated(plain)
-        fused: Floats = ready[engine](msi, coordinates)
-        return fused
+            made: PackedNetwork | Accelerated = ready[engine]
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to other processes: the packed network is made anew for each machine."""

@@ -23,14 +23,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
 
-LARGEST_BATCH = 2048
-"""Pixels per batch of a narrow network: the fixed cost of a call is spread over them."""
+SMALLEST_BATCH, LARGEST_BATCH = 192, 1536
+"""Pixels per batch: the fixed cost of a call is spread over them. Multiples of 24, which MKL's products for AVX2 treat
+at once: it may round what is left over otherwise, and a pixel's value would depend on its place."""
 
 HIDDEN_VALUES = 2**19
 """Values of the widest hidden layer per batch: they have to stay in a core's caches between two products."""
-
-LANES = 8
-"""Numbers that the CPU treats at once. A product with 16 rows takes two thirds of the time of one with 15."""
 
 NO_RESIDUAL = -1
 INPUT = -1
@@ -195,7 +193,10 @@ class Network:
     def batch_pixels(self) -> int:
         """Pixels per matrix product. Fixed for a network: a product of another shape may round differently (law 1)."""
         widest = max((len(bias) for bias in self.biases), default=1)
-        return min(LARGEST_BATCH, 1 << (max(HIDDEN_VALUES // widest, 1).bit_length() - 1))
+        size = LARGEST_BATCH
+        while size > SMALLEST_BATCH and size * widest > HIDDEN_VALUES:
+            size //= 2
+        return size
 
     @property
     def flops_per_pixel(self) -> int:
@@ -205,17 +206,20 @@ class Network:
 
 
 def without_skip(network: Network) -> Network:
-    """The same function with its linear path through the hidden layer, where that is one layer of rectifiers.
+    """The same function with its linear path through a hidden layer of its own; unchanged where it has none.
 
-    (1 + slope) x = a(x) − a(−x): two more units for each MSI band cost less than a product of their own.
+    (1 + slope) x = a(x) − a(−x): two units for each MSI band cost less than a product of their own.
     """
-    if network.skip is None or network.head is None or len(network.weights) != 1:
+    if network.skip is None or network.head is None:
         return network
     straight = np.eye(network.inputs, dtype=np.float32)
     path = network.skip / np.float32(1 + network.slope)
-    weight = np.concatenate([network.weights[0], straight, -straight])
-    head = np.concatenate([network.head, path, -path], axis=1)
-    spare = -len(weight) % LANES
-    weight, head = np.pad(weight, ((0, spare), (0, 0))), np.pad(head, ((0, 0), (0, spare)))
-    bias = np.pad(network.biases[0], (0, len(weight) - len(network.biases[0])))
-    return replace(network, weights=(weight,), biases=(bias,), head=head, skip=None)
+    return replace(
+        network,
+        weights=(*network.weights, np.concatenate([straight, -straight])),
+        biases=(*network.biases, np.zeros(2 * network.inputs, np.float32)),
+        residuals=(*network.residuals, NO_RESIDUAL),
+        sources=(*network.reads, INPUT),
+        head=np.concatenate([network.head, path, -path], axis=1),
+        skip=None,
+    )

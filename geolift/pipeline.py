@@ -44,7 +44,7 @@ from geolift.settings import (
     TrainSettings,
 )
 from geolift.standard_error import calibrate, standard_error
-from geolift.trained import Trained, inverted, kept_or, learn, load_trained, survey
+from geolift.trained import Inverted, Trained, inverted, kept_or, learn, load_trained, survey
 from geolift.training_set import TrainingSet
 from geolift.unmixing import unmixed
 
@@ -131,8 +131,8 @@ class Fusion:
         What the two sensors say of each other; None where no HSI pixel lies under the MSI.
     refined
         How the product was made to agree with the HSI, or why not; None if that was not asked for.
-    fused
-        The product, lazy (band, y, x).
+    product
+        The product, lazy (band, y, x), and what its tiles are written from.
     quality
         Lazy (1, y, x), the bits of `geolift.quality.Flag`.
     sigma, errors
@@ -152,7 +152,7 @@ class Fusion:
     check: CheckResult | None
     trained: Trained
     refined: Refined | None
-    fused: xr.DataArray
+    product: Inverted
     quality: xr.DataArray
     sigma: xr.DataArray | None
     errors: ErrorModel | None
@@ -160,6 +160,11 @@ class Fusion:
     information: Information | None
     pixels_without_hsi: int
     warnings: tuple[str, ...]
+
+    @property
+    def fused(self) -> xr.DataArray:
+        """The product, lazy (band, y, x)."""
+        return self.product.cube
 
 
 def prepare(
@@ -200,7 +205,7 @@ def prepare(
         folder = None if kept_model is None else kept_model.parent
         refined, correction = refine(hsi, usable, plan, compared, trained, training, streaming, listener, folder)
     give_back_memory()
-    fused = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, streaming, relation, correction)
+    product = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, trained, streaming, relation, correction)
     ground = _ground(hsi, hsi_valid, compared)
     quality = _quality(
         crop(msi, rows, cols), None if mask is None else mask[rows, cols], plan, trained, compared, ground
@@ -218,11 +223,11 @@ def prepare(
     abundances = None
     if settings.abundances is not None:
         mixing = unmixed(trained)
-        abundances = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, mixing, streaming, relation)
+        abundances = inverted(crop(usable, rows, cols), plan.spectra.msi_bands, mixing, streaming, relation).cube
     missing = _count_missing(plan.region.grid, ground)
     give_back_memory()
     return Fusion(
-        plan, compared, check, trained, refined, fused, quality, sigma, errors, abundances,
+        plan, compared, check, trained, refined, product, quality, sigma, errors, abundances,
         information_of(training, settings), missing, tuple(warnings),
     )  # fmt: skip
 
@@ -389,7 +394,7 @@ def apply(
     window, bands, notes = match_bands(trained, cube, settings)
     for text in notes:
         listener.warn(text)
-    return inverted(window, bands, trained, settings)
+    return inverted(window, bands, trained, settings).cube
 
 
 def match_bands(

@@ -34,7 +34,7 @@ from geolift.sidecar import (
     stac_item,
     write_json,
 )
-from geolift.trained import Trained, inverted, load_trained
+from geolift.trained import Inverted, Trained, inverted, load_trained
 from geolift.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
 from geolift.writer import (
     Cluster,
@@ -126,7 +126,7 @@ def fuse_files(
             _write_sigma(fusion, settings.uncertainty, beside, listener)
         if fusion.abundances is not None:
             _write_abundances(fusion.abundances, fusion.trained, beside, listener)
-        report = _write(fusion.fused, output, fusion.trained, streaming, listener, draft)
+        report = _write(fusion.product, output, fusion.trained, streaming, listener, draft)
         facts = {
             **_run_facts(settings, inputs, draft, fusion.trained, report, engine),
             **_fusion_facts(fusion),
@@ -313,19 +313,17 @@ def apply_files(
     engine, settled = _settled(settings, listener)
     cost = estimate_cost((window.shape[1], window.shape[2]), len(trained.bands), len(bands), settled)
     streaming = fitted(settled, cost)
-    fused = inverted(window, bands, trained, streaming)
-    if settings.drop_bad_bands:
-        fused = fused.isel(band=trained.good)
+    product = inverted(window, bands, trained, streaming)
     with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
         if mixing is not None:
-            _write_abundances(inverted(window, bands, mixing, streaming), trained, streaming, listener)
-        report = _write(fused, output, trained, streaming, listener, draft)
+            _write_abundances(inverted(window, bands, mixing, streaming).cube, trained, streaming, listener)
+        report = _write(product, output, trained, streaming, listener, draft)
         facts = {
             **_run_facts(settings, inputs, draft, trained, report, engine),
             "warnings": notes,
             "timings_s": {"total": time.perf_counter() - started},
         }
-        result = _finish(fused, output, settings, report, facts)
+        result = _finish(product.cube, output, settings, report, facts)
         draft.publish()
     return result
 
@@ -349,7 +347,7 @@ def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings
 
 
 def _write(
-    fused: xr.DataArray, output: Path, trained: Trained, settings: Any, listener: Listener, draft: Draft
+    product: Inverted, output: Path, trained: Trained, settings: Any, listener: Listener, draft: Draft
 ) -> WriteReport:
     scale = trained.facts["scales"].get(settings.dtype, 1.0)
     tags = {
@@ -359,7 +357,7 @@ def _write(
         "GEOLIFT_QUANTITY": str(trained.facts["quantity"]),
     }
     return write_cube(
-        fused,
+        product.cube,
         output,
         settings,
         encoding=Encoding.of(settings, scale),
@@ -369,6 +367,7 @@ def _write(
         progress=lambda share: listener.progress("writing", share),
         draft=draft,
         crew=None if settings.scheduler is None else Cluster(settings.scheduler),
+        source=product.source,
     )
 
 

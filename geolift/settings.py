@@ -272,7 +272,7 @@ class WritingSettings(Settings):
     overviews: Literal["auto", "none"] = Field(
         "auto",
         description="Smaller copies for viewers: auto: in a COG, and in FILE.ovr for GTiff and ENVI with an edge over "
-        "2048 pixels; none.",
+        "4096 pixels; none.",
     )
 
     @model_validator(mode="after")

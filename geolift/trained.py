@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from geolift.cube import Bands, blocks_of, grid_of, make_cube, window_values
+from geolift.encoding import Counts, Encoding
 from geolift.errors import InputError
 from geolift.harmonization import Harmonization
 from geolift.listener import SILENT, Listener
@@ -19,9 +21,10 @@ from geolift.plan import MIN_TRAIN_PIXELS, SpectralPlan
 from geolift.settings import ApplySettings, FuseSettings, MethodSettings
 from geolift.sidecar import software_versions
 from geolift.training_set import Seam, TrainingSampler, TrainingSet
-from geolift.writer import choose_scale, tile_shape
+from geolift.writer import Tile, TileSource, choose_scale, tile_shape
 
 if TYPE_CHECKING:
+    from geolift.engine import Engine
     from geolift.model import SpectralModel
 
 # torch stands behind geolift.training, .inference and .model: they are imported where they are needed, so that bad
@@ -159,6 +162,66 @@ def learn(
     return Trained(model, facts)
 
 
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """How a tile of an MSI becomes one of the product: harmonised, inverted, corrected.
+
+    Parameters
+    ----------
+    model
+        Gives the learned bands; with the correction's part, where there is one.
+    good, count
+        Positions of the learned bands among so many bands of the product; the others are NaN.
+    correction
+        What is added to a tile; see `geolift.fusion_pair`.
+    """
+
+    model: SpectralModel
+    good: np.ndarray
+    count: int
+    engine: Engine
+    relation: Harmonization | None
+    correction: TileCorrection | None
+
+    @cached_property
+    def _placed(self) -> SpectralModel:
+        if self.good.size == self.count:
+            return self.model
+        return replace(self.model, network=self.model.network.placed(self.good, self.count))
+
+    def _given(self, block: np.ndarray, place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+        """What the network takes: harmonised values and coordinates of the correction."""
+        harmonised = block if self.relation is None else self.relation.apply(block)
+        return harmonised, None if self.correction is None else self.correction.coordinates(harmonised, place)
+
+    def values(self, block: np.ndarray, place: tuple[int, int]) -> np.ndarray:
+        """Product (band, y, x) of an MSI block (c, y, x) whose first row and column are ``place``."""
+        from geolift.inference import predict_block
+
+        harmonised, coordinates = self._given(block, place)
+        return predict_block(self._placed, harmonised, self.engine, coordinates)
+
+    def encode(self, values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[np.ndarray, Counts]:
+        """Stored numbers of a tile's MSI values (c, y, x): the product's values encoded."""
+        from geolift.inference import encode_block
+        from geolift.packed import Placing
+
+        place = tile.row, tile.col
+        if encoding.dtype == "float32":
+            return encoding.encode_block(self.values(values, place))
+        harmonised, coordinates = self._given(values, place)
+        placing = Placing(self.good, self.count)
+        return encode_block(self.model, harmonised, encoding, placing, self.engine, coordinates)
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """A product to come: its cube, lazy, and what its tiles are written from."""
+
+    cube: xr.DataArray
+    source: TileSource
+
+
 def inverted(
     msi: xr.DataArray,
     msi_bands: tuple[int, ...],
@@ -166,32 +229,27 @@ def inverted(
     settings: FuseSettings | ApplySettings,
     relation: Harmonization | None = None,
     correction: TileCorrection | None = None,
-) -> xr.DataArray:
-    """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile, all output bands, bad ones NaN.
+) -> Inverted:
+    """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile; bad bands are NaN, if they are kept.
 
     ``correction``: what is added to a tile; see `geolift.fusion_pair`.
     """
     from geolift.engine import choose_engine
-    from geolift.inference import predict_block
 
-    bands, model = trained.bands, trained.model
-    network = model.network
+    bands, good, model = trained.bands, trained.good, trained.model
+    if settings.drop_bad_bands:
+        bands, good = bands.take(good), np.arange(good.size)
     if correction is not None:
-        network = replace(network, correction=correction.decode)
-    if trained.good.size < len(bands):
-        network = network.placed(trained.good, len(bands))
-    model = replace(model, network=network)
+        model = replace(model, network=replace(model.network, correction=correction.decode))
     engine = choose_engine(settings.device, settings.precision)
+    inversion = Inversion(model, good, len(bands), engine, relation, correction)
     data = dask.array.asarray(msi.data)[list(msi_bands)]
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
     data = data.rechunk((len(msi_bands), *tile_shape(settings.tile_size, settings, (msi.shape[1], msi.shape[2]))))
 
     def fused_block(block: np.ndarray, block_info: Any = None) -> np.ndarray:
-        harmonised = block if relation is None else relation.apply(block)
-        if correction is None:
-            return predict_block(model, harmonised, engine)
         _, (row, _), (col, _) = block_info[0]["array-location"]
-        return predict_block(model, harmonised, engine, correction.coordinates(harmonised, (row, col)))
+        return inversion.values(block, (row, col))
 
     fused = data.map_blocks(
         fused_block,
@@ -204,4 +262,5 @@ def inverted(
         "acquired": msi.attrs.get("acquired"),
         "source": f"geolift {trained.facts['method']}",
     }
-    return make_cube(fused, grid=grid_of(msi), bands=bands, attrs=attrs)
+    cube = make_cube(fused, grid=grid_of(msi), bands=bands, attrs=attrs)
+    return Inverted(cube, TileSource(data, inversion.encode))

@@ -24,7 +24,7 @@ PACKAGE = Path(geolift.__file__).parent
 # other; after "<" stand the few modules of other rooms of the same storey that this room builds on.
 ROOMS: dict[str, list[str]] = {
     "errors": ["errors"],
-    "nouns": ["settings", "cube", "listener", "align", "srf", "results"],
+    "nouns": ["settings", "cube", "encoding", "listener", "align", "srf", "results"],
     "files": ["readers < machine", "writer < machine", "sidecar", "finished < sidecar", "machine", "scratch"],
     "steps": [
         "degrade psf",
@@ -37,11 +37,11 @@ ROOMS: dict[str, list[str]] = {
         "harmonization < robust",
         "sanity < coregistration noise robust",
         "quality",
-        "model network packed engine accelerator",
+        "model network packed stacked fused_layers engine accelerator",
         "training training_set methods < model network packed engine noise",
         "information < training_set",
         "uncertainty rehearsal < degrade inference methods model network refinement training training_set",
-        "inference < model network engine",
+        "inference < model network engine packed",
         "refinement < coregistration degrade engine inference methods model network noise robust sampling training_set",
         "metrics",
     ],

@@ -22,12 +22,12 @@ from odc.geo.geobox import GeoBox
 from scenes import make_pair
 
 from geolift.cube import Bands, make_cube
+from geolift.encoding import Counts
 from geolift.errors import InputError, OutputExistsError, ResourceError, UsageError
 from geolift.runs import fuse_files
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Draft, Encoding, Threads, draft_folder, draft_of, write_cube
 from geolift.writer.crew import TileWork
-from geolift.writer.encoding import Counts
 from geolift.writer.journal import Entry, Journal, Packed, read_journal
 from geolift.writer.tiles import Tile
 

@@ -13,14 +13,17 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from geolift import packed as packed_module
+from geolift import fused_layers
 from geolift.accelerator import Accelerated
+from geolift.encoding import Encoding
 from geolift.errors import InputError, ResourceError
 from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
 from geolift.network import INPUT, LARGEST_BATCH, NO_RESIDUAL, Network, Unmixing, without_skip
-from geolift.packed import PackedNetwork
+from geolift.packed import PackedNetwork, Placing
+from geolift.stacked import StackedNetwork
 
+CPU = torch.device("cpu")
 RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
 
 
@@ -128,7 +131,7 @@ def test_without_the_fused_layers_of_torch_the_product_is_the_same(monkeypatch: 
     msi = np.random.default_rng(1).random((4, 100), dtype=np.float32)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     fused = PackedNetwork(random_network())(msi)
-    monkeypatch.setattr(packed_module, "_fused_layer", lambda *args: None)
+    monkeypatch.setattr(fused_layers, "fused_layer", lambda *args: None)
     assert np.allclose(PackedNetwork(random_network())(msi), fused, atol=1e-5)
 
 
@@ -136,21 +139,27 @@ def test_layers_are_fused_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) 
     def fused(width: str, name: str) -> list[bool]:
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name}, raising=False)
-        return [packed_module._fuses(dtype) for dtype in (torch.float32, torch.bfloat16)]
+        return [fused_layers.layers_are_fused(dtype) for dtype in (torch.float32, torch.bfloat16)]
 
     assert fused("AVX512", "AMD EPYC") == [True, True]
     assert fused("AVX512", "Intel Xeon") == [False, True]
     assert fused("AVX2", "AMD EPYC") == [False, False]
 
 
-def test_a_linear_path_goes_through_the_rectifiers_unchanged() -> None:
-    network = wide_network(10)
-    msi = np.random.default_rng(1).standard_normal((10, 500)).astype(np.float32)
+@pytest.mark.parametrize("network", [wide_network(10), two_networks(), random_network(4, skip=True)])
+def test_a_linear_path_goes_through_the_rectifiers_unchanged(network: Network) -> None:
+    msi = np.random.default_rng(1).standard_normal((network.inputs, 500)).astype(np.float32)
     folded = without_skip(network)
     assert folded.skip is None
-    assert len(folded.weights[0]) == 768 + 24  # twice ten bands, made a multiple of eight
+    assert len(folded.weights) == len(network.weights) + 1
     assert np.allclose(reference(folded, msi), reference(network, msi), atol=1e-5)
-    assert without_skip(random_network(4, skip=True)).skip is not None
+
+
+def test_layers_take_the_rows_of_layers_that_nobody_reads_any_more() -> None:
+    two = replace(two_networks(), basis=None, offset=np.zeros(16, np.float32))
+    deep, beside = StackedNetwork(random_network(), CPU), StackedNetwork(two, CPU)
+    assert deep.rows == 3 * 65  # six layers: the one that is written, the one before it, the one that it is added to
+    assert beside.rows == 129 + 3 * 65 + 9  # the linear path has two units for each of the four bands
 
 
 @pytest.mark.parametrize(
@@ -165,7 +174,7 @@ def test_a_pixel_depends_on_itself_alone_not_on_position_neighbours_or_count(
     whole = packed(msi)
     order = rng.permutation(msi.shape[1])
     assert np.array_equal(packed(msi[:, order]), whole[:, order])
-    for start, count in ((0, 1), (1, 15), (77, LARGEST_BATCH), (501, LARGEST_BATCH + 1), (5000, 16), (6220, 1)):
+    for start, count in ((0, 1), (1, 15), (77, LARGEST_BATCH), (501, LARGEST_BATCH + 1), (4600, 16), (4684, 1)):
         assert np.array_equal(packed(msi[:, start : start + count]), whole[:, start : start + count])
 
 
@@ -338,3 +347,48 @@ def test_a_projected_network_gives_the_projected_product(network: Network) -> No
     expected = projection @ (PackedNetwork(network)(msi) - mean[:, None])
     np.testing.assert_allclose(PackedNetwork(projected)(msi), expected, rtol=1e-4, atol=1e-3)
     assert replace(network, clip=(0.0, 1.0)).projected(projection, mean) is None
+
+
+# -- stored numbers ---------------------------------------------------------------------------------------------------
+
+SHORT, UNSIGNED = Encoding("int16", 1e-4, -32768.0), Encoding("uint16", 1e-4, 65535.0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "encoding",
+    [SHORT, UNSIGNED, Encoding("int16", 1e-4, 0.0), Encoding("int16", 5e-5, 7.0)],
+    ids=["int16", "uint16 clips", "nodata among the values", "int16 clips"],
+)
+@pytest.mark.parametrize("network", [two_networks(4, 30), random_network(4, 30, 64), wide_network(4, 60, 40, 8)])
+def test_stored_numbers_are_those_of_the_product_encoded(
+    network: Network, encoding: Encoding, precision: Literal["fp32", "bf16"]
+) -> None:
+    rng = np.random.default_rng(12)
+    msi = rng.random((network.inputs, 2 * LARGEST_BATCH + 300), dtype=np.float32)
+    msi[0, 11], msi[:, 100:150] = np.nan, np.inf
+    msi[1, LARGEST_BATCH : 2 * LARGEST_BATCH] = np.nan  # a whole batch
+    network = replace(network, offset=network.offset + 1, correction=np.ones((network.outputs, 1), np.float32))
+    beside = rng.standard_normal((1, msi.shape[1])).astype(np.float32) / 50
+    places, count = np.delete(np.arange(network.outputs + 3), [0, 4, 9]), network.outputs + 3
+    packed = PackedNetwork(network, precision=precision)
+    values = np.full((count, 1, msi.shape[1]), np.nan, np.float32)
+    values[places, 0] = packed(msi, beside)
+    expected, counts = encoding.encode_block(values)
+    for runner in (packed, Accelerated(packed, free_bytes=lambda: 0)):
+        stored, met = runner.stored(msi, encoding, Placing(places, count), beside)
+        assert met == counts
+        assert stored.dtype == encoding.dtype
+        difference = np.abs(stored.astype(int) - expected[:, 0])
+        # Batches of another size may round a value otherwise.
+        assert difference.max() <= (0 if runner is packed else 1)
+        assert np.array_equal(stored == encoding.nodata, expected[:, 0] == encoding.nodata)
+
+
+def test_a_product_of_bad_bands_alone_at_its_ends_has_its_numbers_between() -> None:
+    placing = Placing(np.array([2, 3, 6]), 8)
+    assert placing.runs == [(slice(0, 2), slice(2, 4)), (slice(2, 3), slice(6, 7))]
+    out = placing.empty(1, SHORT)
+    placing.put(np.array([[1.0], [2.0], [3.0]]), out)
+    out[[2, 3, 6]] -= 1
+    assert out.ravel().tolist() == [-32768, -32768, 0, 1, -32768, -32768, 2, -32768]

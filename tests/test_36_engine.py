@@ -38,7 +38,7 @@ class Scarce(PackedNetwork):
 
     def batch(self, pixels: torch.Tensor, out: torch.Tensor, coordinates: torch.Tensor | None = None) -> None:
         self.tried += 1
-        if len(pixels) > self.limit or self.tried == self.fails_at:
+        if pixels.shape[1] > self.limit or self.tried == self.fails_at:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (made up)")
         super().batch(pixels, out, coordinates)
 

@@ -6,12 +6,13 @@ name only when it is complete and verified. Clipped values are counted, and no v
 
 from __future__ import annotations
 
+from geolift.encoding import LIMITS, Encoding
 from geolift.writer.cluster import Cluster
-from geolift.writer.crew import Crew, Threads
+from geolift.writer.crew import Crew, Threads, TileSource
 from geolift.writer.description import default_rgb
 from geolift.writer.draft import Draft, check_output, draft_folder, draft_of
-from geolift.writer.encoding import LIMITS, REFLECTANCE_SCALE, Encoding, choose_scale
-from geolift.writer.tiles import BLOCK, tile_edge, tile_shape
+from geolift.writer.scale import REFLECTANCE_SCALE, choose_scale
+from geolift.writer.tiles import BLOCK, Tile, tile_edge, tile_shape
 from geolift.writer.viewing import overview_factors
 from geolift.writer.write import SUFFIXES, Progress, WriteReport, write_cube
 
@@ -26,6 +27,8 @@ __all__ = [
     "Encoding",
     "Progress",
     "Threads",
+    "Tile",
+    "TileSource",
     "WriteReport",
     "check_output",
     "choose_scale",

@@ -6,12 +6,43 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from geolift.writer.encoding import Encoding
+import numpy as np
+
+from geolift.encoding import Counts, Encoding
 from geolift.writer.growing import Packer
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile, TileValues
+
+
+class Encode(Protocol):
+    """How stored numbers are made of the values of a tile; it travels to workers."""
+
+    def __call__(self, values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[np.ndarray, Counts]:
+        """Encode (band, y, x); the bands are those of the product."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TileSource:
+    """What tiles are made from where that is not the product's own values, and how.
+
+    Parameters
+    ----------
+    data
+        Lazy (band, y, x), with the rows and columns of the product.
+    encode
+        Makes a tile's stored numbers of the values of ``data``: the same as encoding the product's values gives.
+    """
+
+    data: Any
+    encode: Encode
+
+
+def encode_values(values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[np.ndarray, Counts]:
+    """Encode the product's own values."""
+    return encoding.encode_block(values)
 
 
 @dataclass(frozen=True)
@@ -21,10 +52,11 @@ class TileWork:
     values: TileValues
     encoding: Encoding
     packer: Packer
+    encode: Encode = encode_values
 
     def __call__(self, tile: Tile) -> Packed:
         """Do it."""
-        stored, counts = self.encoding.encode_block(self.values(tile))
+        stored, counts = self.encode(self.values(tile), tile, self.encoding)
         return self.packer(tile, stored, counts)
 
 

@@ -16,8 +16,8 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from geolift.cube import Bands, bands_of, grid_of, rasterio_crs
+from geolift.encoding import Encoding
 from geolift.settings import WritingSettings
-from geolift.writer.encoding import Encoding
 from geolift.writer.tiles import BLOCK, STRIP_ROWS
 
 RGB_NM = (660.0, 560.0, 480.0)

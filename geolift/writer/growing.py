@@ -14,9 +14,9 @@ import rasterio
 from affine import Affine
 from rasterio.io import MemoryFile
 
+from geolift.encoding import Counts
 from geolift.errors import ResourceError
 from geolift.writer.description import quiet_without_georeference
-from geolift.writer.encoding import Counts
 from geolift.writer.journal import Entry, Packed, checksum_of
 from geolift.writer.tiff import Directory, NotATiffError, join_blocks, write_at
 from geolift.writer.tiles import Tile

@@ -11,11 +11,11 @@ import xarray as xr
 from rasterio.shutil import copy as copy_raster
 
 from geolift.cube import bands_of
+from geolift.encoding import Counts, Encoding
 from geolift.settings import WritingSettings
-from geolift.writer.crew import Crew, Threads, TileWork
+from geolift.writer.crew import Crew, Threads, TileSource, TileWork, encode_values
 from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
-from geolift.writer.encoding import Counts, Encoding
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
 from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
@@ -52,6 +52,7 @@ def write_cube(
     progress: Progress | None = None,
     draft: Draft | None = None,
     crew: Crew | None = None,
+    source: TileSource | None = None,
 ) -> WriteReport:
     """Stream a lazy cube to a raster file.
 
@@ -70,6 +71,8 @@ def write_cube(
     draft : Draft
         Where the file grows, if the caller has opened one to be able to resume; the caller then gives the finished
         file its name with `Draft.publish`.
+    source : TileSource
+        What tiles are made from, if not from the cube's values.
 
     Raises
     ------
@@ -88,7 +91,8 @@ def write_cube(
                 create_empty(opened.data, cube, settings, encoding, tags or {})
         growing = _growing(opened, cube, settings, encoding)
         try:
-            work = TileWork(TileValues(cube.data, shape), encoding, growing.packer)
+            made_from = source or TileSource(cube.data, encode_values)
+            work = TileWork(TileValues(made_from.data, shape), encoding, growing.packer, made_from.encode)
             counts, resumed = _write_tiles(growing, opened, work, tiles, crew or Threads(threads), progress)
             growing.finish()
         finally:

@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 
 from geolift.cube import bands_of, grid_of
+from geolift.encoding import Counts, Encoding
 from geolift.errors import ResourceError, UsageError
 from geolift.settings import WritingSettings
-from geolift.writer.encoding import Counts, Encoding
 from geolift.writer.journal import Entry, Packed, checksum_of
 from geolift.writer.tiles import BLOCK, Tile
 

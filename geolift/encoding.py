@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geolift.cube import REFLECTANCE
-from geolift.settings import WritingSettings
+if TYPE_CHECKING:
+    from geolift.settings import WritingSettings
 
-REFLECTANCE_SCALE = 1e-4
 VALUES_AT_ONCE = 2**20
 LIMITS = {"int16": (-32768, 32767), "uint16": (0, 65535)}
 
@@ -56,6 +56,24 @@ class Encoding:
         stored, counts = self.encode_block(values.reshape(1, 1, -1))
         return stored.reshape(values.shape), counts.n_clipped, counts.n_values
 
+    @property
+    def steps_per_unit(self) -> float:
+        """What values are multiplied by before they are rounded: 1 / scale in float32."""
+        return float(np.float32(1.0 / self.scale))
+
+    def fits(self, lowest: float, highest: float) -> bool:
+        """Tell whether rounded steps between these need neither clipping nor care for nodata; False for NaN."""
+        if self.dtype == "float32":
+            return False
+        low, high = self._range()
+        return lowest >= low and highest <= high and not lowest <= self.nodata <= highest
+
+    @staticmethod
+    def counts_of(bands: int, valid: np.ndarray) -> Counts:
+        """Counts of so many bands that fit, at valid pixels."""
+        pixels = int(np.count_nonzero(valid))
+        return Counts(bands * pixels, 0, pixels)
+
     def encode_block(self, values: np.ndarray) -> tuple[np.ndarray, Counts]:
         """Encode a block (band, y, x), some bands at once: few enough to stay near the core, enough that many threads
         do not wait for each other's turn at the interpreter."""
@@ -71,78 +89,52 @@ class Encoding:
                     n_values += bands.size
                     seen[:] = True
                     continue
-                for plane, target in zip(bands, out, strict=True):
-                    valid, clipped = self._plane(plane, target, work[0])
-                    n_values += int(np.count_nonzero(valid))
-                    n_clipped += clipped
-                    seen |= valid
+                valid, clipped = self._with_care(bands, out, work[: len(bands)])
+                n_values += int(np.count_nonzero(valid))
+                n_clipped += clipped
+                seen |= valid.any(axis=0)
         return stored, Counts(n_values, n_clipped, int(np.count_nonzero(seen)))
 
     def _all_fit(self, values: np.ndarray, out: np.ndarray, work: np.ndarray) -> bool:
         """Encode valid values that need neither clipping nor care for nodata; False = something else is among them."""
         if self.dtype == "float32":
             return False
-        low, high = self._range()
-        np.multiply(values, np.float32(1.0 / self.scale), out=work)
+        np.multiply(values, np.float32(self.steps_per_unit), out=work)
         np.rint(work, out=work)
-        smallest, largest = work.min(initial=np.inf), work.max(initial=-np.inf)  # NaN if any is
-        if not (smallest >= low and largest <= high) or smallest <= self.nodata <= largest:
+        if not self.fits(work.min(initial=np.inf), work.max(initial=-np.inf)):  # NaN if any is
             return False
         np.copyto(out, work, casting="unsafe")
         return True
 
-    def _plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
-        """Encode one band; return its validity and how many values were clipped."""
-        return (self._float_plane if self.dtype == "float32" else self._integer_plane)(plane, out, work)
+    def _with_care(self, values: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
+        """Encode any values; return which are valid and how many were clipped."""
+        return (self._floats if self.dtype == "float32" else self._integers)(values, out, work)
 
     def _range(self) -> tuple[int, int]:
         low, high = LIMITS[self.dtype]
         return low + (self.nodata == low), high - (self.nodata == high)
 
-    def _integer_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
+    def _integers(self, values: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
         low, high = self._range()
-        valid = np.isfinite(plane)
+        valid = np.isfinite(values)
         if not valid.any():
             out.fill(self.nodata)
             return valid, 0
-        np.multiply(plane, np.float32(1.0 / self.scale), out=work)
+        np.multiply(values, np.float32(self.steps_per_unit), out=work)
         np.rint(work, out=work)
         work[~valid] = 0
         clipped = int(np.count_nonzero((work < low) | (work > high)))
         np.clip(work, low, high, out=work)
         hit = valid & (work == self.nodata)
-        work[hit] += np.where(plane[hit] / self.scale >= self.nodata, 1, -1)
+        work[hit] += np.where(values[hit] / self.scale >= self.nodata, 1, -1)
         work[~valid] = self.nodata
         np.copyto(out, work, casting="unsafe")
         return valid, clipped
 
-    def _float_plane(self, plane: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
-        valid = np.isfinite(plane)
-        np.copyto(out, plane)
+    def _floats(self, values: np.ndarray, out: np.ndarray, work: np.ndarray) -> tuple[np.ndarray, int]:
+        valid = np.isfinite(values)
+        np.copyto(out, values)
         out[~valid] = self.nodata
         hit = valid & (out == np.float32(self.nodata))
         out[hit] = np.nextafter(out[hit], np.float32(np.inf))
         return valid, 0
-
-
-def choose_scale(dtype: str, quantity: str, sample: np.ndarray) -> float:
-    """Choose what one step of the stored numbers is worth: 1e-4 for reflectance that fits, else what fits the sample.
-
-    Parameters
-    ----------
-    sample : float array
-        Values like those to be written (the LR-HSI's), NaN = invalid.
-    """
-    if dtype == "float32":
-        return 1.0
-    high = LIMITS[dtype][1] - 1
-    magnitudes = np.abs(sample[np.isfinite(sample)])
-    fits = magnitudes.size == 0 or np.mean(magnitudes > high * REFLECTANCE_SCALE) <= 1e-3
-    if quantity == REFLECTANCE and fits:
-        return REFLECTANCE_SCALE
-    if magnitudes.size == 0 or magnitudes.max() == 0:
-        return 1.0
-    # Twice the largest value seen, on a 1-2-5 ladder, so that the scale is a number people can read.
-    needed = 2.0 * float(magnitudes.max()) / high
-    decade = 10.0 ** np.floor(np.log10(needed))
-    return next(float(f"{step * decade:.0e}") for step in (1, 2, 5, 10) if step * decade >= needed * (1 - 1e-9))

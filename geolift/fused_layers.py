@@ -1,0 +1,121 @@
+"""A network as layers that oneDNN computes in one call each, on weights in its own order: values pixel by pixel."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+from geolift.network import INPUT, NO_RESIDUAL, Floats, Network
+
+FEWEST_FUSED_INPUTS = 32
+"""oneDNN pays 30 µs a call and more."""
+
+
+WIDER = 2
+"""Batches are so much larger than those of other products, since a call costs more."""
+
+
+class Layer(Protocol):
+    """a(W h + b)."""
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return (n, units) of (n, inputs)."""
+        ...
+
+
+def layers_are_fused(dtype: torch.dtype) -> bool:
+    """Tell whether oneDNN's layers beat products of BLAS: with AVX-512, but in fp32 not on Intel's CPUs.
+
+    MKL has half of oneDNN's rate on AMD's.
+    """
+    told: Any = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return bool(wide and (dtype != torch.float32 or "Intel" not in str(told.get("cpu_name"))))
+
+
+def fused_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None, pixels: int) -> Layer | None:
+    """The layer as one oneDNN call, or None where torch has no such call or the layer is too narrow for it.
+
+    ``slope``: of the leaky rectifier a; None = no rectifier. ``pixels``: rows of h.
+    """
+    if weight.shape[1] < FEWEST_FUSED_INPUTS:
+        return None
+    kind, numbers = ("none", []) if slope is None else ("leaky_relu", [slope]) if slope else ("relu", [])
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, pixels)
+        call: Any = torch.ops.mkldnn._linear_pointwise
+
+        def layer(hidden: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = call(hidden, packed, bias, kind, numbers, "")
+            return result
+
+        probe = torch.linspace(-1, 1, pixels * weight.shape[1]).reshape(pixels, -1).to(weight.dtype)
+        expected = _plain_layer(weight.float(), bias.float(), slope)(probe.float())
+        exact = weight.dtype == torch.float32
+        if torch.allclose(layer(probe).float(), expected, rtol=1e-3 if exact else 0.05, atol=1e-5 if exact else 0.05):
+            return layer
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        pass  # the call is not part of torch's public API: other builds go without it
+    return None
+
+
+def _plain_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None) -> Layer:
+    inputs_first = weight.T.contiguous()
+
+    def layer(hidden: torch.Tensor) -> torch.Tensor:
+        result = torch.addmm(bias, hidden, inputs_first)
+        return result if slope is None else torch.nn.functional.leaky_relu_(result, slope)
+
+    return layer
+
+
+class LayeredNetwork:
+    """y = H h + S x + o of a network on batches of so many pixels, on a CPU; may be shared by threads.
+
+    Parameters
+    ----------
+    network
+        Without basis, constraints, clipping and correction.
+    dtype
+        Of the products between hidden layers. The first layers, the head and all sums are fp32.
+    """
+
+    def __init__(self, network: Network, dtype: torch.dtype, pixels: int) -> None:
+        self.network, self._dtype, self._pixels = network, dtype, pixels
+        self._layers = [
+            self._layer(weight, bias, network.slope, torch.float32 if source == INPUT else dtype)
+            for weight, bias, source in zip(network.weights, network.biases, network.reads, strict=True)
+        ]
+        assert network.head is not None
+        self._head, self._offset = torch.tensor(network.head), torch.tensor(network.offset)[:, None]
+        self._skip = None if network.skip is None else torch.tensor(network.skip)
+
+    def _layer(self, weight: Floats, bias: Floats, slope: float, dtype: torch.dtype) -> Layer:
+        tensors = torch.tensor(weight).to(dtype), torch.tensor(bias).to(dtype)
+        return fused_layer(*tensors, slope, self._pixels) or _plain_layer(*tensors, slope)
+
+    def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
+        """Apply to pixels (1 + c, n), ones in the first row; writes (C, n)."""
+        net = self.network
+        outputs = {INPUT: pixels[1:].T}
+        for index, (layer, source, residual) in enumerate(zip(self._layers, net.reads, net.residuals, strict=True)):
+            hidden = layer(outputs[source]).to(self._dtype)
+            outputs[index] = hidden if residual == NO_RESIDUAL else hidden.add_(outputs[residual])
+        last = [outputs[index] for index in net.last_layers]
+        hidden = (last[0] if len(last) == 1 else torch.cat(last, dim=1)).float()
+        if layers_are_fused(torch.float32):
+            torch.add(_wide_product(self._head, hidden), self._offset, out=out)
+        else:
+            torch.addmm(self._offset, self._head, hidden.T, out=out)
+        if self._skip is not None:
+            out.addmm_(self._skip, pixels[1:])
+
+
+def _wide_product(head: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """H h as (outputs, units) times (units, pixels): the file's order comes out without a transpose."""
+    try:
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(head, hidden, None, "none", [], "")
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        product = head @ hidden.T
+    return product
