@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from common import arguments, table
 
+from geolift.encoding import Encoding
 from geolift.engine import cpu_has_bf16
-from geolift.packed import PackedNetwork, empty_tile
+from geolift.packed import PackedNetwork, Placing, empty_tile
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
 
@@ -35,22 +36,30 @@ def scene(msi: int, hsi: int, edge: int = 25, materials: int = 20) -> TrainingSe
 
 
 def kernel(packed: PackedNetwork) -> Callable[[], None]:
-    """Return the products alone: pixels are gathered, the output's memory is there."""
-    pixels = torch.rand(PIXELS, packed.network.inputs)
-    out = torch.from_numpy(empty_tile(packed.network.outputs, PIXELS))
+    """Return the products alone, each batch to the same memory, as a run has them before it rounds them."""
     size = packed.batch_pixels
+    msi = np.random.default_rng(1).random((packed.network.inputs, PIXELS), dtype=np.float32)
+    given = packed.gathered(msi, None, size)
+    out = torch.from_numpy(empty_tile(packed.network.outputs, size))
 
     def run() -> None:
-        for start in range(0, PIXELS, size):
-            packed.batch(pixels[start : start + size], out[:, start : start + size])
+        for part in given.batches(size):
+            packed.batch(**given.tensors(part), out=out)
 
     return run
 
 
-def whole(packed: PackedNetwork) -> Callable[[], object]:
-    """Return a tile from MSI to product, as the pipeline calls it."""
+def values(packed: PackedNetwork) -> Callable[[], object]:
+    """Return a tile from MSI to product, as Python gets it."""
     msi = np.random.default_rng(1).random((packed.network.inputs, PIXELS), dtype=np.float32)
     return lambda: packed(msi)
+
+
+def stored(packed: PackedNetwork) -> Callable[[], object]:
+    """Return a tile from MSI to int16, as files get it."""
+    msi = np.random.default_rng(1).random((packed.network.inputs, PIXELS), dtype=np.float32)
+    bands = packed.network.outputs
+    return lambda: packed.stored(msi, Encoding("int16", 1e-4, -32768.0), Placing(np.arange(bands), bands))
 
 
 def peaks() -> dict[str, Callable[[], object]]:
@@ -83,8 +92,8 @@ def main() -> None:
         for name, network in networks.items():
             packed = PackedNetwork(network, precision=precision)  # type: ignore[arg-type]
             flops = float(network.flops_per_pixel * PIXELS)
-            jobs[f"{name} {precision} kernel"] = (kernel(packed), flops, PIXELS)
-            jobs[f"{name} {precision} tile"] = (whole(packed), flops, PIXELS)
+            for what in (kernel, values, stored):
+                jobs[f"{name} {precision} {what.__name__}"] = (what(packed), flops, PIXELS)
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     with torch.inference_mode():
         for turn in range(given.rounds + 1):

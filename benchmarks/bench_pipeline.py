@@ -10,8 +10,9 @@ import numpy as np
 import rasterio
 from common import MSI_BANDS, SENSOR, Clock, arguments, geolift, in_threads, make_hsi, make_msi, table
 
-from geolift.inference import predict_block
+from geolift.inference import encode_block
 from geolift.machine import available_cpus
+from geolift.packed import Placing
 from geolift.readers import open_cube
 from geolift.settings import ApplySettings
 from geolift.trained import Trained, inverted, load_trained
@@ -20,11 +21,12 @@ from geolift.writer import Encoding, write_cube
 TILE = 256
 
 
-def compute_alone(trained: Trained, msi: np.ndarray, tiles: int, threads: int) -> Clock:
-    """The network over tiles in memory; results are thrown away."""
+def compute_alone(trained: Trained, msi: np.ndarray, encoding: Encoding, tiles: int, threads: int) -> Clock:
+    """The network over tiles in memory, to stored numbers; they are thrown away."""
     block = np.ascontiguousarray(msi[:, :TILE, :TILE])
+    placing = Placing(trained.good, len(trained.bands))
     with Clock() as clock:
-        in_threads(threads, [lambda: predict_block(trained.model, block)] * tiles)
+        in_threads(threads, [lambda: encode_block(trained.model, block, encoding, placing)] * tiles)
     return clock
 
 
@@ -59,10 +61,11 @@ def main() -> None:
         settings = ApplySettings(overwrite=True)
         encoding = Encoding.of(settings, 1e-4)
         values = open_cube(msi).values
-        stored, _ = encoding.encode_block(predict_block(trained.model, values[:, :TILE, :TILE]))
+        placing = Placing(trained.good, len(trained.bands))
+        stored, _ = encode_block(trained.model, values[:, :TILE, :TILE], encoding, placing)
         rows = []
         for _ in range(given.repeats):
-            compute = compute_alone(trained, values, given.tiles**2, threads)
+            compute = compute_alone(trained, values, encoding, given.tiles**2, threads)
             write = write_alone(folder / "w.tif", stored, given.tiles, threads)
             (folder / "out.tif").unlink(missing_ok=True)  # taking an old file off the disk belongs to neither floor
             with Clock() as whole:

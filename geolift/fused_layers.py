@@ -12,10 +12,6 @@ FEWEST_FUSED_INPUTS = 32
 """oneDNN pays 30 µs a call and more."""
 
 
-WIDER = 2
-"""Batches are so much larger than those of other products, since a call costs more."""
-
-
 class Layer(Protocol):
     """a(W h + b)."""
 
@@ -24,14 +20,18 @@ class Layer(Protocol):
         ...
 
 
+def has_avx512() -> bool:
+    """Tell whether torch's own kernels use AVX-512."""
+    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512")
+
+
 def layers_are_fused(dtype: torch.dtype) -> bool:
     """Tell whether oneDNN's layers beat products of BLAS: with AVX-512, but in fp32 not on Intel's CPUs.
 
     MKL has half of oneDNN's rate on AMD's.
     """
     told: Any = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return bool(wide and (dtype != torch.float32 or "Intel" not in str(told.get("cpu_name"))))
+    return has_avx512() and (dtype != torch.float32 or "Intel" not in str(told.get("cpu_name")))
 
 
 def fused_layer(weight: torch.Tensor, bias: torch.Tensor, slope: float | None, pixels: int) -> Layer | None:

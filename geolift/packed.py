@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geolift.encoding import Counts, Encoding
 from geolift.engine import one_torch_thread
-from geolift.fused_layers import WIDER, LayeredNetwork, layers_are_fused
+from geolift.fused_layers import LayeredNetwork, has_avx512, layers_are_fused
 from geolift.network import Floats, Network, Precision
 from geolift.stacked import StackedNetwork
 
@@ -24,6 +24,10 @@ power of two apart would all fall on the same lines."""
 
 OUTPUTS = 16
 """Coordinates in the basis come in multiples of so many: 16 outputs take two thirds of the time of 17."""
+
+
+WIDER = 2
+"""Batches are so much larger on CPUs with AVX-512, whose caches are: threads wait for each other at every call."""
 
 
 class Trunk(Protocol):
@@ -117,10 +121,10 @@ class PackedNetwork:
         if self._basis is not None:
             level = () if self.network.unmixing is None else self.network.unmixing.level
             net = replace(net, head=self._rows(net.head), skip=self._rows(net.skip), offset=self._rows(level))
+        size = net.batch_pixels * (WIDER if has_avx512() else 1)
         if net.weights and self.device.type == "cpu" and layers_are_fused(dtype):
-            size = WIDER * net.batch_pixels
             return LayeredNetwork(net, dtype, size), size
-        return StackedNetwork(net, self.device, dtype), net.batch_pixels
+        return StackedNetwork(net, self.device, dtype), size
 
     def _rows(self, matrix: Any) -> Any:
         """The matrix with rows of zeros, as many as there are coordinates in the basis."""
