@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from geolift.network import INPUT, NO_RESIDUAL, Floats, Network
+
+LINE = 16
+"""Numbers in a line of the caches."""
 
 FEWEST_FUSED_INPUTS = 32
 """oneDNN pays 30 µs a call and more."""
@@ -83,33 +88,50 @@ class LayeredNetwork:
 
     def __init__(self, network: Network, dtype: torch.dtype, pixels: int) -> None:
         self.network, self._dtype, self._pixels = network, dtype, pixels
+        layers = zip(network.weights, network.biases, network.reads, strict=True)
         self._layers = [
-            self._layer(weight, bias, network.slope, torch.float32 if source == INPUT else dtype)
-            for weight, bias, source in zip(network.weights, network.biases, network.reads, strict=True)
+            self._input_layer(weight, bias) if source == INPUT else self._layer(weight, bias)
+            for weight, bias, source in layers
         ]
         assert network.head is not None
-        self._head, self._offset = torch.tensor(network.head), torch.tensor(network.offset)[:, None]
+        self._offset = torch.tensor(network.offset)[:, None]
+        self._head = torch.tensor(network.head)
+        self._head_and_offset = torch.tensor(np.column_stack([network.head, network.offset]))
+        self._mine = threading.local()
         self._skip = None if network.skip is None else torch.tensor(network.skip)
 
-    def _layer(self, weight: Floats, bias: Floats, slope: float, dtype: torch.dtype) -> Layer:
-        tensors = torch.tensor(weight).to(dtype), torch.tensor(bias).to(dtype)
-        return fused_layer(*tensors, slope, self._pixels) or _plain_layer(*tensors, slope)
+    def _input_layer(self, weight: Floats, bias: Floats) -> Layer:
+        inputs_first, slope = torch.tensor(np.column_stack([bias, weight])).T.contiguous(), self.network.slope
+        return lambda pixels: torch.nn.functional.leaky_relu_(pixels @ inputs_first, slope).to(self._dtype)
+
+    def _layer(self, weight: Floats, bias: Floats) -> Layer:
+        tensors = torch.tensor(weight).to(self._dtype), torch.tensor(bias).to(self._dtype)
+        return fused_layer(*tensors, self.network.slope, self._pixels) or _plain_layer(*tensors, self.network.slope)
 
     def batch(self, pixels: torch.Tensor, out: torch.Tensor) -> None:
         """Apply to pixels (1 + c, n), ones in the first row; writes (C, n)."""
         net = self.network
-        outputs = {INPUT: pixels[1:].T}
+        outputs = {INPUT: pixels.T}
         for index, (layer, source, residual) in enumerate(zip(self._layers, net.reads, net.residuals, strict=True)):
-            hidden = layer(outputs[source]).to(self._dtype)
+            hidden = layer(outputs[source])
             outputs[index] = hidden if residual == NO_RESIDUAL else hidden.add_(outputs[residual])
         last = [outputs[index] for index in net.last_layers]
-        hidden = (last[0] if len(last) == 1 else torch.cat(last, dim=1)).float()
+        hidden = last[0] if len(last) == 1 else torch.cat(last, dim=1)
         if layers_are_fused(torch.float32):
-            torch.add(_wide_product(self._head, hidden), self._offset, out=out)
+            torch.add(_wide_product(self._head, hidden.float()), self._offset, out=out)
         else:
-            torch.addmm(self._offset, self._head, hidden.T, out=out)
+            torch.mm(self._head_and_offset, self._beside_one(hidden).T, out=out)
         if self._skip is not None:
             out.addmm_(self._skip, pixels[1:])
+
+    def _beside_one(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(n, units + 1): values in fp32 with ones behind them; each thread keeps its own memory."""
+        pixels, units = hidden.shape
+        if getattr(self._mine, "pixels", None) != pixels:
+            self._mine.pixels, self._mine.memory = pixels, torch.ones(pixels, units + LINE)[:, : units + 1]
+        memory: torch.Tensor = self._mine.memory
+        memory[:, :units].copy_(hidden)
+        return memory
 
 
 def _wide_product(head: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
