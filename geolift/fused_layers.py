@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any, Protocol
 
@@ -15,6 +16,10 @@ LINE = 16
 
 FEWEST_FUSED_INPUTS = 32
 """oneDNN pays 30 µs a call and more."""
+
+
+NARROW = 64
+"""Outputs up to which the head is read out pixel by pixel, part by part, and turned."""
 
 
 class Layer(Protocol):
@@ -95,6 +100,9 @@ class LayeredNetwork:
         ]
         assert network.head is not None
         self._offset = torch.tensor(network.offset)[:, None]
+        self._narrow = len(network.head) <= NARROW
+        units = [len(network.biases[index]) for index in network.last_layers]
+        self._heads = [self._read_out(part) for part in np.split(network.head, np.cumsum(units)[:-1], axis=1)]
         self._head = torch.tensor(network.head)
         self._head_and_offset = torch.tensor(np.column_stack([network.head, network.offset]))
         self._mine = threading.local()
@@ -115,29 +123,37 @@ class LayeredNetwork:
         for index, (layer, source, residual) in enumerate(zip(self._layers, net.reads, net.residuals, strict=True)):
             hidden = layer(outputs[source])
             outputs[index] = hidden if residual == NO_RESIDUAL else hidden.add_(outputs[residual])
-        last = [outputs[index] for index in net.last_layers]
-        hidden = last[0] if len(last) == 1 else torch.cat(last, dim=1)
-        if layers_are_fused(torch.float32):
-            torch.add(_wide_product(self._head, hidden.float()), self._offset, out=out)
+        last = [outputs[index].float() for index in net.last_layers]
+        if self._narrow:
+            products = [head(hidden) for head, hidden in zip(self._heads, last, strict=True)]
+            out.copy_(functools.reduce(torch.Tensor.add_, products).T).add_(self._offset)
         else:
-            torch.mm(self._head_and_offset, self._beside_one(hidden).T, out=out)
+            self._wide(last[0] if len(last) == 1 else torch.cat(last, dim=1), out)
         if self._skip is not None:
             out.addmm_(self._skip, pixels[1:])
 
+    def _read_out(self, part: Floats) -> Layer:
+        """A part of the head, without the offset."""
+        tensors = torch.tensor(part), torch.zeros(len(part))
+        fused = fused_layer(*tensors, None, self._pixels) if layers_are_fused(torch.float32) else None
+        return fused or _plain_layer(*tensors, None)
+
+    def _wide(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
+        """H h + o as (outputs, units) times (units, pixels): the file's order comes out without a transpose."""
+        if not layers_are_fused(torch.float32):
+            torch.mm(self._head_and_offset, self._beside_one(hidden).T, out=out)
+            return
+        try:
+            product = torch.ops.mkldnn._linear_pointwise(self._head, hidden, None, "none", [], "")
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+            product = self._head @ hidden.T
+        torch.add(product, self._offset, out=out)
+
     def _beside_one(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(n, units + 1): values in fp32 with ones behind them; each thread keeps its own memory."""
+        """(n, units + 1): values with ones behind them; each thread keeps its own memory."""
         pixels, units = hidden.shape
         if getattr(self._mine, "pixels", None) != pixels:
             self._mine.pixels, self._mine.memory = pixels, torch.ones(pixels, units + LINE)[:, : units + 1]
         memory: torch.Tensor = self._mine.memory
         memory[:, :units].copy_(hidden)
         return memory
-
-
-def _wide_product(head: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """H h as (outputs, units) times (units, pixels): the file's order comes out without a transpose."""
-    try:
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(head, hidden, None, "none", [], "")
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        product = head @ hidden.T
-    return product
