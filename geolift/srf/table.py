@@ -13,6 +13,7 @@ from geolift.errors import InputError
 __all__ = ["SrfTable", "read_table"]
 
 _LARGEST_NOISE = 0.02
+_EMPTY = re.compile(r",(?=\s*(?:,|$))")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +100,10 @@ def _cells(line: str) -> list[str]:
 
 
 def _plain_numbers(lines: list[str], count: int) -> NDArray[np.float64] | None:
-    """The table at once where each line has all its numbers, between commas; else None."""
+    """The table at once where commas separate the cells of each line and the first is a number; else None."""
+    filled = [_EMPTY.sub(",0", line) for line in lines]
     try:
-        table = np.loadtxt(lines, np.float64, comments=None, delimiter=",", ndmin=2)
+        table = np.loadtxt(filled, np.float64, comments=None, delimiter=",", ndmin=2)
     except ValueError:
         return None
     return table if table.shape[1] == count else None
