@@ -69,13 +69,13 @@ MACHINES = (
 class Rates:
     """Of one core, in microseconds a pixel, with the bytes a pixel is read and written as.
 
-    ``gpu_us``: a GPU's time for a pixel, back to the CPU's memory included; ``dispatch_s``: of the scheduler, a tile;
-    ``handling_us``: what the one writer does for a pixel beside waiting for its disk.
+    ``network_us``: to stored numbers; ``gpu_us``: a GPU's time for a pixel, back to the CPU's memory included;
+    ``dispatch_s``: of the scheduler, a tile; ``handling_us``: what the one writer does for a pixel beside waiting for
+    its disk.
     """
 
     read_us: float
     network_us: float
-    encode_us: float
     compress_us: float
     handling_us: float
     msi_bytes: float
@@ -87,7 +87,7 @@ class Rates:
         """Return the seconds a tile costs on a machine."""
         pixels = TILE * TILE
         network = 0.0 if machine.gpu else self.network_us
-        compute = (self.read_us + network + self.encode_us + self.compress_us) * 1e-6 * machine.cores / machine.busy
+        compute = (self.read_us + network + self.compress_us) * 1e-6 * machine.cores / machine.busy
         compute = max(compute, machine.cores * self.msi_bytes / (machine.source_gb_s * 1e9))
         if machine.gpu:
             compute = max(compute, machine.cores * self.gpu_us * 1e-6)
@@ -101,7 +101,7 @@ class Rates:
         network = 0.0 if machine.gpu else self.network_us
         found = {
             "reading from storage": machine.source_gb_s * 1e3 / self.msi_bytes,
-            "computing and compressing": machine.busy / (self.read_us + network + self.encode_us + self.compress_us),
+            "computing and compressing": machine.busy / (self.read_us + network + self.compress_us),
         }
         if machine.gpu:
             found["the GPU and its bus"] = 1 / self.gpu_us
@@ -159,7 +159,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
     from common import MSI_BANDS, make_hsi, make_msi
 
     from geolift.encoding import Counts
-    from geolift.packed import PackedNetwork
+    from geolift.packed import PackedNetwork, Placing
     from geolift.readers import open_cube
     from geolift.training import fit
     from geolift.writer import Encoding
@@ -168,7 +168,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     network = fit("auto", scene(msi_bands, bands)).network
-    packed = PackedNetwork(network)
+    packed, placing = PackedNetwork(network), Placing(np.arange(bands), bands)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -198,8 +198,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
 
         found = {
             "read_us": cpu(lambda: msi[:, :TILE, :TILE].values),
-            "network_us": cpu(lambda: packed(pixels)),
-            "encode_us": cpu(lambda: encoding.encode_block(values)),
+            "network_us": cpu(lambda: packed.stored(pixels, encoding, placing)),
             "compress_us": cpu(lambda: packer(tile, stored, Counts())),
             "handling_us": cpu(written) / 8,
             "msi_bytes": float((folder / "msi.tif").stat().st_size / (4 * TILE * TILE)),

@@ -13,7 +13,7 @@ import itertools
 from plan_scale import MACHINES, Rates, measure
 from simulate_cluster import Load, simulate
 
-RATES = Rates(0.02, 0.8, 0.1, 0.4, 0.02, msi_bytes=6, stored_bytes=200, gpu_us=0.03)
+RATES = Rates(0.02, 0.9, 0.4, 0.02, msi_bytes=6, stored_bytes=200, gpu_us=0.03)
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_the_plan_of_a_machine_and_its_simulation_agree(machine: object) -> None
 
 def test_this_machine_can_be_measured() -> None:
     rates = Rates(**measure(8, 4))
-    assert min(rates.read_us, rates.network_us, rates.encode_us, rates.compress_us, rates.stored_bytes) > 0
+    assert min(rates.read_us, rates.network_us, rates.compress_us, rates.stored_bytes) > 0
