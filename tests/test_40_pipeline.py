@@ -18,6 +18,7 @@ import geolift
 from geolift import align, runs, wald
 from geolift.cube import bands_of, grid_of
 from geolift.errors import InputError, UsageError
+from geolift.model import save_model
 from geolift.settings import ApplySettings, FuseSettings, SimulateSettings
 
 QUICK = {"sensor": "sentinel-2a", "refine": "off"}
@@ -119,6 +120,41 @@ def test_bad_bands_keep_their_place_or_are_dropped(pair: Pair, tmp_path: Path) -
     assert dropped.sizes["band"] == 28
     chosen = geolift.fuse(hsi, pair.msi, **QUICK, bands="1-3,10,20-25")
     assert bands_of(chosen).wavelength_nm.tolist() == pair.wavelength_nm[[0, 1, 2, 9, *range(19, 25)]].tolist()
+
+
+def test_a_saved_model_fills_bad_bands_or_leaves_them_out(pair: Pair, tmp_path: Path) -> None:
+    coarse = pair.truth.reshape(30, 16, 3, 14, 3).mean(axis=(2, 4))
+    hsi = write(
+        tmp_path / "hsi.tif", coarse, gsd=30, wavelength_nm=pair.wavelength_nm, fwhm_nm=pair.fwhm_nm, bad=(4, 29)
+    )
+    model = tmp_path / "model.safetensors"
+    trained = geolift.train(hsi, sensor="sentinel-2a", msi_bands=("B02", "B03", "B04", "B08"))
+    save_model(model, trained.model, trained.facts)
+    whole = geolift.apply(model, pair.msi)
+    dropped = geolift.apply(model, pair.msi, drop_bad_bands=True)
+    assert np.isnan(whole.values[[4, 29]]).all()
+    assert dropped.sizes["band"] == 28
+    np.testing.assert_allclose(dropped.values, np.delete(whole.values, [4, 29], axis=0), atol=1e-6)
+    for name, lazy in (("whole.tif", whole), ("dropped.tif", dropped)):
+        settings = ApplySettings(drop_bad_bands=name == "dropped.tif")
+        runs.apply_files(model, pair.msi, tmp_path / name, settings)
+        with rasterio.open(tmp_path / name) as product:
+            stored = product.read().astype(float)
+        assert np.array_equal(stored == -32768, np.isnan(lazy.values))
+        assert np.nanmax(np.abs(np.where(stored == -32768, np.nan, stored) - lazy.values * 1e4)) <= 0.51
+
+
+def test_what_is_written_is_the_product_rounded(pair: Pair, tmp_path: Path) -> None:
+    with rasterio.open(pair.msi) as source:
+        values = source.read() * 1e-4
+    values[:, 5:9, 3:30] = np.nan
+    msi = write(tmp_path / "msi.tif", values, gsd=10, names=("B02", "B03", "B04", "B08"))
+    lazy = geolift.fuse(pair.hsi, msi, sensor="sentinel-2a", refine="on").values
+    runs.fuse_files(pair.hsi, msi, tmp_path / "o.tif", FuseSettings(sensor="sentinel-2a", refine="on"))
+    with rasterio.open(tmp_path / "o.tif") as product:
+        stored = product.read().astype(float)
+    assert np.array_equal(stored == -32768, np.isnan(lazy))
+    assert np.nanmax(np.abs(np.where(stored == -32768, np.nan, stored) - lazy * 1e4)) <= 0.51
 
 
 def test_the_order_of_hsi_bands_does_not_matter_to_what_is_learned(pair: Pair, tmp_path: Path) -> None:
