@@ -123,6 +123,8 @@ class Network:
             raise ValueError("a hidden layer needs a matrix, a bias and a residual index each")
         if (self.head is None) != (not self.weights):
             raise ValueError("hidden layers and a head come together")
+        if any(read == INPUT and added != NO_RESIDUAL for read, added in zip(self.reads, self.residuals, strict=True)):
+            raise ValueError("a layer that reads the pixels adds no other layer")
         if self.head is None and self.skip is None:
             raise ValueError("a network without hidden layers needs a skip matrix")
 

@@ -158,6 +158,11 @@ def test_a_linear_path_goes_through_the_rectifiers_unchanged(network: Network) -
     assert np.allclose(reference(folded, msi), reference(network, msi), atol=1e-5)
 
 
+def test_a_layer_that_reads_the_pixels_adds_no_other() -> None:
+    with pytest.raises(ValueError, match="adds no other"):
+        replace(two_networks(), residuals=(NO_RESIDUAL, 0, *two_networks().residuals[2:]))
+
+
 def test_layers_take_the_rows_of_layers_that_nobody_reads_any_more() -> None:
     two = replace(two_networks(), basis=None, offset=np.zeros(16, np.float32))
     deep, beside = StackedNetwork(random_network(), CPU), StackedNetwork(two, CPU)
