@@ -18,6 +18,8 @@ BandIndices = Sequence[int] | np.ndarray
 CHUNK_BYTES = 32_000_000
 SAMPLE_EDGE_PX = 64
 SAMPLES_PER_AXIS = 4
+MOST_SAMPLED_BANDS = 64
+"""Spread evenly; a file's typical value is taken from them."""
 
 FILLS = (0.0, -999.0, -9999.0, -32768.0, -32767.0, 65535.0)
 """Numbers that products put where there is no data."""
@@ -187,10 +189,11 @@ def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
 
 
 def typical_value(source: Decoded) -> float | None:
-    """Return the median of a sample over all bands; None if the sample holds nothing valid."""
-    values = []
-    for rows, cols in sample_windows(source.stored.layout.shape):
-        block = source.read(rows, cols)
+    """Return the median of a sample of pixels and bands; None if the sample holds nothing valid."""
+    layout, values = source.stored.layout, []
+    bands = np.unique(np.linspace(0, layout.count - 1, min(layout.count, MOST_SAMPLED_BANDS)).astype(int)).tolist()
+    for rows, cols in sample_windows(layout.shape):
+        block = source.read(rows, cols, bands)
         values.append(block[np.isfinite(block)])
     merged = np.concatenate(values)
     return float(np.median(merged)) if merged.size else None
