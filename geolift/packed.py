@@ -31,7 +31,7 @@ OUTPUTS = 16
 
 WIDER = 2
 """Batches are so much larger on CPUs with AVX-512, whose caches are: threads wait for each other at every call. So much
-larger again in bfloat16, whose calls cost more."""
+larger again where layers are oneDNN's, whose calls cost more."""
 
 
 class Trunk(Protocol):
@@ -125,9 +125,9 @@ class PackedNetwork:
         if self._basis is not None:
             level = () if self.network.unmixing is None else self.network.unmixing.level
             net = replace(net, head=self._rows(net.head), skip=self._rows(net.skip), offset=self._rows(level))
-        size = net.batch_pixels * (WIDER if has_avx512() else 1) * (WIDER if dtype == torch.bfloat16 else 1)
+        size = net.batch_pixels * (WIDER if has_avx512() else 1)
         if net.weights and self.device.type == "cpu" and layers_are_fused(dtype):
-            return LayeredNetwork(net, dtype, size), size
+            return LayeredNetwork(net, dtype, WIDER * size), WIDER * size
         return StackedNetwork(net, self.device, dtype), size
 
     def _rows(self, matrix: Any) -> Any:
