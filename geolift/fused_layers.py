@@ -9,14 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from geolift.network import INPUT, NO_RESIDUAL, Floats, Network
-
-LINE = 16
-"""Numbers in a line of the caches."""
+from geolift.network import INPUT, LINE, NO_RESIDUAL, Floats, Network
 
 FEWEST_FUSED_INPUTS = 32
 """oneDNN pays 30 µs a call and more."""
-
 
 NARROW = 64
 """Outputs up to which the head is read out pixel by pixel, part by part, and turned."""
@@ -100,9 +96,9 @@ class LayeredNetwork:
         ]
         assert network.head is not None
         self._offset = torch.tensor(network.offset)[:, None]
-        self._narrow = len(network.head) <= NARROW
-        units = [len(network.biases[index]) for index in network.last_layers]
-        self._heads = [self._read_out(part) for part in np.split(network.head, np.cumsum(units)[:-1], axis=1)]
+        ends = np.cumsum([len(network.biases[index]) for index in network.last_layers])
+        parts = np.split(network.head, ends[:-1], axis=1) if len(network.head) <= NARROW else []
+        self._heads = [self._read_out(part) for part in parts]
         self._head = torch.tensor(network.head)
         self._head_and_offset = torch.tensor(np.column_stack([network.head, network.offset]))
         self._mine = threading.local()
@@ -124,7 +120,7 @@ class LayeredNetwork:
             hidden = layer(outputs[source])
             outputs[index] = hidden if residual == NO_RESIDUAL else hidden.add_(outputs[residual])
         last = [outputs[index].float() for index in net.last_layers]
-        if self._narrow:
+        if self._heads:
             products = [head(hidden) for head, hidden in zip(self._heads, last, strict=True)]
             out.copy_(functools.reduce(torch.Tensor.add_, products).T).add_(self._offset)
         else:

@@ -30,6 +30,9 @@ at once: it may round what is left over otherwise, and a pixel's value would dep
 HIDDEN_VALUES = 2**19
 """Values of the widest hidden layer per batch: they have to stay in a core's caches between two products."""
 
+LINE = 16
+"""Numbers of float32 in a line of the caches."""
+
 NO_RESIDUAL = -1
 INPUT = -1
 

@@ -15,19 +15,14 @@ from numpy.typing import NDArray
 from geolift.encoding import Counts, Encoding
 from geolift.engine import one_torch_thread
 from geolift.fused_layers import LayeredNetwork, has_avx512, layers_are_fused
-from geolift.network import Floats, Network, Precision
+from geolift.network import LINE, Floats, Network, Precision
 from geolift.stacked import StackedNetwork
-
-LINE = 16
-"""Numbers in a line of the caches. A tile whose bands do not begin on one takes a quarter longer to write; bands a
-power of two apart would all fall on the same lines."""
 
 LANES = 8
 """Numbers that a CPU treats at once."""
 
 OUTPUTS = 16
 """Coordinates in the basis come in multiples of so many: 16 outputs take two thirds of the time of 17."""
-
 
 WIDER = 2
 """Batches are so much larger on CPUs with AVX-512, whose caches are: threads wait for each other at every call. So much
@@ -107,8 +102,8 @@ class Placing:
 class PackedNetwork:
     """A network made ready to run on one device; may be shared by threads.
 
-    With ``precision`` bf16 the products between hidden layers and into the head take and give bfloat16; the first
-    layer, which sees the pixels, the basis and all sums stay fp32.
+    With ``precision`` bf16 the products between hidden layers take and give bfloat16, on a GPU those into the head too;
+    the first layers, which see the pixels, the basis and all sums stay fp32.
     """
 
     def __init__(self, network: Network, device: str = "cpu", precision: Precision = "fp32") -> None:
@@ -282,7 +277,11 @@ class PackedNetwork:
 
 
 def empty_tile(bands: int, pixels: int) -> Floats:
-    """Memory (bands, pixels) whose bands begin on lines of the caches, each on another one."""
+    """Memory (bands, pixels) whose bands begin on lines of the caches, each on another one.
+
+    A tile whose bands do not begin on one takes a quarter longer to write; bands a power of two apart would all fall on
+    the same lines.
+    """
     stride = (-(-pixels // LINE) + 1) * LINE
     memory = np.empty(bands * stride + LINE, np.float32)
     first = -(memory.ctypes.data // memory.itemsize) % LINE

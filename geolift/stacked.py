@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.network import INPUT, NO_RESIDUAL, Floats, Network, without_skip
+from geolift.network import INPUT, LINE, NO_RESIDUAL, Floats, Network, without_skip
 
-LINE = 32
-"""Numbers between rows, so that those a power of two apart do not fall on the same lines of the caches."""
+BETWEEN_ROWS = 2 * LINE
+"""Numbers, so that rows a power of two apart do not fall on the same lines of the caches; a line of bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class StackedNetwork:
         if self._device.type == "cpu" and getattr(self._mine, "pixels", None) == pixels:
             kept: Memory = self._mine.memory
             return kept
-        rows = torch.ones(self.rows, pixels + LINE, dtype=self._dtype, device=self._device)[:, :pixels]
+        rows = torch.ones(self.rows, pixels + BETWEEN_ROWS, dtype=self._dtype, device=self._device)[:, :pixels]
 
         def view(part: slice | None) -> torch.Tensor | None:
             return None if part is None else rows[part]
