@@ -20,7 +20,7 @@ import torch
 
 from geolift.engine import Engine
 from geolift.model import SpectralModel
-from geolift.packed import PackedNetwork
+from geolift.torch_network import TorchNetwork
 from geolift.training import fit
 from geolift.training_set import TrainingSet
 
@@ -71,11 +71,10 @@ def inference(model: SpectralModel, precision: Any, threads: int, card: dict[str
     """Measure one network in one precision, against the CPU's product and the card's peaks."""
     network = model.network
     msi = np.random.default_rng(1).uniform(0.1, 0.6, (network.inputs, PIXELS)).astype("f4")
-    packed = PackedNetwork(network, "cuda", precision)
-    given = torch.rand(2**16, network.inputs, device="cuda")
-    out = torch.empty(network.outputs, 2**16, device="cuda")
+    alone = TorchNetwork(network, "cuda", precision)
+    given = torch.rand(network.inputs, 2**16, device="cuda")
     with torch.inference_mode():
-        kernel = seconds(lambda: packed.batch(given, out)) / 2**16
+        kernel = seconds(lambda: alone.product(given)) / 2**16
     engine = Engine("cuda", precision)
     tiles = np.array_split(msi, 16, axis=1)
     with ThreadPoolExecutor(threads) as pool:

@@ -13,9 +13,13 @@ import numpy as np
 import torch
 from common import arguments, table
 
+from geolift.compiled.network import CompiledNetwork
 from geolift.encoding import Encoding
-from geolift.engine import cpu_has_bf16
-from geolift.packed import PackedNetwork, Placing, empty_tile
+from geolift.engine import Engine, cpu_has_bf16
+from geolift.network import Floats, Network
+from geolift.pixels import Placing
+from geolift.runner import Runner, made_ready
+from geolift.torch_network import CPU_BATCH
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
 
@@ -35,31 +39,34 @@ def scene(msi: int, hsi: int, edge: int = 25, materials: int = 20) -> TrainingSe
     return training_set_from_cube(cube.astype(np.float32), (weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
 
-def kernel(packed: PackedNetwork) -> Callable[[], None]:
-    """Return the products alone, each batch to the same memory, as a run has them before it rounds them."""
-    size = packed.batch_pixels
-    msi = np.random.default_rng(1).random((packed.network.inputs, PIXELS), dtype=np.float32)
-    given = packed.gathered(msi, None, size)
-    out = torch.from_numpy(empty_tile(packed.network.outputs, size))
+def pixels(network: Network) -> Floats:
+    """Return a tile of an MSI."""
+    return np.random.default_rng(1).random((network.inputs, PIXELS), dtype=np.float32)
+
+
+def kernel(runner: Runner, network: Network) -> Callable[[], None]:
+    """Return the network alone: some pixels after the others, whose values stay in the caches."""
+    msi = pixels(network)
+    size = runner.panel_pixels if isinstance(runner, CompiledNetwork) else CPU_BATCH
+    parts = [np.ascontiguousarray(msi[:, start : start + size]) for start in range(0, PIXELS, size)]
 
     def run() -> None:
-        for part in given.batches(size):
-            packed.batch(**given.tensors(part), out=out)
+        for part in parts:
+            runner(part)
 
     return run
 
 
-def values(packed: PackedNetwork) -> Callable[[], object]:
+def values(runner: Runner, network: Network) -> Callable[[], object]:
     """Return a tile from MSI to product, as Python gets it."""
-    msi = np.random.default_rng(1).random((packed.network.inputs, PIXELS), dtype=np.float32)
-    return lambda: packed(msi)
+    msi = pixels(network)
+    return lambda: runner(msi)
 
 
-def stored(packed: PackedNetwork) -> Callable[[], object]:
+def stored(runner: Runner, network: Network) -> Callable[[], object]:
     """Return a tile from MSI to int16, as files get it."""
-    msi = np.random.default_rng(1).random((packed.network.inputs, PIXELS), dtype=np.float32)
-    bands = packed.network.outputs
-    return lambda: packed.stored(msi, Encoding("int16", 1e-4, -32768.0), Placing(np.arange(bands), bands))
+    msi, bands = pixels(network), network.outputs
+    return lambda: runner.stored(msi, Encoding("int16", 1e-4, -32768.0), Placing(np.arange(bands), bands))
 
 
 def peaks() -> dict[str, Callable[[], object]]:
@@ -90,10 +97,10 @@ def main() -> None:
     }
     for precision in ["fp32", "bf16"] if cpu_has_bf16() else ["fp32"]:
         for name, network in networks.items():
-            packed = PackedNetwork(network, precision=precision)  # type: ignore[arg-type]
+            runner = made_ready(network, Engine(precision=precision))  # type: ignore[arg-type]
             flops = float(network.flops_per_pixel * PIXELS)
             for what in (kernel, values, stored):
-                jobs[f"{name} {precision} {what.__name__}"] = (what(packed), flops, PIXELS)
+                jobs[f"{name} {precision} {what.__name__}"] = (what(runner, network), flops, PIXELS)
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     with torch.inference_mode():
         for turn in range(given.rounds + 1):

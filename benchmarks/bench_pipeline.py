@@ -12,7 +12,7 @@ from common import MSI_BANDS, SENSOR, Clock, arguments, geolift, in_threads, mak
 
 from geolift.inference import encode_block
 from geolift.machine import available_cpus
-from geolift.packed import Placing
+from geolift.pixels import Placing
 from geolift.readers import open_cube
 from geolift.settings import ApplySettings
 from geolift.trained import Trained, inverted, load_trained

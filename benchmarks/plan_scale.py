@@ -159,8 +159,9 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
     from common import MSI_BANDS, make_hsi, make_msi
 
     from geolift.encoding import Counts
-    from geolift.packed import PackedNetwork, Placing
+    from geolift.pixels import Placing
     from geolift.readers import open_cube
+    from geolift.runner import made_ready
     from geolift.training import fit
     from geolift.writer import Encoding
     from geolift.writer.growing import TiffPacker
@@ -168,7 +169,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     network = fit("auto", scene(msi_bands, bands)).network
-    packed, placing = PackedNetwork(network), Placing(np.arange(bands), bands)
+    runner, placing = made_ready(network), Placing(np.arange(bands), bands)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -198,7 +199,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
 
         found = {
             "read_us": cpu(lambda: msi[:, :TILE, :TILE].values),
-            "network_us": cpu(lambda: packed.stored(pixels, encoding, placing)),
+            "network_us": cpu(lambda: runner.stored(pixels, encoding, placing)),
             "compress_us": cpu(lambda: packer(tile, stored, Counts())),
             "handling_us": cpu(written) / 8,
             "msi_bytes": float((folder / "msi.tif").stat().st_size / (4 * TILE * TILE)),

@@ -62,7 +62,7 @@ def is_kept(hsi_bytes: int, budget_bytes: int) -> bool:
 
 def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
     """Return what a thread pins for its tile to and from a GPU: torch keeps whole powers of two."""
-    from geolift.accelerator import LARGEST_BATCH
+    from geolift.torch_network import LARGEST_BATCH
 
     return sum(1 << (4 * LARGEST_BATCH * bands - 1).bit_length() for bands in (hsi_bands, msi_bands))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from geolift.compiled.cpu import this_cpu
 from geolift.errors import ResourceError
 from geolift.network import Precision
 
@@ -30,6 +31,9 @@ class Engine:
     def to_json(self) -> dict[str, str]:
         """Return plain types, for the sidecar."""
         return asdict(self)
+
+
+ON_CPU = Engine()
 
 
 def choose_engine(device: str, precision: Precision = "fp32", warn: Callable[[str], None] | None = None) -> Engine:
@@ -57,15 +61,15 @@ def choose_engine(device: str, precision: Precision = "fp32", warn: Callable[[st
         return Engine("cuda", precision, torch.cuda.get_device_name())
     if precision == "bf16" and not cpu_has_bf16():
         if warn is not None:
-            warn("--precision bf16: this CPU has no bfloat16 units, where it would be slower; fp32 is used")
+            warn("--precision bf16: this CPU has no tiles of bfloat16 (AMX), so nothing is gained; fp32 is used")
         precision = "fp32"
     return Engine("cpu", precision)
 
 
 def cpu_has_bf16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 matrices by itself (AVX-512 BF16 or AMX)."""
-    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in known)
+    """Tell whether the network's products in bfloat16 are compiled for this CPU: where it has tiles for them (AMX)."""
+    cpu = this_cpu()
+    return cpu is not None and cpu.tiles
 
 
 @contextmanager
@@ -91,10 +95,10 @@ def one_torch_thread() -> Iterator[None]:
                 torch.set_num_threads(_threads_outside)
 
 
-def own_stream(device: torch.device) -> AbstractContextManager[Any]:
-    """Let a CUDA device work for this thread beside what it does for others; nothing elsewhere."""
+def alone_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Let a CUDA device work for this thread beside what it does for others; a CPU gives it one thread."""
     if device.type != "cuda":
-        return nullcontext()
+        return one_torch_thread()
     streams: dict[torch.device, Any] = _mine.__dict__.setdefault("streams", {})
     if device not in streams:
         streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.encoding import Counts, Encoding
-from geolift.engine import Engine
-from geolift.model import ON_CPU, SpectralModel
+from geolift.engine import ON_CPU, Engine
+from geolift.model import SpectralModel
 from geolift.network import Floats
-from geolift.packed import Placing
+from geolift.pixels import Placing
 
 
 def predict_block(

@@ -14,15 +14,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from geolift.accelerator import Accelerated
-from geolift.engine import Engine, choose_engine
+from geolift.engine import ON_CPU, Engine
 from geolift.errors import InputError, ResourceError
 from geolift.network import Floats, Network, Unmixing
-from geolift.packed import PackedNetwork
+from geolift.runner import Runner, made_ready
 
 FORMAT = "geolift-model"
 FORMAT_VERSION = 1
-ON_CPU = Engine()
 _packing = threading.Lock()
 
 
@@ -67,20 +65,16 @@ class SpectralModel:
         """
         return self.runner(engine)(msi, coordinates)
 
-    def runner(self, engine: Engine) -> PackedNetwork | Accelerated:
+    def runner(self, engine: Engine) -> Runner:
         """The network made ready for this machine; shared by threads."""
         with _packing:
-            ready = self.__dict__.setdefault("_ready", {})
+            ready: dict[Engine, Runner] = self.__dict__.setdefault("_ready", {})
             if engine not in ready:
-                if engine.device == "cuda":
-                    choose_engine(engine.device)  # a worker of a cluster may have none
-                plain = PackedNetwork(self.network, engine.device, engine.precision)
-                ready[engine] = plain if engine.device == "cpu" else Accelerated(plain)
-            made: PackedNetwork | Accelerated = ready[engine]
-        return made
+                ready[engine] = made_ready(self.network, engine)
+            return ready[engine]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to other processes: the packed network is made anew for each machine."""
+        """What travels to other processes: the network is made ready anew on each machine."""
         return {name: value for name, value in self.__dict__.items() if name != "_ready"}
 
     def predict(self, msi: Floats) -> Floats:

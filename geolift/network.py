@@ -23,13 +23,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
 
-SMALLEST_BATCH, LARGEST_BATCH = 192, 1536
-"""Pixels per batch: the fixed cost of a call is spread over them. Multiples of 24, which MKL's products for AVX2 treat
-at once: it may round what is left over otherwise, and a pixel's value would depend on its place."""
-
-HIDDEN_VALUES = 2**19
-"""Values of the widest hidden layer per batch: they have to stay in a core's caches between two products."""
-
 LINE = 16
 """Numbers of float32 in a line of the caches."""
 
@@ -195,36 +188,7 @@ class Network:
         return replace(self, head=rows(self.head), skip=rows(self.skip), offset=offset)
 
     @property
-    def batch_pixels(self) -> int:
-        """Pixels per matrix product. Fixed for a network: a product of another shape may round differently (law 1)."""
-        widest = max((len(bias) for bias in self.biases), default=1)
-        size = LARGEST_BATCH
-        while size > SMALLEST_BATCH and size * widest > HIDDEN_VALUES:
-            size //= 2
-        return size
-
-    @property
     def flops_per_pixel(self) -> int:
         """Multiplications and additions of the matrix products for one pixel."""
         parts = [*self.weights, self.head, self.skip, self.basis, self.correction]
         return 2 * sum(part.size for part in parts if part is not None)
-
-
-def without_skip(network: Network) -> Network:
-    """The same function with its linear path through a hidden layer of its own; unchanged where it has none.
-
-    (1 + slope) x = a(x) − a(−x): two units for each MSI band cost less than a product of their own.
-    """
-    if network.skip is None or network.head is None:
-        return network
-    straight = np.eye(network.inputs, dtype=np.float32)
-    path = network.skip / np.float32(1 + network.slope)
-    return replace(
-        network,
-        weights=(*network.weights, np.concatenate([straight, -straight])),
-        biases=(*network.biases, np.zeros(2 * network.inputs, np.float32)),
-        residuals=(*network.residuals, NO_RESIDUAL),
-        sources=(*network.reads, INPUT),
-        head=np.concatenate([network.head, path, -path], axis=1),
-        skip=None,
-    )

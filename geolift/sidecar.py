@@ -25,7 +25,7 @@ PREFIX = "geolift:"
 MSI_INPUT = "msi{}"
 """Name of the MSI among the inputs; further files of a band set are msi1, msi2, …"""
 
-SOFTWARE = ("geolift", "numpy", "torch", "rasterio", "dask", "xarray")
+SOFTWARE = ("geolift", "numpy", "torch", "llvmlite", "rasterio", "dask", "xarray")
 MEDIA_TYPES = {
     "GTiff": "image/tiff; application=geotiff",
     "COG": "image/tiff; application=geotiff; profile=cloud-optimized",

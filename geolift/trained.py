@@ -204,7 +204,7 @@ class Inversion:
     def encode(self, values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[np.ndarray, Counts]:
         """Stored numbers of a tile's MSI values (c, y, x): the product's values encoded."""
         from geolift.inference import encode_block
-        from geolift.packed import Placing
+        from geolift.pixels import Placing
 
         place = tile.row, tile.col
         if encoding.dtype == "float32":

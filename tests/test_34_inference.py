@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,22 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from geolift import fused_layers
-from geolift.accelerator import Accelerated
+from geolift.compiled.cpu import AVX2, AVX512, NEON, this_cpu
+from geolift.compiled.network import PANEL_PIXELS, CompiledNetwork
 from geolift.encoding import Encoding
+from geolift.engine import Engine
 from geolift.errors import InputError, ResourceError
 from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
-from geolift.network import INPUT, LARGEST_BATCH, NO_RESIDUAL, Network, Unmixing, without_skip
-from geolift.packed import PackedNetwork, Placing
-from geolift.stacked import StackedNetwork
+from geolift.network import INPUT, NO_RESIDUAL, Network, Unmixing
+from geolift.pixels import Placing
+from geolift.runner import Runner, made_ready
+from geolift.torch_network import TorchNetwork
 
-CPU = torch.device("cpu")
+HERE = this_cpu()
+WIDTHS = [cpu for cpu in (AVX512, AVX2, NEON) if HERE is not None and cpu.lanes <= HERE.lanes]
+"""CPUs whose code runs on this one too."""
+
 RESIDUALS = (NO_RESIDUAL, 0, NO_RESIDUAL, 1, NO_RESIDUAL, 3)
 
 
@@ -102,7 +108,6 @@ def model_of(network: Network) -> SpectralModel:
     return SpectralModel("spectralift", network, *limits, (TrainingStep(0, 0.5, 0.001),), {"k": [1, "é"]})
 
 
-@pytest.mark.parametrize("cpu", ["AVX2", "AVX512"])
 @pytest.mark.parametrize(
     "network",
     [
@@ -121,41 +126,21 @@ def model_of(network: Network) -> SpectralModel:
         Network((), (), (), 0.0, None, np.eye(5, 3, dtype=np.float32), None, np.arange(5, dtype=np.float32)),
     ],
 )
-def test_the_packed_network_computes_its_formula(network: Network, cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What each kind of CPU gets; oneDNN's layers run on both.
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
+def test_every_runner_computes_the_formula_and_code_for_any_cpu_the_same_bits(network: Network) -> None:
     msi = np.random.default_rng(1).random((network.inputs, 3000), dtype=np.float32)
     expected = reference(network, msi)
     expected = expected if network.clip is None else expected.clip(*network.clip)
-    assert np.allclose(PackedNetwork(network)(msi), expected, rtol=1e-4, atol=1e-5)
+    assert np.allclose(TorchNetwork(network)(msi), expected, rtol=1e-4, atol=1e-5)
+    products = [CompiledNetwork(network, cpu)(msi) for cpu in WIDTHS]
+    for product in products:
+        assert np.allclose(product, expected, rtol=1e-4, atol=1e-5)
+        assert np.array_equal(product, products[0])
 
 
-def test_without_the_fused_layers_of_torch_the_product_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    msi = np.random.default_rng(1).random((4, 100), dtype=np.float32)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    fused = PackedNetwork(random_network())(msi)
-    monkeypatch.setattr(fused_layers, "fused_layer", lambda *args: None)
-    assert np.allclose(PackedNetwork(random_network())(msi), fused, atol=1e-5)
-
-
-def test_layers_are_fused_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fused(width: str, name: str) -> list[bool]:
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name}, raising=False)
-        return [fused_layers.layers_are_fused(dtype) for dtype in (torch.float32, torch.bfloat16)]
-
-    assert fused("AVX512", "AMD EPYC") == [True, True]
-    assert fused("AVX512", "Intel Xeon") == [False, True]
-    assert fused("AVX2", "AMD EPYC") == [False, False]
-
-
-@pytest.mark.parametrize("network", [wide_network(10), two_networks(), random_network(4, skip=True)])
-def test_a_linear_path_goes_through_the_rectifiers_unchanged(network: Network) -> None:
-    msi = np.random.default_rng(1).standard_normal((network.inputs, 500)).astype(np.float32)
-    folded = without_skip(network)
-    assert folded.skip is None
-    assert len(folded.weights) == len(network.weights) + 1
-    assert np.allclose(reference(folded, msi), reference(network, msi), atol=1e-5)
+def test_where_no_code_can_be_compiled_torch_runs_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(made_ready(random_network()), TorchNetwork if HERE is None else CompiledNetwork)
+    monkeypatch.setattr("geolift.runner.this_cpu", lambda: None)
+    assert isinstance(made_ready(random_network()), TorchNetwork)
 
 
 def test_a_layer_that_reads_the_pixels_adds_no_other() -> None:
@@ -163,27 +148,21 @@ def test_a_layer_that_reads_the_pixels_adds_no_other() -> None:
         replace(two_networks(), residuals=(NO_RESIDUAL, 0, *two_networks().residuals[2:]))
 
 
-def test_layers_take_the_rows_of_layers_that_nobody_reads_any_more() -> None:
-    two = replace(two_networks(), basis=None, offset=np.zeros(16, np.float32))
-    deep, beside = StackedNetwork(random_network(), CPU), StackedNetwork(two, CPU)
-    assert deep.rows == 3 * 65  # six layers: the one that is written, the one before it, the one that it is added to
-    assert beside.rows == 129 + 3 * 65 + 9  # the linear path has two units for each of the four bands
-
-
 @pytest.mark.parametrize(
     "network", [two_networks(), random_network(), random_network(10, 218, 48, basis=14, skip=True), wide_network()]
 )
+@pytest.mark.parametrize("kind", [TorchNetwork, made_ready])
 def test_a_pixel_depends_on_itself_alone_not_on_position_neighbours_or_count(
-    network: Network,
+    network: Network, kind: Callable[[Network], Runner]
 ) -> None:
     rng = np.random.default_rng(2)
-    packed = PackedNetwork(network)
-    msi = rng.random((network.inputs, 3 * LARGEST_BATCH + 77), dtype=np.float32)
-    whole = packed(msi)
+    runner = kind(network)
+    msi = rng.random((network.inputs, 3 * PANEL_PIXELS + 77), dtype=np.float32)
+    whole = runner(msi)
     order = rng.permutation(msi.shape[1])
-    assert np.array_equal(packed(msi[:, order]), whole[:, order])
-    for start, count in ((0, 1), (1, 15), (77, LARGEST_BATCH), (501, LARGEST_BATCH + 1), (4600, 16), (4684, 1)):
-        assert np.array_equal(packed(msi[:, start : start + count]), whole[:, start : start + count])
+    assert np.array_equal(runner(msi[:, order]), whole[:, order])
+    for start, count in ((0, 1), (1, 15), (77, PANEL_PIXELS), (501, PANEL_PIXELS + 1), (4600, 16), (4684, 1)):
+        assert np.array_equal(runner(msi[:, start : start + count]), whole[:, start : start + count])
 
 
 def test_a_pixel_depends_on_itself_alone_on_cpus_without_avx512_too() -> None:
@@ -193,20 +172,21 @@ def test_a_pixel_depends_on_itself_alone_on_cpus_without_avx512_too() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-k", test, __file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.startswith("....")
+    assert done.stdout.startswith("........")
 
 
-def test_threads_do_not_change_the_product() -> None:
-    msi = np.random.default_rng(3).random((4, 9 * LARGEST_BATCH), dtype=np.float32)
-    packed = PackedNetwork(random_network())
+@pytest.mark.parametrize("kind", [TorchNetwork, made_ready])
+def test_threads_do_not_change_the_product(kind: Callable[[Network], Runner]) -> None:
+    msi = np.random.default_rng(3).random((4, 9 * PANEL_PIXELS), dtype=np.float32)
+    runner = kind(random_network())
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = packed(msi)
+        alone = runner(msi)
         torch.set_num_threads(2)
-        assert np.array_equal(packed(msi), alone)
+        assert np.array_equal(runner(msi), alone)
         with ThreadPoolExecutor(3) as pool:
-            parts = list(pool.map(packed, np.array_split(msi, 7, axis=1)))
+            parts = list(pool.map(runner, np.array_split(msi, 7, axis=1)))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -237,7 +217,7 @@ def test_predict_takes_pixel_lists_and_agrees_with_blocks() -> None:
 
 def test_an_msi_with_another_number_of_bands_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected \(4, n\)"):
-        PackedNetwork(random_network())(np.zeros((5, 3), np.float32))
+        made_ready(random_network())(np.zeros((5, 3), np.float32))
 
 
 def test_values_outside_the_trained_range_are_found() -> None:
@@ -305,9 +285,9 @@ def test_outputs_at_their_places_among_bad_bands_are_the_same_and_nan_between(ne
     msi = np.random.default_rng(8).random((network.inputs, 3000), dtype=np.float32)
     count = network.outputs + 5
     places = np.delete(np.arange(count), [0, 3, 4, 9, count - 1])
-    whole = PackedNetwork(network.placed(places, count))(msi)
+    whole = made_ready(network.placed(places, count))(msi)
     assert np.isnan(np.delete(whole, places, axis=0)).all()
-    np.testing.assert_allclose(whole[places], PackedNetwork(network)(msi), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole[places], made_ready(network)(msi), rtol=1e-5, atol=1e-6)
 
 
 def test_abundances_that_constrain_each_other_cannot_stand_among_others() -> None:
@@ -331,28 +311,32 @@ def test_a_correction_is_added_to_the_product_wherever_the_pixels_lie(
     network: Network, precision: Literal["fp32", "bf16"]
 ) -> None:
     rng = np.random.default_rng(9)
-    msi = rng.random((network.inputs, LARGEST_BATCH + 700), dtype=np.float32)
+    msi = rng.random((network.inputs, PANEL_PIXELS + 700), dtype=np.float32)
     msi[0, 11] = np.nan
     beside = rng.standard_normal((5, msi.shape[1])).astype(np.float32)
     decode = rng.standard_normal((network.outputs, 5)).astype(np.float32)
-    corrected = PackedNetwork(replace(network, correction=decode), precision=precision)
+    engine = Engine(precision=precision)
+    corrected = made_ready(replace(network, correction=decode), engine)
     product = corrected(msi, beside)
-    plain = PackedNetwork(network, precision=precision)(msi)
+    plain = made_ready(network, engine)(msi)
     np.testing.assert_allclose(product, plain + decode @ beside, rtol=1e-5, atol=1e-4)
     assert np.array_equal(corrected(msi[:, 100:900], beside[:, 100:900]), product[:, 100:900])
-    on_device = Accelerated(corrected, free_bytes=lambda: 0)
-    np.testing.assert_allclose(on_device(msi, beside), product, rtol=1e-5, atol=1e-4)
+    plain_in_torch, in_torch = (
+        TorchNetwork(net, precision=precision)(msi, *given)
+        for net, given in ((network, ()), (replace(network, correction=decode), (beside,)))
+    )
+    np.testing.assert_allclose(in_torch, plain_in_torch + decode @ beside, rtol=1e-5, atol=1e-4)
     count = network.outputs + 2
-    placed = PackedNetwork(replace(network, correction=decode).placed(np.arange(network.outputs), count))
+    placed = made_ready(replace(network, correction=decode).placed(np.arange(network.outputs), count))
     np.testing.assert_allclose(placed(msi, beside)[: network.outputs], plain + decode @ beside, rtol=1e-2, atol=0.05)
 
 
 def test_a_correction_and_its_coordinates_come_together() -> None:
     network = random_network()
     with pytest.raises(ValueError, match="coordinates"):
-        PackedNetwork(network)(np.zeros((4, 3), np.float32), np.zeros((2, 3), np.float32))
+        made_ready(network)(np.zeros((4, 3), np.float32), np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match=r"\(2, 3\)"):
-        PackedNetwork(replace(network, correction=np.ones((191, 2), np.float32)))(np.zeros((4, 3), np.float32))
+        made_ready(replace(network, correction=np.ones((191, 2), np.float32)))(np.zeros((4, 3), np.float32))
 
 
 @pytest.mark.parametrize("network", [two_networks(), random_network(4, 30, 64), wide_network(4, 60, 40, 8)])
@@ -362,8 +346,8 @@ def test_a_projected_network_gives_the_projected_product(network: Network) -> No
     projection, mean = rng.standard_normal((6, network.outputs)), rng.standard_normal(network.outputs)
     projected = network.projected(projection, mean)
     assert projected is not None
-    expected = projection @ (PackedNetwork(network)(msi) - mean[:, None])
-    np.testing.assert_allclose(PackedNetwork(projected)(msi), expected, rtol=1e-4, atol=1e-3)
+    expected = projection @ (made_ready(network)(msi) - mean[:, None])
+    np.testing.assert_allclose(made_ready(projected)(msi), expected, rtol=1e-4, atol=1e-3)
     assert replace(network, clip=(0.0, 1.0)).projected(projection, mean) is None
 
 
@@ -375,32 +359,42 @@ SHORT, UNSIGNED = Encoding("int16", 1e-4, -32768.0), Encoding("uint16", 1e-4, 65
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "encoding",
-    [SHORT, UNSIGNED, Encoding("int16", 1e-4, 0.0), Encoding("int16", 5e-5, 7.0)],
-    ids=["int16", "uint16 clips", "nodata among the values", "int16 clips"],
+    [SHORT, UNSIGNED, Encoding("int16", 1e-4, 0.0), Encoding("int16", 5e-5, 7.0), Encoding("float32", 1.0, -9999.0)],
+    ids=["int16", "uint16 clips", "nodata among the values", "int16 clips", "float32"],
 )
 @pytest.mark.parametrize("network", [two_networks(4, 30), random_network(4, 30, 64), wide_network(4, 60, 40, 8)])
 def test_stored_numbers_are_those_of_the_product_encoded(
     network: Network, encoding: Encoding, precision: Literal["fp32", "bf16"]
 ) -> None:
     rng = np.random.default_rng(12)
-    msi = rng.random((network.inputs, 2 * LARGEST_BATCH + 300), dtype=np.float32)
+    msi = rng.random((network.inputs, 2 * PANEL_PIXELS + 300), dtype=np.float32)
     msi[0, 11], msi[:, 100:150] = np.nan, np.inf
-    msi[1, LARGEST_BATCH : 2 * LARGEST_BATCH] = np.nan  # a whole batch
+    msi[1, PANEL_PIXELS : 2 * PANEL_PIXELS] = np.nan  # a whole batch
     network = replace(network, offset=network.offset + 1, correction=np.ones((network.outputs, 1), np.float32))
     beside = rng.standard_normal((1, msi.shape[1])).astype(np.float32) / 50
     places, count = np.delete(np.arange(network.outputs + 3), [0, 4, 9]), network.outputs + 3
-    packed = PackedNetwork(network, precision=precision)
-    values = np.full((count, 1, msi.shape[1]), np.nan, np.float32)
-    values[places, 0] = packed(msi, beside)
-    expected, counts = encoding.encode_block(values)
-    for runner in (packed, Accelerated(packed, free_bytes=lambda: 0)):
+    for runner in (made_ready(network, Engine(precision=precision)), TorchNetwork(network, precision=precision)):
+        values = np.full((count, 1, msi.shape[1]), np.nan, np.float32)
+        values[places, 0] = runner(msi, beside)
+        expected, counts = encoding.encode_block(values)
         stored, met = runner.stored(msi, encoding, Placing(places, count), beside)
         assert met == counts
         assert stored.dtype == encoding.dtype
-        difference = np.abs(stored.astype(int) - expected[:, 0])
-        # Batches of another size may round a value otherwise.
-        assert difference.max() <= (0 if runner is packed else 1)
-        assert np.array_equal(stored == encoding.nodata, expected[:, 0] == encoding.nodata)
+        assert np.array_equal(stored, expected[:, 0])
+        few, met = runner.stored(msi[:, :99], encoding, Placing(places, count), beside[:, :99])  # less than a panel
+        assert np.array_equal(few, expected[:, 0, :99])
+        assert met.n_valid_pixels == 98
+
+
+def test_a_value_that_is_not_finite_is_stored_as_invalid() -> None:
+    msi = np.random.default_rng(13).random((4, 2 * PANEL_PIXELS), dtype=np.float32)
+    msi[:, 7] = 3e38  # infinite within the network, and then infinite minus infinite
+    for runner in (made_ready(random_network()), TorchNetwork(random_network())):
+        stored, counts = runner.stored(msi, SHORT, Placing(np.arange(191), 191))
+        assert not np.isfinite(runner(msi)[:, 7]).any()
+        assert (stored[:, 7] == -32768).all()
+        assert (stored[:, 8] != -32768).all()
+        assert counts.n_values == 191 * (msi.shape[1] - 1)
 
 
 def test_a_product_of_bad_bands_alone_at_its_ends_has_its_numbers_between() -> None:

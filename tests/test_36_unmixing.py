@@ -13,7 +13,7 @@ from geolift.methods import spectramorph
 from geolift.methods.endmembers import find_endmembers
 from geolift.model import SpectralModel, load_model, save_model
 from geolift.network import Unmixing
-from geolift.packed import PackedNetwork
+from geolift.runner import made_ready
 from geolift.settings import UnmixingSettings
 from geolift.training import fit
 from geolift.training_set import TrainingSet, training_set_from_cube
@@ -57,7 +57,7 @@ def learned(training: TrainingSet, epochs: int = 3, seed: int = 0, **options: ob
 
 def abundances_of(model: SpectralModel, msi: np.ndarray) -> np.ndarray:
     """(K, n) of (n, c)."""
-    return PackedNetwork(model.network.abundances())(np.ascontiguousarray(msi.T))
+    return made_ready(model.network.abundances())(np.ascontiguousarray(msi.T))
 
 
 def test_planted_endmembers_are_found() -> None:

@@ -14,7 +14,7 @@ from geolift.methods.endmembers import find_endmembers
 from geolift.methods.spectralift import LayerStack, Loss, PublishedSettings, absolute_error, full_batch_adam
 from geolift.model import SpectralModel
 from geolift.network import NO_RESIDUAL, Network, Unmixing
-from geolift.packed import PackedNetwork
+from geolift.runner import made_ready
 from geolift.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fit_spectramorph(
     }
     clip = (0.0, 1.0) if unit_scale else None
     network = _network(stack, flat.cpu(), found.spectra, balance, limits, scale, clip)
-    seen = PackedNetwork(network.abundances())(simulated.T)
+    seen = made_ready(network.abundances())(simulated.T)
     choices["largest_abundance"] = float(np.abs(seen).max())
     return SpectralModel("spectramorph", network, simulated.min(axis=0), simulated.max(axis=0), history, choices)
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from geolift.coregistration import estimate_shift
 from geolift.degrade import apply_srf
-from geolift.engine import Engine
+from geolift.engine import ON_CPU, Engine
 from geolift.machine import give_back_memory
-from geolift.model import ON_CPU, SpectralModel
+from geolift.model import SpectralModel
 from geolift.refinement.correction import Correction
 from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.guide import find_guide

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.engine import one_torch_thread, own_stream
+from geolift.engine import alone_on
 from geolift.errors import ResourceError
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance
@@ -63,7 +63,7 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
     where = torch.device(device)
     together = TOGETHER if where.type == "cpu" else len(used)
     try:
-        with torch.inference_mode(), one_torch_thread(), own_stream(where):
+        with torch.inference_mode(), alone_on(where):
             system = _System(process, used, np.where(valid, factors, 0.0), valid, where)
             goal = torch.from_numpy(rotated).to(where) * system.mask
             for first in range(0, len(used), together):
