@@ -33,6 +33,7 @@ from geolift.writer import Cluster, Encoding, Threads, write_cube
 from geolift.writer.crew import TileWork
 from geolift.writer.tiff import Directory
 from geolift.writer.tiles import TileValues, tile_shape, tiles_of
+from geolift.writer.viewing import cells_of, cells_seen, sample
 
 ROWS, COLS, COUNT = 200, 170, 4
 BANDS = Bands(tuple("abcd"), np.array([490.0, 560.0, 660.0, 800.0]), np.full(4, 20.0), np.ones(4, bool))
@@ -49,6 +50,21 @@ def written(path: Path, crew: Any, data: Any = None) -> np.ndarray:
     assert report.n_values == VALUES.size
     with rasterio.open(path) as source:
         return source.read()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("edge", [128, 256, 512, 768])
+def test_statistics_are_the_same_of_what_tiles_showed_and_of_what_is_read_again(edge: int, tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(-99, 9000, (2, 700, 1200)).astype(np.int16)
+    values[:, :90, 300:] = -32768
+    profile = {"driver": "GTiff", "count": 2, "height": 700, "width": 1200, "dtype": "int16", "nodata": -32768}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=Affine.scale(2), **profile) as target:
+        target.write(values)
+    cells, seen = cells_of((700, 1200)), {}
+    for tile in tiles_of((700, 1200), (edge, edge)):
+        seen |= cells_seen(cells, tile, values[:, *tile.window])
+    assert len(cells) == 9
+    assert len(seen) == {128: 0, 256: 9, 512: 9, 768: 9}[edge]
+    np.testing.assert_array_equal(sample(tmp_path / "a.tif", seen), sample(tmp_path / "a.tif", {}))
 
 
 def test_the_file_is_the_same_to_the_byte_with_any_number_of_threads(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from geolift.encoding import Counts, Encoding
 from geolift.writer.growing import Packer
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile, TileValues
+from geolift.writer.viewing import cells_seen
 
 
 class Encode(Protocol):
@@ -47,17 +48,19 @@ def encode_values(values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[n
 
 @dataclass(frozen=True)
 class TileWork:
-    """Everything done for one tile away from the writer: compute, encode, compress."""
+    """Everything done for one tile away from the writer: compute, encode, compress, and keep what ``cells`` show."""
 
     values: TileValues
     encoding: Encoding
     packer: Packer
     encode: Encode = encode_values
+    cells: Sequence[Tile] = ()
 
     def __call__(self, tile: Tile) -> Packed:
         """Do it."""
         stored, counts = self.encode(self.values(tile), tile, self.encoding)
-        return self.packer(tile, stored, counts)
+        packed, seen = self.packer(tile, stored, counts), cells_seen(self.cells, tile, stored)
+        return replace(packed, seen=seen) if seen else packed
 
 
 class Crew(Protocol):

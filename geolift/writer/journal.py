@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +27,7 @@ class Packed:
     """A finished tile as it goes into the file.
 
     ``content``: its bytes (n,), None if they are on disk already. ``sizes``: bytes of each block in it, in file order.
+    ``seen``: what is kept of cells within it for statistics.
     """
 
     tile: Tile
@@ -34,6 +35,7 @@ class Packed:
     content: np.ndarray | None
     sizes: tuple[int, ...]
     checksum: int
+    seen: dict[Tile, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

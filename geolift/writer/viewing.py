@@ -6,6 +6,7 @@ beside a raster and a raster without them is complete.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rasterio.windows import Window
 
 from geolift.settings import WritingSettings
 from geolift.writer.description import quiet_without_georeference
+from geolift.writer.tiles import Tile, tiles_of
 
 QUICK_PX = 4096
 """A raster up to this edge is drawn in a fifth of a second from its own blocks; a larger one gets overviews."""
@@ -54,22 +56,42 @@ def build_overviews(file: Path, factors: list[int], threads: int) -> None:
         target.build_overviews(factors, Resampling.average)
 
 
-def sample(file: Path, threads: int = 1) -> np.ndarray:
+def cells_of(raster: tuple[int, int]) -> list[Tile]:
+    """Return cells spread over a raster (rows, cols), on a grid of their own: they depend on nothing but its size."""
+    cells = tiles_of(raster, (CELL_PX, CELL_PX))
+    chosen = np.unique(np.linspace(0, len(cells) - 1, min(CELLS, len(cells))).round().astype(int))
+    return [cells[i] for i in chosen]
+
+
+def thinned(cell: np.ndarray) -> np.ndarray:
+    """Return some of the pixels of a cell (band, y, x)."""
+    return cell[:, ::STEP, ::STEP].copy()
+
+
+def cells_seen(cells: Sequence[Tile], tile: Tile, stored: np.ndarray) -> dict[Tile, np.ndarray]:
+    """Return the cells that lie within a tile (band, y, x), thinned: reading them again would cost more."""
+    found = {}
+    for cell in cells:
+        row, col = cell.row - tile.row, cell.col - tile.col
+        if 0 <= row <= tile.rows - cell.rows and 0 <= col <= tile.cols - cell.cols:
+            found[cell] = thinned(stored[:, row : row + cell.rows, col : col + cell.cols])
+    return found
+
+
+def sample(file: Path, seen: Mapping[Tile, np.ndarray], threads: int = 1) -> np.ndarray:
     """Return stored numbers from cells spread over a raster, (band, n) float32, NaN = invalid.
 
-    The cells lie on a grid of their own, so that the sample depends on nothing but the pixels.
+    ``seen``: what is known of cells; the others are read.
     """
     options = rasterio.Env(GDAL_NUM_THREADS=str(threads))
     with quiet_without_georeference(), options, rasterio.open(file) as source:
-        rows, cols = (range(0, edge, CELL_PX) for edge in source.shape)
-        corners = [(row, col) for row in rows for col in cols]
-        chosen = np.unique(np.linspace(0, len(corners) - 1, min(CELLS, len(corners))).round().astype(int))
         parts = []
-        for row, col in (corners[i] for i in chosen):
-            cell = source.read(window=Window(col, row, CELL_PX, CELL_PX).crop(*source.shape))
-            thinned = cell[:, ::STEP, ::STEP].reshape(source.count, -1)
-            values = thinned.astype(np.float32)
-            values[thinned == source.nodata] = np.nan
+        for cell in cells_of(source.shape):
+            known = seen.get(cell)
+            if known is None:
+                known = thinned(source.read(window=Window(cell.col, cell.row, cell.cols, cell.rows)))
+            values = known.reshape(source.count, -1).astype(np.float32)
+            values[values == np.float32(source.nodata)] = np.nan
             parts.append(values)
     return np.concatenate(parts, axis=1)
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 from rasterio.shutil import copy as copy_raster
 
@@ -19,7 +20,7 @@ from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
 from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
-from geolift.writer.viewing import build_overviews, overview_factors, sample, statistics, write_style
+from geolift.writer.viewing import build_overviews, cells_of, overview_factors, sample, statistics, write_style
 from geolift.writer.zarr_store import GrowingZarr, create_store, verify_store
 
 SUFFIXES = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img", "Zarr": ".zarr"}
@@ -38,6 +39,15 @@ class WriteReport:
     n_valid_pixels: int
     n_tiles: int = 0
     n_tiles_resumed: int = 0
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Counts of all tiles, how many an earlier run had written, and what is known of cells of the others."""
+
+    counts: Counts
+    n_resumed: int
+    seen: dict[Tile, np.ndarray]
 
 
 def write_cube(
@@ -92,15 +102,19 @@ def write_cube(
         growing = _growing(opened, cube, settings, encoding)
         try:
             made_from = source or TileSource(cube.data, encode_values)
-            work = TileWork(TileValues(made_from.data, shape), encoding, growing.packer, made_from.encode)
-            counts, resumed = _write_tiles(growing, opened, work, tiles, crew or Threads(threads), progress)
+            cells = [] if settings.of == "Zarr" else cells_of((cube.shape[1], cube.shape[2]))
+            values = TileValues(made_from.data, shape)
+            work = TileWork(values, encoding, growing.packer, made_from.encode, cells)
+            written = _write_tiles(growing, opened, work, tiles, crew or Threads(threads), progress)
             growing.finish()
         finally:
             growing.close()
-        _complete(opened, cube, settings, encoding, threads)
+        _complete(opened, cube, settings, encoding, threads, written.seen)
         if draft is None:
             opened.publish()
-    return WriteReport(path, encoding, counts.n_values, counts.n_clipped, counts.n_valid_pixels, len(tiles), resumed)
+    found = written.counts
+    numbers = found.n_values, found.n_clipped, found.n_valid_pixels
+    return WriteReport(path, encoding, *numbers, len(tiles), written.n_resumed)
 
 
 def _growing(
@@ -119,14 +133,14 @@ def _write_tiles(
     tiles: list[Tile],
     crew: Crew,
     progress: Progress | None,
-) -> tuple[Counts, int]:
-    """Write what is not there yet; return all counts, and how many tiles were there."""
+) -> _Written:
+    """Write what is not there yet."""
     there = {
         entry.tile: entry.counts
         for entry, surely in read_journal(draft.journal)
         if growing.take_back(entry, surely=surely)
     }
-    total = Counts()
+    total, seen = Counts(), dict[Tile, np.ndarray]()
     for tile in (wanted for wanted in tiles if wanted in there):
         total += there[tile]
     missing = [tile for tile in tiles if tile not in there]
@@ -137,14 +151,22 @@ def _write_tiles(
         for done, packed in enumerate(crew.work(work, missing), start=resumed + 1):
             journal.add(growing.put(packed), growing.stream)
             total += packed.counts
+            seen |= packed.seen
             if progress is not None:
                 progress(done / len(tiles))
     finally:
         journal.close()
-    return total, resumed
+    return _Written(total, resumed, seen)
 
 
-def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding, threads: int) -> None:
+def _complete(
+    draft: Draft,
+    cube: xr.DataArray,
+    settings: WritingSettings,
+    encoding: Encoding,
+    threads: int,
+    seen: Mapping[Tile, np.ndarray],
+) -> None:
     """Verify the finished file; make what is wanted of it."""
     expected = (cube.shape[0], cube.shape[1], cube.shape[2])
     if settings.of == "Zarr":
@@ -153,17 +175,22 @@ def _complete(draft: Draft, cube: xr.DataArray, settings: WritingSettings, encod
     verify(draft.data, expected, encoding.itemsize)
     if settings.of == "ENVI":
         name_envi_product(draft.data, draft.path)
-    _prepare_for_viewers(draft, cube, settings, encoding, threads)
+    _prepare_for_viewers(draft, cube, settings, encoding, threads, seen)
     if settings.of == "COG":
         _to_cog(draft.data, draft.converted, settings)
         verify(draft.converted, expected, encoding.itemsize)
 
 
 def _prepare_for_viewers(
-    draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding, threads: int
+    draft: Draft,
+    cube: xr.DataArray,
+    settings: WritingSettings,
+    encoding: Encoding,
+    threads: int,
+    seen: Mapping[Tile, np.ndarray],
 ) -> None:
     """Add statistics, a style and overviews; an ENVI header has no place for statistics."""
-    sampled = sample(draft.data, threads)
+    sampled = sample(draft.data, seen, threads)
     if settings.of != "ENVI":
         add_band_items(draft.data, statistics(sampled))
     rgb = default_rgb(bands_of(cube))
