@@ -14,6 +14,7 @@ from rasterio.drivers import is_blacklisted
 
 from geolift import demo, runs, wald
 from geolift.machine import available_cpus, memory_limit_bytes
+from geolift.runner import compiled_for
 from geolift.settings import FuseSettings
 from geolift.sidecar import software_versions
 from geolift.srf import list_sensors
@@ -36,6 +37,7 @@ def examine() -> dict[str, Any]:
         "cpus": available_cpus(),
         "memory_bytes": memory_limit_bytes(),
         "memory_free_bytes": int(psutil.virtual_memory().available),
+        "network_compiled_for": None if (cpu := compiled_for()) is None else cpu.name,
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "sensors": len(list_sensors()),
     }
@@ -63,6 +65,7 @@ def _self_test() -> dict[str, float] | str:
 
 def lines(document: dict[str, Any]) -> list[str]:
     """Return the document as a person reads it."""
+    compiled = document["network_compiled_for"] and f"compiled for {document['network_compiled_for']}"
     text = [f"{name:10} {value}" for name, value in document["versions"].items()]
     text += [
         f"drivers    {', '.join(document['drivers'])}",
@@ -70,6 +73,7 @@ def lines(document: dict[str, Any]) -> list[str]:
         f"CPUs       {document['cpus']}",
         f"memory     {document['memory_bytes'] / 1e9:.1f} GB allowed, "
         f"{document['memory_free_bytes'] / 1e9:.1f} GB free",
+        f"network    {compiled if compiled else 'runs in torch: nothing can be compiled for this CPU here'}",
         f"GPU        {document['gpu'] or 'none'}",
         f"PROJ data  {'found' if document['checks']['proj_data'] is True else document['checks']['proj_data']}",
     ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from geolift.compiled.cpu import this_cpu
+from geolift.compiled.cpu import Cpu, this_cpu
 from geolift.encoding import Counts, Encoding
 from geolift.engine import ON_CPU, Engine, choose_engine
-from geolift.network import Floats, Network
+from geolift.network import NO_RESIDUAL, Floats, Network
 from geolift.pixels import Placing
 from geolift.torch_network import TorchNetwork
 
@@ -31,11 +33,33 @@ class Runner(Protocol):
         ...
 
 
+@functools.cache
+def compiled_for() -> Cpu | None:
+    """The CPU that networks are compiled for; None where that cannot be done, or gives not what torch gives."""
+    cpu = this_cpu()
+    if cpu is None:
+        return None
+    from geolift.compiled.network import CompiledNetwork  # llvmlite is not everywhere
+
+    rng = np.random.default_rng(0)
+    deep, head, basis = (rng.normal(0, 0.3, shape).astype(np.float32) for shape in ((2, 20, 20), (9, 20), (17, 9)))
+    bias = rng.normal(0, 0.3, 20).astype(np.float32)
+    weights, residuals = (deep[0][:, :3], *deep), (NO_RESIDUAL, 0, 1)
+    network = Network(weights, (bias, bias, bias), residuals, 0.3, head, None, basis, np.ones(17, np.float32))
+    pixels, encoding = rng.random((3, 4000), dtype=np.float32), Encoding("int16", 1e-3, -32768.0)
+    runners = CompiledNetwork(network, cpu), TorchNetwork(network)
+    try:
+        ours, theirs = (runner.stored(pixels, encoding, Placing(np.arange(17), 17))[0] for runner in runners)
+    except RuntimeError:  # LLVM's
+        return None
+    return cpu if np.abs(ours.astype(int) - theirs).max() <= 1 else None
+
+
 def made_ready(network: Network, engine: Engine = ON_CPU) -> Runner:
     """Make a network ready to run on an engine. Raises ResourceError where the engine is not there."""
-    cpu = this_cpu()
-    if engine.device == "cpu" and cpu is not None:
-        from geolift.compiled.network import CompiledNetwork, CompiledUnmixing  # llvmlite is not everywhere
+    cpu = compiled_for() if engine.device == "cpu" else None
+    if cpu is not None:
+        from geolift.compiled.network import CompiledNetwork, CompiledUnmixing
 
         kind = CompiledNetwork if network.unmixing is None else CompiledUnmixing
         return kind(network, cpu, engine.precision)

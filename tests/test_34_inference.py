@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from geolift.inference import predict_block
 from geolift.model import SpectralModel, TrainingStep, load_model, save_model
 from geolift.network import INPUT, NO_RESIDUAL, Network, Unmixing
 from geolift.pixels import Placing
-from geolift.runner import Runner, made_ready
+from geolift.runner import Runner, compiled_for, made_ready
 from geolift.torch_network import TorchNetwork
 
 HERE = this_cpu()
@@ -137,10 +137,43 @@ def test_every_runner_computes_the_formula_and_code_for_any_cpu_the_same_bits(ne
         assert np.array_equal(product, products[0])
 
 
-def test_where_no_code_can_be_compiled_torch_runs_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_code_can_be_compiled_torch_runs_the_network() -> None:
     assert isinstance(made_ready(random_network()), TorchNetwork if HERE is None else CompiledNetwork)
-    monkeypatch.setattr("geolift.runner.this_cpu", lambda: None)
-    assert isinstance(made_ready(random_network()), TorchNetwork)
+    code = (
+        "import sys; sys.modules['llvmlite'] = None\n"  # as if it were not installed
+        "import numpy as np, geolift.inference\n"
+        "from geolift.engine import choose_engine\n"
+        "from geolift.network import Network\n"
+        "from geolift.runner import made_ready\n"
+        "eye = np.eye(3, dtype=np.float32)\n"
+        "runner = made_ready(Network((), (), (), 0.0, None, eye, None, eye[0]), choose_engine('cpu', 'bf16'))\n"
+        "print(type(runner).__name__, runner(eye)[0, 0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["TorchNetwork", "2.0"]
+
+
+@pytest.mark.skipif(HERE is None, reason="no code can be compiled here")
+def test_code_that_gives_something_else_than_torch_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled_for.__wrapped__() == HERE
+    right = CompiledNetwork.stored
+
+    def wrong(*given: Any) -> Any:
+        numbers, counts = right(*given)
+        return numbers + np.int16(2), counts
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("LLVM cannot select")
+
+    for replacement in (wrong, fails):
+        monkeypatch.setattr(CompiledNetwork, "stored", replacement)
+        assert compiled_for.__wrapped__() is None
+
+
+@pytest.mark.skipif(HERE is None or HERE.lanes < AVX512.lanes, reason="needs a CPU with AVX-512")
+def test_tiles_are_used_only_where_the_system_allows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: False, raising=False)
+    assert this_cpu.__wrapped__() == AVX512
 
 
 def test_a_layer_that_reads_the_pixels_adds_no_other() -> None:

@@ -9,7 +9,7 @@ import torch
 
 try:
     from llvmlite import binding
-except ImportError:  # networks then run in torch
+except (ImportError, OSError):  # networks then run in torch
     binding = None
 
 VECTORS = 3
@@ -33,6 +33,11 @@ class Cpu:
     lanes: int
     units: int
     tiles: bool = False
+
+    @property
+    def name(self) -> str:
+        """What vectors and tiles of this kind are called."""
+        return {16: "AVX-512", 8: "AVX2", 4: "NEON"}[self.lanes] + (" and AMX" if self.tiles else "")
 
     @property
     def pixels(self) -> int:
