@@ -119,6 +119,8 @@ class Network:
             raise ValueError("a hidden layer needs a matrix, a bias and a residual index each")
         if (self.head is None) != (not self.weights):
             raise ValueError("hidden layers and a head come together")
+        if not 0 <= self.slope <= 1:
+            raise ValueError(f"the slope of a leaky rectifier lies between 0 and 1, not at {self.slope}")
         if any(read == INPUT and added != NO_RESIDUAL for read, added in zip(self.reads, self.residuals, strict=True)):
             raise ValueError("a layer that reads the pixels adds no other layer")
         if self.head is None and self.skip is None:
