@@ -13,6 +13,7 @@ from rasterio.shutil import copy as copy_raster
 
 from geolift.cube import bands_of
 from geolift.encoding import Counts, Encoding
+from geolift.machine import give_back_memory
 from geolift.settings import WritingSettings
 from geolift.writer.crew import Crew, Threads, TileSource, TileWork, encode_values
 from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of
@@ -198,6 +199,7 @@ def _prepare_for_viewers(
         write_style(draft.style, sampled, rgb, encoding.scale)
     factors = overview_factors((cube.shape[1], cube.shape[2]), settings)
     if factors:
+        give_back_memory()
         build_overviews(draft.data, factors, threads)
 
 
