@@ -49,7 +49,7 @@ def write_alone(path: Path, stored: np.ndarray, edge: int, threads: int) -> Cloc
 
 def main() -> None:
     """Measure."""
-    given = arguments(__doc__ or "", bands=200, tiles=6, repeats=3)
+    given = arguments(__doc__ or "", bands=200, tiles=12, repeats=3)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         size = given.tiles * TILE
