@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from geolift.compiled.cpu import AVX2, AVX512, NEON, this_cpu
+from geolift.compiled.cpu import AVX2, AVX512, NEON, VECTORS, Cpu, this_cpu
 from geolift.compiled.network import PANEL_PIXELS, CompiledNetwork
 from geolift.encoding import Encoding
 from geolift.engine import Engine
@@ -151,6 +152,36 @@ def test_where_no_code_can_be_compiled_torch_runs_the_network() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["TorchNetwork", "2.0"]
+
+
+@pytest.mark.skipif(HERE is None, reason="no code can be compiled here")
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize(
+    ("cpu", "system", "name"),
+    [
+        (AVX512, "x86_64-pc-windows-msvc", "skylake-avx512"),
+        (replace(AVX512, tiles=True), "x86_64-pc-windows-msvc", "sapphirerapids"),
+        (AVX2, "x86_64-pc-windows-msvc", "haswell"),
+        (AVX2, "x86_64-apple-darwin", "haswell"),
+        (NEON, "arm64-apple-darwin", "apple-m1"),
+        (NEON, "aarch64-unknown-linux-gnu", "neoverse-n1"),
+    ],
+)
+def test_code_for_other_systems_needs_nothing_from_outside_and_keeps_its_sums_in_registers(
+    cpu: Cpu, system: str, name: str, rounds: bool
+) -> None:
+    from llvmlite import binding
+
+    from geolift.compiled.code import written
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    target = binding.Target.from_triple(system).create_target_machine(cpu=name, opt=3, jit=True)
+    assembly = target.emit_assembly(written(cpu, rounds, target))
+    assert set(re.findall(r"\b(?:callq|bl)\s+([a-z]\w+)", assembly)) <= {"layer", "tiled_layer", "read_out"}
+    assert len(re.findall(r"v?fmadd\d+ps|fmla", assembly)) >= 3 * cpu.units * VECTORS  # a layer's, and two of a product
+    frames = map(int, re.findall(r"sub(?:q\s+\$|\s+sp, sp, #)(\d+)", assembly))
+    assert max(frames) < 512
 
 
 @pytest.mark.skipif(HERE is None, reason="no code can be compiled here")

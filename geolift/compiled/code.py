@@ -32,29 +32,30 @@ def compiled(cpu: Cpu, rounds: bool) -> Callable[[int, int, int], None]:
 @functools.cache
 def _compiled(cpu: Cpu, rounds: bool) -> tuple[Any, Callable[[int, int, int], None]]:
     """The engine that keeps the code alive, and its way in."""
-    module = binding.parse_assembly(str(_module(cpu, rounds)))
     features = binding.get_host_cpu_features().flatten()
     if cpu.lanes == AVX512.lanes:
         features += ",-prefer-256-bit"
     target = binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True
     )
-    options = binding.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    passes = binding.create_pass_builder(target, options)
-    passes.getModulePassManager().run(module, passes)
-    engine = binding.create_mcjit_compiler(module, target)
+    engine = binding.create_mcjit_compiler(written(cpu, rounds, target), target)
     engine.finalize_object()
     address = ctypes.c_int64
     return engine, ctypes.CFUNCTYPE(None, address, address, address)(engine.get_function_address("run"))
 
 
-def _module(cpu: Cpu, rounds: bool) -> ir.Module:
+def written(cpu: Cpu, rounds: bool, target: Any) -> Any:
+    """Return the code as LLVM's module, made ready for a target machine."""
     module = ir.Module("geolift")
-    module.triple = binding.get_process_triple()
+    module.triple = target.triple
     layers = _layer(module, cpu), tiled_layer(module, cpu) if cpu.tiles else None
     _run(module, cpu, *layers, _read_out(module, cpu, rounds))
-    return module
+    ready = binding.parse_assembly(str(module))
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    passes = binding.create_pass_builder(target, options)
+    passes.getModulePassManager().run(ready, passes)
+    return ready
 
 
 def _run(
