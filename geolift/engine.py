@@ -61,7 +61,7 @@ def choose_engine(device: str, precision: Precision = "fp32", warn: Callable[[st
         return Engine("cuda", precision, torch.cuda.get_device_name())
     if precision == "bf16" and not cpu_has_bf16():
         if warn is not None:
-            warn("--precision bf16: this CPU has no tiles of bfloat16 (AMX), so nothing is gained; fp32 is used")
+            warn("--precision bf16: geolift needs AMX for it, which this CPU has not got; fp32 is used")
         precision = "fp32"
     return Engine("cpu", precision)
 
