@@ -27,13 +27,13 @@ EDGE = 1024
 PIXELS = 256 * 256
 
 
-def scene(msi: int, hsi: int, edge: int = 25, materials: int = 20) -> TrainingSet:
+def scene(msi: int, hsi: int, shape: tuple[int, int] = (25, 25), materials: int = 20) -> TrainingSet:
     """Return LR pixels of random smooth spectra, with noise of 35 dB, and an MSI of even bands."""
     rng = np.random.default_rng(0)
     nm = np.linspace(0, 1, hsi)
     place, width = rng.random((2, materials, 12, 1))
     library = np.exp(-np.square((nm - place) / (0.05 + 0.3 * width))).mean(axis=1)
-    cube = np.einsum("yxm,mc->cyx", rng.dirichlet(np.ones(materials) / 4, (edge, edge)), library)
+    cube = np.einsum("yxm,mc->cyx", rng.dirichlet(np.ones(materials) / 4, shape), library)
     cube += rng.normal(0, cube.std() / 56, cube.shape)
     weights = np.kron(np.eye(msi), np.ones(-(-hsi // msi)))[:, :hsi]
     return training_set_from_cube(cube.astype(np.float32), (weights / weights.sum(1, keepdims=True)).astype(np.float32))
