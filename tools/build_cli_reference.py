@@ -44,15 +44,15 @@ EXIT_CODES = {
 }
 
 
-def _help_text(command: click.Command, name: str) -> str:
+def _context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
     # A width of our own: the reader's terminal and its number of columns must not change the page.
-    context = command.make_context(name, [], resilient_parsing=True, terminal_width=100, max_content_width=100)
-    lines = command.get_help(context).replace("\b", "").splitlines()
-    return "\n".join(line.rstrip() for line in lines).strip()
+    return command.make_context(name, [], parent, resilient_parsing=True, terminal_width=100, max_content_width=100)
 
 
-def _section(level: int, name: str, command: click.Command) -> str:
-    return f"{'#' * level} {name}\n\n```text\n{_help_text(command, name)}\n```\n"
+def _section(level: int, context: click.Context) -> str:
+    lines = context.command.get_help(context).replace("\b", "").splitlines()
+    text = "\n".join(line.rstrip() for line in lines).strip()
+    return f"{'#' * level} {context.command_path}\n\n```text\n{text}\n```\n"
 
 
 def _exit_codes() -> str:
@@ -66,17 +66,16 @@ def _exit_codes() -> str:
 
 def reference() -> str:
     """Return the page's text."""
-    context = click.Context(cli, info_name="geolift")
-    sections = [CLI_HEAD, _section(2, "geolift", cli)]
+    context = _context(cli, "geolift")
+    sections = [CLI_HEAD, _section(2, context)]
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         if command is None:
             raise LookupError(f"geolift lists the command {name}, but it cannot be loaded.")
-        sections.append(_section(2, f"geolift {name}", command))
+        inner = _context(command, name, context)
+        sections.append(_section(2, inner))
         if isinstance(command, click.Group):
-            sections += [
-                _section(3, f"geolift {name} {sub}", command.commands[sub]) for sub in sorted(command.commands)
-            ]
+            sections += [_section(3, _context(command.commands[sub], sub, inner)) for sub in sorted(command.commands)]
     return "\n".join([*sections, _exit_codes()])
 
 
