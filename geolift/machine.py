@@ -18,7 +18,8 @@ CGROUP_FILES = (
 BLOCK_CACHE_MB = 128
 """GDAL's cache of decoded blocks in a command, where memory is not scarce: a row of blocks of a Sentinel-2 tile."""
 
-BLOCK_CACHE_SHARE = 0.04
+BLOCK_CACHE_SHARE, SCARCE_SHARE, SCARCE_BYTES = 0.04, 0.025, 2 * 10**9
+"""Of a run's memory, and of one in which no row of blocks of a Sentinel-2 tile would fit in any case."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_FROM_BYTES = 32 * 2**20
@@ -27,7 +28,8 @@ MMAP_FROM_BYTES = 32 * 2**20
 
 def block_cache_bytes(budget_bytes: int) -> int:
     """Return what GDAL's block cache may take of a run's memory; it fills up on large scenes only."""
-    return min(BLOCK_CACHE_MB * 10**6, int(BLOCK_CACHE_SHARE * budget_bytes))
+    share = SCARCE_SHARE if budget_bytes <= SCARCE_BYTES else BLOCK_CACHE_SHARE
+    return min(BLOCK_CACHE_MB * 10**6, int(share * budget_bytes))
 
 
 def limit_block_cache(budget_bytes: int) -> None:

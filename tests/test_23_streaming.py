@@ -160,7 +160,12 @@ def test_an_hsi_is_kept_in_memory_where_the_budget_has_room_and_counts() -> None
 
 
 def test_the_cache_of_gdal_is_cut_to_the_budget_unless_the_user_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for given, budget, expected in (("128", 10**9, "40"), ("128", 10**10, "128"), ("500", 10**9, "500")):
+    for given, budget, expected in (
+        ("128", 10**9, "25"),
+        ("128", 3 * 10**9, "120"),
+        ("128", 10**10, "128"),
+        ("500", 10**9, "500"),
+    ):
         monkeypatch.setenv("GDAL_CACHEMAX", given)
         limit_block_cache(budget)
         assert os.environ["GDAL_CACHEMAX"] == expected
