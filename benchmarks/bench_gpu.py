@@ -78,9 +78,9 @@ def inference(model: SpectralModel, precision: Any, threads: int, card: dict[str
     engine = Engine("cuda", precision)
     tiles = np.array_split(msi, 16, axis=1)
     with ThreadPoolExecutor(threads) as pool:
-        whole = seconds(lambda: list(pool.map(lambda tile: model.packed(tile, engine), tiles))) / PIXELS
-    exact = model.packed(msi[:, :65_536])
-    error = np.abs(model.packed(msi[:, :65_536], engine) - exact)
+        whole = seconds(lambda: list(pool.map(lambda tile: model.apply(tile, engine), tiles))) / PIXELS
+    exact = model.apply(msi[:, :65_536])
+    error = np.abs(model.apply(msi[:, :65_536], engine) - exact)
     return {
         "method": model.method,
         "precision": precision,

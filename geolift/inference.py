@@ -35,7 +35,7 @@ def predict_block(
     msi = np.asarray(msi, np.float32)
     rows, cols = msi.shape[1:]
     beside = None if coordinates is None else np.asarray(coordinates, np.float32).reshape(-1, rows * cols)
-    return model.packed(msi.reshape(msi.shape[0], rows * cols), engine, beside).reshape(-1, rows, cols)
+    return model.apply(msi.reshape(msi.shape[0], rows * cols), engine, beside).reshape(-1, rows, cols)
 
 
 def encode_block(

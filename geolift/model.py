@@ -58,7 +58,7 @@ class SpectralModel:
     history: tuple[TrainingStep, ...] = ()
     choices: dict[str, Any] = field(default_factory=dict)
 
-    def packed(self, msi: Floats, engine: Engine = ON_CPU, coordinates: Floats | None = None) -> Floats:
+    def apply(self, msi: Floats, engine: Engine = ON_CPU, coordinates: Floats | None = None) -> Floats:
         """(C, n) HSI values of (c, n) MSI pixels.
 
         ``coordinates``: (J, n), where the network has a correction.
@@ -79,7 +79,7 @@ class SpectralModel:
 
     def predict(self, msi: Floats) -> Floats:
         """(n, C) HSI values of (n, c) MSI pixels; a pixel's result does not depend on the other pixels."""
-        return self.packed(np.asarray(msi, np.float32).T).T
+        return self.apply(np.asarray(msi, np.float32).T).T
 
     def out_of_range(self, msi: Floats) -> Any:
         """Boolean array (…), True where a (c, …) MSI value lies outside the range seen in training."""

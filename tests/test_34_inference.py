@@ -301,7 +301,7 @@ def test_a_saved_model_comes_back_whole(tmp_path: Path) -> None:
     assert loaded.choices == model.choices
     assert loaded.history[0].learning_rate == pytest.approx(0.001)
     msi = np.random.default_rng(6).random((8, 500), dtype=np.float32)
-    assert np.array_equal(loaded.packed(msi), model.packed(msi))
+    assert np.array_equal(loaded.apply(msi), model.apply(msi))
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 

@@ -138,7 +138,7 @@ def test_a_correction_that_does_not_come_to_rest_is_left_out_and_told(monkeypatc
     _, low, msi, weights = scene(7, 1.0, 0.002)
     training = training_set_from_cube(low, weights)
     model = fit("linear", training)
-    fused = model.packed(msi.reshape(len(msi), -1)).reshape(len(low), *msi.shape[1:])
+    fused = model.apply(msi.reshape(len(msi), -1)).reshape(len(low), *msi.shape[1:])
     product, result = refine_arrays(model, training, low, msi, fused, forced=True)
     assert product is fused
     assert result.correction is None
@@ -199,7 +199,7 @@ def refined(seed: int, hidden: float, noise: float) -> tuple[np.ndarray, np.ndar
     truth, hsi, msi, weights = scene(seed, hidden, noise)
     training: TrainingSet = training_set_from_cube(hsi, weights)
     model = fit("linear", training)
-    before = model.packed(msi.reshape(3, -1)).reshape(truth.shape)
+    before = model.apply(msi.reshape(3, -1)).reshape(truth.shape)
     after, done = refine_arrays(model, training, hsi, msi, before)
     return truth, before, after, done
 
@@ -223,7 +223,7 @@ def test_tiles_of_any_size_are_corrected_alike() -> None:
     truth, hsi, msi, weights = scene(6, 0.2, 0.01)
     training = training_set_from_cube(hsi, weights)
     model = fit("linear", training)
-    flat = model.packed(msi.reshape(3, -1)).reshape(truth.shape)
+    flat = model.apply(msi.reshape(3, -1)).reshape(truth.shape)
     whole, done = refine_arrays(model, training, hsi, msi, flat)
     assert done.correction is not None
 
@@ -244,7 +244,7 @@ def test_grids_turned_against_each_other_give_nearly_the_same() -> None:
     _, hsi, msi, weights = scene(6, 0.2, 0.01)
     training = training_set_from_cube(hsi, weights)
     model = fit("linear", training)
-    flat = model.packed(msi.reshape(3, -1)).reshape(12, *msi.shape[1:])
+    flat = model.apply(msi.reshape(3, -1)).reshape(12, *msi.shape[1:])
     _, done = refine_arrays(model, training, hsi, msi, flat)
     assert done.correction is not None
     places = (np.arange(32) + 0.5) / RATIO - 0.5

@@ -210,7 +210,7 @@ class ByHeart:
     def predict(self, msi: np.ndarray) -> np.ndarray:
         return np.asarray(self.spectra[self.tree.query(msi)[1]])
 
-    def packed(self, msi: np.ndarray, engine: object, coordinates: object) -> np.ndarray:
+    def apply(self, msi: np.ndarray, engine: object, coordinates: object) -> np.ndarray:
         return self.predict(msi.T).T
 
 

@@ -117,7 +117,7 @@ def fit_features(
     network = _network(mapping, readout, subspace, layers, network_share * torch.linalg.inv(unit))
     simulated = training.simulated
     model = SpectralModel("auto", network, simulated.min(axis=0), simulated.max(axis=0))
-    error = model.packed(simulated.T)
+    error = model.apply(simulated.T)
     error -= training.spectra.T
     loss = float(np.abs(error, out=error).mean())
     progress(1.0, loss)
