@@ -142,9 +142,12 @@ def in_threads(count: int, jobs: Sequence[Any]) -> None:
     """Run jobs in a number of threads, and let go of each result: memory that is new takes longer than the work."""
     from concurrent.futures import ThreadPoolExecutor
 
+    def do(job: Any) -> None:
+        job()
+
     with ThreadPoolExecutor(count) as pool:
-        for future in [pool.submit(lambda job=job: (job(), None)[1]) for job in jobs]:
-            future.result()
+        for _ in pool.map(do, jobs):
+            pass
 
 
 def arguments(description: str, **defaults: int) -> argparse.Namespace:

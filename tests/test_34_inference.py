@@ -344,7 +344,15 @@ def test_a_model_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("network", [two_networks(), random_network(4, 30, 64), wide_network(4, 60, 40, 8)])
+@pytest.mark.parametrize(
+    "network",
+    [
+        two_networks(),
+        random_network(4, 30, 64),
+        wide_network(4, 60, 40, 8),
+        replace(random_network(4, 30, 64), clip=(0.0, 0.1)),
+    ],
+)
 def test_outputs_at_their_places_among_bad_bands_are_the_same_and_nan_between(network: Network) -> None:
     msi = np.random.default_rng(8).random((network.inputs, 3000), dtype=np.float32)
     count = network.outputs + 5
@@ -453,7 +461,8 @@ def test_stored_numbers_are_those_of_the_product_encoded(
 def test_a_value_that_is_not_finite_is_stored_as_invalid() -> None:
     msi = np.random.default_rng(13).random((4, 2 * PANEL_PIXELS), dtype=np.float32)
     msi[:, 7] = 3e38  # infinite within the network, and then infinite minus infinite
-    for runner in (made_ready(random_network()), TorchNetwork(random_network())):
+    clipped = replace(random_network(), clip=(-1.0, 1.0))
+    for runner in (kind(network) for network in (random_network(), clipped) for kind in (made_ready, TorchNetwork)):
         stored, counts = runner.stored(msi, SHORT, Placing(np.arange(191), 191))
         assert not np.isfinite(runner(msi)[:, 7]).any()
         assert (stored[:, 7] == -32768).all()

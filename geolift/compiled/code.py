@@ -165,8 +165,8 @@ class _Rounding:
         """Whole numbers of two bytes. The low half of a whole number is the same with a sign and without."""
         b, lanes = self._b, self._b.cpu.lanes
         whole = b.lane_by_lane("rint", b.fmul(value, b.everywhere(self._job("steps_per_unit", REAL))))
-        b.store(b.lane_by_lane("minnum", b.held(self._lowest), whole), self._lowest)
-        b.store(b.lane_by_lane("maxnum", b.held(self._highest), whole), self._highest)
+        b.store(b.if_smaller(whole, b.held(self._lowest)), self._lowest)
+        b.store(b.if_larger(whole, b.held(self._highest)), self._highest)
         b.store(b.lane_by_lane("fma", whole, b.everywhere(0.0), b.held(self._nan)), self._nan)
         return b.trunc(b.fptosi(whole, ir.VectorType(HALF, lanes)), ir.VectorType(SHORT, lanes))
 

@@ -45,7 +45,7 @@ class Sums:
         """Write a(sums) + what is added, ``place`` numbers behind where the layer begins."""
         b = self._b
         slope = b.everywhere(step("slope", REAL))
-        self.change(lambda value, r, first: b.lane_by_lane("maxnum", value, b.fmul(value, slope)))
+        self.change(lambda value, r, first: b.if_larger(b.fmul(value, slope), value))
         with b.if_then(b.known(step("added"))):
             added = b.at(arena, b.plus(step("added"), place))
             self.change(lambda value, r, first: b.fadd(value, b.vector_at(added, r * b.cpu.pixels + first)))
@@ -54,9 +54,9 @@ class Sums:
             b.put(b.held(slot), written, r * b.cpu.pixels + first)
 
     def clip(self, job: Callable[..., Value]) -> None:
-        """Keep the sums between lowest and highest, if the job has ``clipped``."""
+        """Keep the sums between lowest and highest, if the job has ``clipped``; NaN stays."""
         b = self._b
         with b.if_then(b.known(job("clipped"))):
             lowest, highest = (b.everywhere(job(name, REAL)) for name in ("lowest", "highest"))
-            self.change(lambda value, r, first: b.lane_by_lane("maxnum", value, lowest))
-            self.change(lambda value, r, first: b.lane_by_lane("minnum", value, highest))
+            self.change(lambda value, r, first: b.if_larger(lowest, value))
+            self.change(lambda value, r, first: b.if_smaller(highest, value))

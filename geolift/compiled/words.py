@@ -141,8 +141,16 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         self.store(vector, self.at(address, index), align=4)
 
     def lane_by_lane(self, name: str, *vectors: Value) -> Value:
-        """Call fma, minnum, maxnum or rint."""
+        """Call fma or rint."""
         return self.call_intrinsic(f"llvm.{name}.v{self.cpu.lanes}f32", self.kind, *vectors)
+
+    def if_smaller(self, first: Value, second: Value) -> Value:
+        """The first where it is smaller than the second, else the second; so too where either is NaN."""
+        return self.select(self.fcmp_ordered("<", first, second), first, second)
+
+    def if_larger(self, first: Value, second: Value) -> Value:
+        """The first where it is larger than the second, else the second; so too where either is NaN."""
+        return self.select(self.fcmp_ordered(">", first, second), first, second)
 
     def copy_rows(self, count: Value, source: Row, target: Row) -> None:
         """Copy rows of a block."""
