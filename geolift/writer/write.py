@@ -168,7 +168,7 @@ def _complete(
     threads: int,
     seen: Mapping[Tile, np.ndarray],
 ) -> None:
-    """Verify the finished file; make what is wanted of it."""
+    """Verify the finished file; add statistics, a style and overviews; make a COG of it where that is wanted."""
     expected = (cube.shape[0], cube.shape[1], cube.shape[2])
     if settings.of == "Zarr":
         verify_store(draft.data, expected)
@@ -176,23 +176,8 @@ def _complete(
     verify(draft.data, expected, encoding.itemsize)
     if settings.of == "ENVI":
         name_envi_product(draft.data, draft.path)
-    _prepare_for_viewers(draft, cube, settings, encoding, threads, seen)
-    if settings.of == "COG":
-        _to_cog(draft.data, draft.converted, settings)
-        verify(draft.converted, expected, encoding.itemsize)
-
-
-def _prepare_for_viewers(
-    draft: Draft,
-    cube: xr.DataArray,
-    settings: WritingSettings,
-    encoding: Encoding,
-    threads: int,
-    seen: Mapping[Tile, np.ndarray],
-) -> None:
-    """Add statistics, a style and overviews; an ENVI header has no place for statistics."""
     sampled = sample(draft.data, seen, threads)
-    if settings.of != "ENVI":
+    if settings.of != "ENVI":  # whose header has no place for statistics
         add_band_items(draft.data, statistics(sampled))
     rgb = default_rgb(bands_of(cube))
     if rgb is not None:
@@ -201,6 +186,9 @@ def _prepare_for_viewers(
     if factors:
         give_back_memory()
         build_overviews(draft.data, factors, threads)
+    if settings.of == "COG":
+        _to_cog(draft.data, draft.converted, settings)
+        verify(draft.converted, expected, encoding.itemsize)
 
 
 def _to_cog(plain: Path, cog: Path, settings: WritingSettings) -> None:
