@@ -109,6 +109,16 @@ def test_the_solution_and_the_correction_are_those_of_dense_kriging(process: Res
         assert np.abs(fields[index].reshape(3, -1) - want).max() < 0.02 * np.abs(want).max()
 
 
+def test_a_process_without_a_guided_term_leaves_nothing_of_the_memory_it_was_given(process: ResidualProcess) -> None:
+    alone = replace(process, guided_length_lr=0.0, guided_share=0.0)
+    at = (np.arange(48) + 0.5) / RATIO - 0.5
+    for _ in range(3):
+        junk = [torch.full((5, 48, 3, 48), 1e9) for _ in range(4)]
+        del junk
+        fields = correction_fields(alone, torch.zeros(12, 3, 12), torch.ones(5, 12, 12), (0, 0), at, at)
+        assert not fields.any()
+
+
 def test_no_number_of_the_system_lies_below_those_that_cpus_multiply_fast(process: ResidualProcess) -> None:
     """Intel's CPUs took nine times as long with them."""
     for length in (1.0, 4.0):

@@ -201,7 +201,7 @@ def correction_fields(
         (1 + M, y, K, x): so that each is two large products, one along each axis, without a transpose between them.
     """
     height, count, width = solution.shape
-    fields = torch.empty((len(factors), len(rows_lr), count, len(cols_lr)))
+    fields = torch.zeros((len(factors), len(rows_lr), count, len(cols_lr)))  # no term may speak for a factor
     down = _ways(process, 0, rows_lr.tobytes(), origin[0], height)
     across = _ways(process, 1, cols_lr.tobytes(), origin[1], width)
     for (_, _, part), along_y, along_x in zip(process.terms, down, across, strict=True):
