@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from geolift.engine import Engine
-from geolift.model import SpectralModel
-from geolift.torch_network import TorchNetwork
-from geolift.training import fit
-from geolift.training_set import TrainingSet
+from geolift.network.engine import Engine
+from geolift.network.model import SpectralModel
+from geolift.network.torch_backend import TorchNetwork
+from geolift.training.fit import fit
+from geolift.training.training_set import TrainingSet
 
 PIXELS = 2**20
 EDGE = 8192

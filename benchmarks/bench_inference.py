@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from common import arguments, table
 
-from geolift.compiled.network import CompiledNetwork
-from geolift.encoding import Encoding
-from geolift.engine import Engine, cpu_has_bf16
-from geolift.network import Floats, Network
-from geolift.pixels import Placing
-from geolift.runner import Runner, made_ready
-from geolift.torch_network import CPU_BATCH
-from geolift.training import fit
-from geolift.training_set import TrainingSet, training_set_from_cube
+from geolift.datamodel.encoding import Encoding
+from geolift.network.backends import Runner, made_ready
+from geolift.network.engine import Engine, cpu_has_bf16
+from geolift.network.formula import Floats, Network
+from geolift.network.llvm.network import CompiledNetwork
+from geolift.network.pixels import Placing
+from geolift.network.torch_backend import CPU_BATCH
+from geolift.training.fit import fit
+from geolift.training.training_set import TrainingSet, training_set_from_cube
 
 EDGE = 1024
 PIXELS = 256 * 256

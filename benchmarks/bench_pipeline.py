@@ -10,12 +10,12 @@ import numpy as np
 import rasterio
 from common import MSI_BANDS, SENSOR, Clock, arguments, geolift, in_threads, make_hsi, make_msi, table
 
-from geolift.inference import encode_block
-from geolift.machine import available_cpus
-from geolift.pixels import Placing
+from geolift.network.inference import encode_block
+from geolift.network.pixels import Placing
+from geolift.pipeline.trained import Trained, inverted, load_trained
 from geolift.readers import open_cube
+from geolift.runtime.machine import available_cpus
 from geolift.settings import ApplySettings
-from geolift.trained import Trained, inverted, load_trained
 from geolift.writer import Encoding, write_cube
 
 TILE = 256

@@ -18,7 +18,7 @@ def main() -> None:
         "geolift --version": ["-m", "geolift", "--version"],
         "geolift --help": ["-m", "geolift", "--help"],
         "import geolift": ["-c", "import geolift"],
-        "import geolift.runs": ["-c", "import geolift.runs"],
+        "import geolift.pipeline.files": ["-c", "import geolift.pipeline.files"],
         "import torch": ["-c", "import torch"],
     }.items():
         times = []

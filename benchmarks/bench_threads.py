@@ -7,11 +7,11 @@ from pathlib import Path
 
 from common import MSI_BANDS, SENSOR, Clock, arguments, geolift, make_hsi, make_msi, table
 
-from geolift.engine import choose_engine
-from geolift.machine import available_cpus
+from geolift.network.engine import choose_engine
+from geolift.pipeline.trained import inverted, load_trained
 from geolift.readers import open_cube
+from geolift.runtime.machine import available_cpus
 from geolift.settings import ApplySettings
-from geolift.trained import inverted, load_trained
 from geolift.writer import Encoding, write_cube
 
 TILE = 256

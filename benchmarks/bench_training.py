@@ -17,10 +17,10 @@ import torch
 from bench_inference import scene
 from common import arguments, table
 
-from geolift.methods.spectralift import PublishedSettings
-from geolift.network import NO_RESIDUAL
-from geolift.training import fit
-from geolift.training_set import TrainingSet
+from geolift.network.formula import NO_RESIDUAL
+from geolift.training.fit import fit
+from geolift.training.methods.spectralift import PublishedSettings
+from geolift.training.training_set import TrainingSet
 
 SCENES = ((25, 25), (320, 76))
 PUBLISHED = PublishedSettings()

@@ -9,7 +9,7 @@ from pathlib import Path
 from common import MSI_BANDS, SENSOR, Clock, arguments, geolift, make_hsi, make_msi, table
 from distributed import LocalCluster
 
-from geolift.runs import apply_files
+from geolift.pipeline.files import apply_files
 from geolift.settings import ApplySettings
 
 

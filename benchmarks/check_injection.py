@@ -3,7 +3,7 @@
     python benchmarks/check_injection.py [--quick] [--snr DB]
 
 Pairs: nine AVIRIS scenes degraded by 3 and 4, four sensors each, with an atmosphere between the sensors (gains of
-10 % in common and 4 % per band, an offset of 0.01) and noise. The thresholds in geolift/sanity/ rest on this.
+10 % in common and 4 % per band, an offset of 0.01) and noise. The thresholds in geolift/pair/checks/ rest on this.
 Micrometres for nanometres are a matter of files: those pairs are written, and read as `geolift check` does.
 """
 
@@ -23,12 +23,12 @@ from affine import Affine
 from coregistration_scenes import FOLDER, SCENES, FloatArray, centres_nm, cloudy, hyperspectral
 from scipy import ndimage
 
-from geolift.coregistration import estimate_shift
-from geolift.degrade import add_noise, block_mean
+from geolift.degradation.degrade import add_noise, block_mean
+from geolift.degradation.sampling import degrade_msi
 from geolift.errors import GeoliftError
-from geolift.pair_check import check_files
-from geolift.sampling import degrade_msi
-from geolift.sanity import Candidate, check_pair
+from geolift.pair.checks import Candidate, check_pair
+from geolift.pair.coregistration import estimate_shift
+from geolift.pipeline.pair_check import check_files
 from geolift.settings import PairSettings
 from geolift.srf import SpectralResponse, list_sensors, twins_of
 

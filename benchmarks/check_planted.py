@@ -12,13 +12,13 @@ from coregistration_scenes import FloatArray, cloudy
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geolift.comparison import compare
-from geolift.crosscheck import simulate_candidates
-from geolift.degrade import apply_srf
-from geolift.listener import SILENT
-from geolift.pair_check import open_pair
-from geolift.plan import plan_region
-from geolift.sanity import Reading, check_pair
+from geolift.degradation.degrade import apply_srf
+from geolift.pair.checks import Reading, check_pair
+from geolift.pair.checks.crosscheck import simulate_candidates
+from geolift.pair.comparison import compare
+from geolift.pair.region import plan_region
+from geolift.pipeline.pair_check import open_pair
+from geolift.runtime.progress import SILENT
 from geolift.settings import PairSettings, RegionSettings
 
 ALIKE_R = 0.98

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.io import loadmat
 
-from geolift.degrade import block_mean
+from geolift.degradation.degrade import block_mean
 from geolift.readers import open_cube
 from geolift.srf import SpectralResponse
 

@@ -26,7 +26,7 @@ from coregistration_scenes import CLASSES, FOLDER, SCENES, FloatArray, centres_n
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geolift.degrade import add_noise, block_mean
+from geolift.degradation.degrade import add_noise, block_mean
 from geolift.srf import SpectralResponse
 
 SIDE_LR, EDGE_LR = 40, 1

@@ -20,7 +20,7 @@ import numpy as np
 from coregistration_scenes import CLASSES, FOLDER, SCENES, Planted, cloudy, mosaic, multispectral, plant
 from scipy import ndimage
 
-from geolift.coregistration import estimate_shift
+from geolift.pair.coregistration import estimate_shift
 
 PSFS = ("gauss:1.0", "none", "gauss:0.6", "gauss:1.6", "aniso", "moffat", "airy", "hermite")
 Case = tuple[str, int, str, Planted]

@@ -24,7 +24,7 @@ import rasterio
 from affine import Affine
 from coregistration_scenes import CLASSES, FOLDER, Planted, mosaic, plant
 
-from geolift.coregistration import estimate_shift
+from geolift.pair.coregistration import estimate_shift
 
 PYTHON = Path(__file__).resolve().parent.parent / ".tools" / "arosics" / "bin" / "python"
 GSD_M, CRS = 10.0, "EPSG:32633"

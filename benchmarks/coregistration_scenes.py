@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.io import loadmat
 
-from geolift.degrade import block_mean, blur
-from geolift.psf import psf_kernel
+from geolift.degradation.degrade import block_mean, blur
+from geolift.degradation.psf import psf_kernel
 from geolift.srf import SpectralResponse
 
 FloatArray = NDArray[np.float32]

@@ -158,11 +158,11 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
     from bench_inference import scene
     from common import MSI_BANDS, make_hsi, make_msi
 
-    from geolift.encoding import Counts
-    from geolift.pixels import Placing
+    from geolift.datamodel.encoding import Counts
+    from geolift.network.backends import made_ready
+    from geolift.network.pixels import Placing
     from geolift.readers import open_cube
-    from geolift.runner import made_ready
-    from geolift.training import fit
+    from geolift.training.fit import fit
     from geolift.writer import Encoding
     from geolift.writer.growing import TiffPacker
     from geolift.writer.tiles import Tile

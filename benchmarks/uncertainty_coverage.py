@@ -22,24 +22,25 @@ from typing import Any
 
 import numpy as np
 
-from geolift import demo_scene, wald
 from geolift.benchmark.cases import Degradation, Pair, make_pair, open_scene, usual_snr_db
-from geolift.coregistration import estimate_shift
-from geolift.cube import crop
-from geolift.degrade import add_noise, apply_srf, degrade, gaussian_srf, normalize_scene
-from geolift.inference import predict_block
-from geolift.noise import least_noise
-from geolift.psf import psf_kernel
+from geolift.datamodel.cube import crop
+from geolift.degradation.degrade import add_noise, apply_srf, degrade, gaussian_srf, normalize_scene
+from geolift.degradation.psf import psf_kernel
+from geolift.demo import landscape
+from geolift.network.inference import predict_block
+from geolift.pair.coregistration import estimate_shift
+from geolift.pipeline import wald
 from geolift.readers import open_cube
 from geolift.refinement import refine_arrays
 from geolift.refinement.find import SEARCH_MARGIN_LR
 from geolift.refinement.pair import ArrayPair
-from geolift.rehearsal import WINDOW_PX, rehearse
 from geolift.settings import Reading, SimulateSettings
 from geolift.srf import SpectralResponse
-from geolift.training import fit
-from geolift.training_set import TrainingSet, training_set_from_cube
-from geolift.uncertainty import FINE_OVER_REHEARSED, FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
+from geolift.training.fit import fit
+from geolift.training.noise import least_noise
+from geolift.training.training_set import TrainingSet, training_set_from_cube
+from geolift.uncertainty.calibration import FINE_OVER_REHEARSED, FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
+from geolift.uncertainty.reduced_resolution import WINDOW_PX, rehearse
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 FOUR = ("B02", "B03", "B04", "B08")
@@ -85,10 +86,10 @@ def demo() -> Iterator[Case]:
     for seed, ratio, names in ((0, 3, FOUR), (0, 3, TEN), (0, 6, FOUR), (1, 3, FOUR), (1, 3, TEN)):
 
         def make(seed: int = seed, ratio: int = ratio, names: Any = names) -> Pair:
-            scene = demo_scene.make_scene(seed=seed)
+            scene = landscape.make_scene(seed=seed)
             response = SpectralResponse.from_library("sentinel-2a").select(names)
             weights = response.weights(scene.wavelengths_nm, scene.fwhm_nm, scene.good).weights
-            hsi, msi = demo_scene.observe(scene, weights, ratio)
+            hsi, msi = landscape.observe(scene, weights, ratio)
             used = scene.good
             return Pair(hsi[used], msi, np.asarray(weights[:, used], np.float32), scene.reflectance[used])
 

@@ -14,26 +14,26 @@ from pathlib import Path
 
 from distributed import Client, as_completed
 
-from geolift import batch
+from geolift.batch import jobs as batch_jobs
+from geolift.batch.manifest import Job, read_manifest
 from geolift.errors import GeoliftError
-from geolift.manifest import Job, read_manifest
 
 
 def fuse_pair(job: Job) -> str:
     """Do one job on a worker; return its output."""
-    from geolift import runs
+    from geolift.pipeline import files
 
     if job.error is not None:
         raise job.error
     settings = job.settings.model_copy(update={"threads": 1, "overwrite": True})
-    work = runs.fuse_files if job.verb == "fuse" else runs.apply_files
+    work = files.fuse_files if job.verb == "fuse" else files.apply_files
     return str(work(*job.sources, job.output, settings).output)
 
 
 def main(manifest: Path, scheduler: str | None = None) -> dict[str, str]:
     """Run the jobs that are not finished; return what became of each output."""
     jobs = read_manifest(manifest)
-    todo = [job for job in jobs if job.error or batch.state_of(job).kind in ("missing", "stale")]
+    todo = [job for job in jobs if job.error or batch_jobs.state_of(job).kind in ("missing", "stale")]
     told = {str(job.output): "finished before" for job in jobs if job not in todo}
     # One thread per worker: geolift's own threads and Dask's would otherwise share the same cores twice.
     own = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import geolift
-from geolift import pair_check, runs
-from geolift.describe import document
+from geolift.pipeline import files, pair_check
+from geolift.pipeline.describe import document
 from geolift.settings import FuseSettings, PairSettings
 
 
@@ -29,7 +29,7 @@ def main(enmap: Path, sentinel2: Path, output: Path, **options: Any) -> dict[str
     for finding in checked["verdict"]:
         print(f"check: {finding['code']}: {finding['message']}")
 
-    result = runs.fuse_files(enmap, sentinel2, output, FuseSettings(sensor="sentinel2", **options))
+    result = files.fuse_files(enmap, sentinel2, output, FuseSettings(sensor="sentinel2", **options))
     facts = result.to_json()
     for text in facts["warnings"]:
         print(f"warning: {text}")

@@ -3,7 +3,7 @@
     python examples/walkthrough.py [FOLDER]
 
 Nothing is computed before it is asked for: `geolift.open` and `geolift.fuse` return lazy arrays, so the same lines work
-on a scene that does not fit into memory. Replace `demo.make_pair` by the paths of your own files.
+on a scene that does not fit into memory. Replace `showcase.make_pair` by the paths of your own files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import rioxarray  # noqa: F401 - gives arrays their .rio
 import xarray as xr
 
 import geolift
-from geolift import demo
+from geolift.demo import showcase
 
 
 def nearest(cube: xr.DataArray, wavelength_nm: float) -> xr.DataArray:
@@ -26,7 +26,7 @@ def nearest(cube: xr.DataArray, wavelength_nm: float) -> xr.DataArray:
 
 def main(folder: Path, size: int = 384, **options: int) -> dict[str, float]:
     """Make a pair, fuse it, map the red edge, measure."""
-    pair = demo.make_pair(folder, size=size, overwrite=True)
+    pair = showcase.make_pair(folder, size=size, overwrite=True)
     hsi, msi = geolift.open(pair.paths["hsi"]), geolift.open(pair.paths["msi"])
     print(f"HSI {dict(hsi.sizes)} at {abs(hsi.rio.resolution()[0]):.0f} m")
     print(f"MSI {dict(msi.sizes)} at {abs(msi.rio.resolution()[0]):.0f} m")

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geolift import benchmark as benchmark
-    from geolift.pair_check import coregister
-    from geolift.pipeline import apply, fuse, train
+    from geolift.pipeline.fusion import apply, fuse, train
+    from geolift.pipeline.pair_check import coregister
+    from geolift.pipeline.wald import evaluate
     from geolift.readers import open_cube as open
     from geolift.srf import SpectralResponse
-    from geolift.wald import evaluate
 
 # Loaded when first used: torch and xarray stand behind most of them.
 _HOME = {
-    "apply": ("geolift.pipeline", "apply"),
-    "coregister": ("geolift.pair_check", "coregister"),
-    "evaluate": ("geolift.wald", "evaluate"),
-    "fuse": ("geolift.pipeline", "fuse"),
+    "apply": ("geolift.pipeline.fusion", "apply"),
+    "coregister": ("geolift.pipeline.pair_check", "coregister"),
+    "evaluate": ("geolift.pipeline.wald", "evaluate"),
+    "fuse": ("geolift.pipeline.fusion", "fuse"),
     "open": ("geolift.readers", "open_cube"),
-    "train": ("geolift.pipeline", "train"),
+    "train": ("geolift.pipeline.fusion", "train"),
     "SpectralResponse": ("geolift.srf", "SpectralResponse"),
 }
 

@@ -1,14 +1,16 @@
 """The house rules that keep geolift readable: who may import whom, what stays light, how long functions are.
 
-`docs/architecture.md` explains them. A new module needs a place in ROOMS.
+`docs/architecture.md` explains them, and its table is the rule for imports.
 """
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,60 +22,23 @@ import geolift
 
 PACKAGE = Path(geolift.__file__).parent
 
-# Storeys from the top: a module imports only from storeys above its own. The modules of one room know each
-# other; after "<" stand the few modules of other rooms of the same storey that this room builds on.
-ROOMS: dict[str, list[str]] = {
-    "errors": ["errors"],
-    "nouns": ["settings", "cube", "encoding", "listener", "align", "srf", "results"],
-    "files": ["readers < machine", "writer < machine", "sidecar", "finished < sidecar", "machine", "scratch"],
-    "steps": [
-        "degrade psf",
-        "overlay",
-        "sampling",
-        "robust",
-        "noise",
-        "masking",
-        "coregistration < sampling robust",
-        "harmonization < robust",
-        "sanity < coregistration noise robust",
-        "quality",
-        "model network pixels compiled torch_network engine runner",
-        "training training_set methods < model network runner engine noise",
-        "information < training_set",
-        "uncertainty rehearsal < degrade inference methods model network refinement training training_set",
-        "inference < model network engine pixels",
-        "refinement < coregistration degrade engine inference methods model network noise robust sampling training_set",
-        "metrics",
-    ],
-    "composition": [
-        "pipeline fusion_pair standard_error runs identity budget trained unmixing plan comparison crosscheck "
-        "pair_check wald describe quality_gate < report",
-        "manifest batch",
-        "benchmark < plan",
-        "demo_scene",
-        "pictures",
-        "report < comparison plan pictures",
-    ],
-    "showcase": ["demo", "doctor < demo", "qgis_install"],
-    "doors": ["cli __main__", "qgis_plugin"],
-}
+ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
+"""Its table of rooms is the rule: which folder may import which."""
 
 # Third-party packages that a module may not import at its top, or at all.
-NUMERIC = {
-    "degrade", "psf", "sampling", "robust", "coregistration", "sanity",
-    "harmonization", "refinement", "metrics",
-    "network", "pixels", "compiled", "torch_network", "engine", "runner", "training", "training_set", "methods",
-    "noise", "uncertainty", "rehearsal",
-    "information", "inference",
-    "demo_scene",
-}  # fmt: skip
+NUMERIC = (
+    "degradation", "metrics.scores", "metrics.similarity", "network.formula", "network.pixels", "network.llvm",
+    "network.torch_backend", "network.engine", "network.backends", "network.inference", "training",
+    "pair.robust", "pair.harmonization", "pair.coregistration", "pair.checks.pair", "pair.checks.findings",
+    "pair.checks.identity", "pair.checks.place", "pair.checks.values", "refinement", "uncertainty", "demo.landscape",
+)  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}
 HEAVY = {"torch", "dask", "xarray", "rasterio", "rioxarray", "scipy", "matplotlib", "pandas", "odc"}
-LONGEST_FUNCTION = 60
+LONGEST_FUNCTION, LONGEST_FILE, MOST_ENTRIES = 60, 450, 26
 
 
 def _modules() -> dict[str, Path]:
-    paths = sorted(path for path in PACKAGE.rglob("*.py") if "qgis_plugin" not in path.parts)
+    paths = sorted(path for path in PACKAGE.rglob("*.py") if "plugin" not in path.parts)
     names = (path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".") for path in paths)
     return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
 
@@ -81,18 +46,13 @@ def _modules() -> dict[str, Path]:
 MODULES = {name: path for name, path in _modules().items() if name != "__init__"}
 
 
-def _places() -> dict[str, tuple[int, int, set[str]]]:
-    """Module → (storey, room within it, the modules of neighbouring rooms that it may use)."""
-    found = {}
-    for storey, rooms in enumerate(ROOMS.values()):
-        for number, room in enumerate(rooms):
-            members, _, neighbours = room.partition("<")
-            for member in members.split():
-                found[member] = (storey, number, set(neighbours.split()))
-    return found
+def _rules() -> dict[str, set[str]]:
+    """Folder or top-level module → what it may import, as the table of docs/architecture.md says, in its order."""
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|[^|]*\|([^|]*)\|$", ARCHITECTURE.read_text(encoding="utf-8"), re.M)
+    return {room: set(allowed.split()) for room, allowed in rows}
 
 
-PLACES = _places()
+RULES = _rules()
 
 
 def _imports(path: Path, *, top_only: bool = False) -> set[str]:
@@ -120,30 +80,44 @@ def _room(module: str) -> str:
     return module.removeprefix("geolift.").split(".")[0]
 
 
-def _allowed(importer: str, imported: str) -> bool:
-    storey, number, neighbours = PLACES[importer]
-    other_storey, other_number, _ = PLACES[imported]
-    if other_storey != storey:
-        return other_storey < storey
-    return other_number == number or imported in neighbours
+def _own_imports(module: str) -> set[str]:
+    """Modules of geolift that a module imports, without the package's name."""
+    used = {name.removeprefix("geolift.") for name in _imports(MODULES[module]) if name.startswith("geolift.")}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in used} - {module, ""}
 
 
-def test_every_module_has_a_place_in_the_house() -> None:
-    homeless = sorted({_room(name) for name in MODULES} - set(PLACES))
-    assert not homeless, f"give {homeless} a storey and a room in ROOMS, and a line in docs/architecture.md"
+def _used_rooms(room: str) -> set[str]:
+    modules = [name for name in MODULES if _room(name) == room]
+    return {_room(used) for module in modules for used in _own_imports(module)} - {room}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_room_imports_only_from_the_storeys_above_it(module: str) -> None:
-    own = _room(module)
-    if own not in PLACES:
-        pytest.skip("another test names the modules without a place")
-    used = {_room(name) for name in _imports(MODULES[module]) if name.startswith("geolift.")}
-    wrong = {room for room in used & set(PLACES) if room != own and not _allowed(own, room)}
-    assert not wrong, f"geolift.{module} may not import {sorted(wrong)}"
+def test_every_room_has_a_line_in_the_architecture_and_every_line_a_room() -> None:
+    rooms = {_room(name) for name in MODULES}
+    assert rooms == set(RULES), "each folder and top-level module needs a row in docs/architecture.md"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in NUMERIC])
+def test_the_top_level_is_small_enough_to_be_read_at_a_glance() -> None:
+    entries = [path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "_srf_library")]
+    assert len(entries) <= MOST_ENTRIES, sorted(entries)
+
+
+@pytest.mark.parametrize("room", RULES)
+def test_a_room_imports_what_the_architecture_says_and_nothing_else(room: str) -> None:
+    assert _used_rooms(room) == RULES[room], f"docs/architecture.md: the row of {room}"
+
+
+def test_rooms_import_only_from_rooms_that_stand_above_them() -> None:
+    order = list(RULES)
+    back = [(room, other) for room in order for other in RULES[room] if order.index(other) >= order.index(room)]
+    assert not back, "an arrow that points down makes a cycle sooner or later"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: _own_imports(name) & set(MODULES) for name in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the cycle
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(NUMERIC)])
 def test_numeric_rooms_know_no_files_no_crs_no_dask_and_no_click(module: str) -> None:
     outside = {name.split(".")[0] for name in _imports(MODULES[module])} & FILE_WORLD
     assert not outside, f"geolift.{module}: NumPy or torch in and out; {sorted(outside)} belongs to a wrapper"
@@ -182,6 +156,12 @@ def test_functions_are_short() -> None:
     assert not long, f"split them ({LONGEST_FUNCTION} lines at most without the docstring): {long}"
 
 
+def test_files_are_short() -> None:
+    lengths = {name: path.read_text(encoding="utf-8").count("\n") for name, path in MODULES.items()}
+    long = {name: count for name, count in lengths.items() if count > LONGEST_FILE}
+    assert not long, f"each of them is two rooms: {long}"
+
+
 def test_no_module_is_called_utils() -> None:
     assert not [name for name in MODULES if {"utils", "util", "helpers", "misc"} & set(name.split("."))]
 
@@ -202,7 +182,7 @@ def _loaded_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
 def test_help_and_version_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    assert not _loaded_by(*arguments) & (HEAVY | {"numpy", "geolift.pipeline"})
+    assert not _loaded_by(*arguments) & (HEAVY | {"numpy", "geolift.pipeline.fusion"})
 
 
 def test_importing_geolift_loads_no_torch() -> None:
@@ -211,13 +191,13 @@ def test_importing_geolift_loads_no_torch() -> None:
 
 
 def test_fusing_loads_no_scipy_stats_which_takes_most_of_a_second() -> None:
-    code = "import sys, geolift.runs, geolift.refinement; raise SystemExit('scipy.stats' in sys.modules)"
+    code = "import sys, geolift.pipeline.files, geolift.refinement; raise SystemExit('scipy.stats' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
 def test_reading_a_window_loads_no_distributed() -> None:
     code = (
-        "import sys, dask.array, geolift.cube as cube\n"
+        "import sys, dask.array, geolift.datamodel.cube as cube\n"
         "values = cube.window_values(dask.array.ones((2, 9, 9), chunks=3), slice(1, 5), slice(2, 4))\n"
         "assert values.shape == (2, 4, 2)\n"
         "raise SystemExit('distributed' in sys.modules)"
@@ -227,7 +207,7 @@ def test_reading_a_window_loads_no_distributed() -> None:
 
 def test_public_names_are_no_modules_even_after_every_module_is_imported() -> None:
     for module in pkgutil.walk_packages([str(PACKAGE)], "geolift."):
-        if "qgis_plugin" not in module.name and not module.name.endswith("__main__"):
+        if ".plugin" not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     public = getattr(geolift, "__all__", [])
     assert {"open", "fuse", "train", "apply", "evaluate", "coregister", "SpectralResponse"} <= set(public)

@@ -7,10 +7,10 @@ import doctest
 import numpy as np
 import pytest
 
-from geolift import degrade
-from geolift.demo_scene import DemoScene, make_scene, materials, observe, sample_places
-from geolift.demo_scene import scene as scene_module
-from geolift.demo_scene.canvas import Canvas, cut_parcels
+from geolift.degradation import degrade
+from geolift.demo.landscape import DemoScene, make_scene, materials, observe, sample_places
+from geolift.demo.landscape import scene as scene_module
+from geolift.demo.landscape.canvas import Canvas, cut_parcels
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geolift.errors import ResourceError
-from geolift.pictures import PixelSpectra, demo_picture, srf_picture, stretch_limits, to_display
+from geolift.plotting import PixelSpectra, demo_picture, srf_picture, stretch_limits, to_display
 
 
 def test_black_white_and_grey_go_where_the_limits_say() -> None:

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from scenes import make_pair, spectra_of, write
 
-from geolift.cube import bands_of, grid_of
+from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
 from geolift.readers import open_cube
 from geolift.readers.source import Decoding

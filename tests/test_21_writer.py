@@ -14,7 +14,7 @@ import spectral.io.envi
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geolift.cube import Bands, bands_of, grid_of, make_cube
+from geolift.datamodel.cube import Bands, bands_of, grid_of, make_cube
 from geolift.errors import OutputExistsError, ResourceError
 from geolift.readers import open_cube
 from geolift.settings import WritingSettings

@@ -15,9 +15,9 @@ import pytest
 import xarray as xr
 from rasterio.crs import CRS
 
-from geolift import describe
-from geolift.cube import bands_of, grid_of
+from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
+from geolift.pipeline import describe
 from geolift.readers import invalid, open_cube
 from geolift.readers.hyperion import band_table
 from geolift.settings import Reading

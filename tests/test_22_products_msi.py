@@ -13,9 +13,9 @@ import product_files as made
 import pytest
 import rasterio
 
-from geolift import describe
-from geolift.cube import bands_of, grid_of
+from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
+from geolift.pipeline import describe
 from geolift.readers import invalid, mask_from_file, open_cube, open_cubes, read_mask
 from geolift.settings import Reading
 from geolift.srf import SpectralResponse

@@ -23,11 +23,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scenes import make_pair
 
-from geolift.budget import estimate_cost, fitted, is_kept
-from geolift.cube import Bands, make_cube
+from geolift.datamodel.cube import Bands, make_cube
 from geolift.errors import OutputExistsError, ResourceError
-from geolift.machine import limit_block_cache
-from geolift.runs import fuse_files
+from geolift.pipeline.files import fuse_files
+from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
+from geolift.runtime.machine import limit_block_cache
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Cluster, Encoding, Threads, write_cube
 from geolift.writer.crew import TileWork
@@ -186,7 +186,7 @@ def test_sizes_are_read_as_people_write_them(text: str, number: int) -> None:
 
 COUNT_FAULTS = """
 import resource, sys, numpy as np
-from geolift.machine import keep_freed_memory
+from geolift.runtime.machine import keep_freed_memory
 if "keep" in sys.argv:
     keep_freed_memory()
 np.ones(2**22, np.float32)

@@ -21,10 +21,10 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scenes import make_pair
 
-from geolift.cube import Bands, make_cube
-from geolift.encoding import Counts
+from geolift.datamodel.cube import Bands, make_cube
+from geolift.datamodel.encoding import Counts
 from geolift.errors import InputError, OutputExistsError, ResourceError, UsageError
-from geolift.runs import fuse_files
+from geolift.pipeline.files import fuse_files
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Draft, Encoding, Threads, draft_folder, draft_of, write_cube
 from geolift.writer.crew import TileWork

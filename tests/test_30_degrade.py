@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-import geolift.degrade
-import geolift.psf
-from geolift.degrade import (
+import geolift.degradation.degrade
+import geolift.degradation.psf
+from geolift.degradation.degrade import (
     PSF_NAMES,
     add_noise,
     apply_srf,
@@ -235,7 +235,7 @@ def test_response_does_not_depend_on_how_rows_are_chunked(monkeypatch: pytest.Mo
     cube, weights = rng.random((9, 31, 8)).astype(np.float32), gaussian_srf(4, 9)
     cube[3, 7, 7] = np.nan
     whole = apply_srf(cube, weights)
-    monkeypatch.setattr("geolift.degrade._CHUNK_VALUES", 9 * 8 * 4)
+    monkeypatch.setattr("geolift.degradation.degrade._CHUNK_VALUES", 9 * 8 * 4)
     np.testing.assert_allclose(apply_srf(cube, weights), whole, rtol=1e-7)
 
 
@@ -274,7 +274,7 @@ def test_normalised_scene_spans_zero_to_one_with_a_hundredth_clipped_at_each_end
     assert (values >= values.max()).mean() == pytest.approx(0.01, abs=1e-3)
 
 
-@pytest.mark.parametrize("module", [geolift.psf, geolift.degrade])
+@pytest.mark.parametrize("module", [geolift.degradation.psf, geolift.degradation.degrade])
 def test_the_examples_of_the_docstrings_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0 and result.failed == 0

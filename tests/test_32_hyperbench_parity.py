@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 from numpy.typing import NDArray
 
-from geolift.degrade import (
+from geolift.degradation.degrade import (
     PSF_NAMES,
     add_noise,
     apply_srf,

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from geolift.errors import UsageError
-from geolift.methods.spectralift import LayerStack, PublishedSettings, absolute_error
-from geolift.model import SpectralModel
-from geolift.network import NO_RESIDUAL
-from geolift.training import fit
-from geolift.training_set import Seam, TrainingSampler, TrainingSet, training_set_from_cube
+from geolift.network.formula import NO_RESIDUAL
+from geolift.network.model import SpectralModel
+from geolift.training.fit import fit
+from geolift.training.methods.spectralift import LayerStack, PublishedSettings, absolute_error
+from geolift.training.training_set import Seam, TrainingSampler, TrainingSet, training_set_from_cube
 
 
 def mixed_scene(rows: int = 24, cols: int = 20, bands: int = 30, seed: int = 0) -> np.ndarray:

@@ -18,17 +18,17 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from geolift.compiled.cpu import AVX2, AVX512, NEON, VECTORS, Cpu, this_cpu
-from geolift.compiled.network import PANEL_PIXELS, CompiledNetwork
-from geolift.encoding import Encoding
-from geolift.engine import Engine
+from geolift.datamodel.encoding import Encoding
 from geolift.errors import InputError, ResourceError
-from geolift.inference import predict_block
-from geolift.model import SpectralModel, TrainingStep, load_model, save_model
-from geolift.network import INPUT, NO_RESIDUAL, Network, Unmixing
-from geolift.pixels import Placing
-from geolift.runner import Runner, compiled_for, made_ready
-from geolift.torch_network import TorchNetwork
+from geolift.network.backends import Runner, compiled_for, made_ready
+from geolift.network.engine import Engine
+from geolift.network.formula import INPUT, NO_RESIDUAL, Network, Unmixing
+from geolift.network.inference import predict_block
+from geolift.network.llvm.cpu import AVX2, AVX512, NEON, VECTORS, Cpu, this_cpu
+from geolift.network.llvm.network import PANEL_PIXELS, CompiledNetwork
+from geolift.network.model import SpectralModel, TrainingStep, load_model, save_model
+from geolift.network.pixels import Placing
+from geolift.network.torch_backend import TorchNetwork
 
 HERE = this_cpu()
 WIDTHS = [cpu for cpu in (AVX512, AVX2, NEON) if HERE is not None and cpu.lanes <= HERE.lanes]
@@ -143,9 +143,9 @@ def test_where_no_code_can_be_compiled_torch_runs_the_network() -> None:
     code = (
         "import sys; sys.modules['llvmlite'] = None\n"  # as if it were not installed
         "import numpy as np, geolift.inference\n"
-        "from geolift.engine import choose_engine\n"
+        "from geolift.network.engine import choose_engine\n"
         "from geolift.network import Network\n"
-        "from geolift.runner import made_ready\n"
+        "from geolift.network.backends import made_ready\n"
         "eye = np.eye(3, dtype=np.float32)\n"
         "runner = made_ready(Network((), (), (), 0.0, None, eye, None, eye[0]), choose_engine('cpu', 'bf16'))\n"
         "print(type(runner).__name__, runner(eye)[0, 0])\n"
@@ -172,7 +172,7 @@ def test_code_for_other_systems_needs_nothing_from_outside_and_keeps_its_sums_in
 ) -> None:
     from llvmlite import binding
 
-    from geolift.compiled.code import written
+    from geolift.network.llvm.code import written
 
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()

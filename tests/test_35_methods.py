@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from geolift.methods.common import NOISE_SHARE
-from geolift.methods.features import draw_features, learn_network, sharpen
-from geolift.methods.normal import CHUNK_PIXELS, NormalSums, accumulate, least_squares, solve
-from geolift.methods.small_network import evaluate, train_network
-from geolift.methods.subspace import find_subspace
-from geolift.model import SpectralModel
-from geolift.training import fit
-from geolift.training_set import TrainingSet, training_set_from_cube
+from geolift.network.model import SpectralModel
+from geolift.training.fit import fit
+from geolift.training.methods.common import NOISE_SHARE
+from geolift.training.methods.features import draw_features, learn_network, sharpen
+from geolift.training.methods.normal import CHUNK_PIXELS, NormalSums, accumulate, least_squares, solve
+from geolift.training.methods.small_network import evaluate, train_network
+from geolift.training.methods.subspace import find_subspace
+from geolift.training.training_set import TrainingSet, training_set_from_cube
 
 
 def curved_scene(rows: int = 30, cols: int = 28, bands: int = 40, noise: float = 0.002, seed: int = 0) -> np.ndarray:

@@ -13,17 +13,17 @@ import torch
 from scenes import make_pair
 from test_34_inference import model_of, random_network, wide_network
 
-from geolift import torch_network
-from geolift.budget import estimate_cost
-from geolift.engine import Engine, choose_engine, cpu_has_bf16
 from geolift.errors import ResourceError
-from geolift.inference import predict_block
-from geolift.network import Network
-from geolift.runner import made_ready
+from geolift.network import torch_backend
+from geolift.network.backends import made_ready
+from geolift.network.engine import Engine, choose_engine, cpu_has_bf16
+from geolift.network.formula import Network
+from geolift.network.inference import predict_block
+from geolift.network.torch_backend import TorchNetwork, bytes_per_pixel
+from geolift.pipeline.memory_plan import estimate_cost
 from geolift.settings import FuseSettings
-from geolift.torch_network import TorchNetwork, bytes_per_pixel
-from geolift.training import fit
-from geolift.training_set import training_set_from_cube
+from geolift.training.fit import fit
+from geolift.training.training_set import training_set_from_cube
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens where there is no CUDA")
 NETWORKS = [random_network(), wide_network(10, 60, 100, 9)]
@@ -49,7 +49,7 @@ def test_batches_through_a_device_are_the_product_of_the_cpu(network: Network, c
     msi = np.random.default_rng(0).random((network.inputs, count), dtype=np.float32)
     msi[0, ::7] = np.nan
     device = TorchNetwork(network, free_bytes=lambda: 0)
-    assert device.batch_pixels == torch_network.SMALLEST_BATCH
+    assert device.batch_pixels == torch_backend.SMALLEST_BATCH
     assert np.allclose(device(msi), made_ready(network)(msi), rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
@@ -66,7 +66,7 @@ def test_threads_share_a_device_and_keep_their_pixels_apart() -> None:
 def test_the_batch_is_the_largest_power_of_two_that_the_free_memory_takes() -> None:
     each = bytes_per_pixel(NETWORKS[1])
     for pixels, expected in ((10**7, 65_536), (5000, 4096), (4096, 4096), (4095, 2048), (3, 1024)):
-        free = int(pixels * each / torch_network.SHARE_OF_FREE)
+        free = int(pixels * each / torch_backend.SHARE_OF_FREE)
         assert TorchNetwork(NETWORKS[1], free_bytes=lambda free=free: free).batch_pixels == expected  # type: ignore[misc]
 
 
@@ -91,7 +91,7 @@ def test_training_that_does_not_fit_the_device_is_a_resource_error(monkeypatch: 
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("made up")
 
-    monkeypatch.setattr("geolift.methods.features.draw_features", full)
+    monkeypatch.setattr("geolift.training.methods.features.draw_features", full)
     hsi = np.random.default_rng(3).random((12, 8, 8), dtype=np.float32)
     with pytest.raises(ResourceError, match="training of 64 pixels"):
         fit("auto", training_set_from_cube(hsi, np.full((2, 12), 1 / 12, np.float32)))
@@ -155,11 +155,11 @@ def test_training_and_inference_open_no_files_and_need_none_of_their_libraries()
         "            raise ImportError(name + ' is blocked')\n"
         "sys.meta_path.insert(0, Blocked())\n"
         "import numpy as np\n"
-        "import geolift.training, geolift.inference, geolift.model, geolift.methods, geolift.network\n"
-        "from geolift.training_set import training_set_from_cube\n"
+        "import geolift.network.inference, geolift.network.model, geolift.training.fit, geolift.training.methods\n"
+        "from geolift.training.training_set import training_set_from_cube\n"
         "hsi = np.random.default_rng(0).random((12, 8, 8), dtype=np.float32)\n"
-        "model = geolift.training.fit('auto', training_set_from_cube(hsi, np.full((2, 12), 1 / 12, np.float32)))\n"
-        "print(geolift.inference.predict_block(model, np.ones((2, 3, 3), np.float32)).shape)\n"
+        "model = geolift.training.fit.fit('auto', training_set_from_cube(hsi, np.full((2, 12), 1 / 12, np.float32)))\n"
+        "print(geolift.network.inference.predict_block(model, np.ones((2, 3, 3), np.float32)).shape)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "(12, 3, 3)", done.stderr

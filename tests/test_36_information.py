@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from geolift.information import measure_information
-from geolift.training_set import TrainingSet
+from geolift.training.explained_variance import measure_information
+from geolift.training.training_set import TrainingSet
 
 SIDE = 60
 

@@ -14,8 +14,8 @@ from geolift.refinement import Refined, refine_arrays, solution
 from geolift.refinement.footprint import Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance, fit_process
 from geolift.refinement.solution import correction_fields, solve_block
-from geolift.training import fit
-from geolift.training_set import TrainingSet, training_set_from_cube
+from geolift.training.fit import fit
+from geolift.training.training_set import TrainingSet, training_set_from_cube
 
 RATIO = 4
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from geolift.methods import spectramorph
-from geolift.methods.endmembers import find_endmembers
-from geolift.model import SpectralModel, load_model, save_model
-from geolift.network import Unmixing
-from geolift.runner import made_ready
+from geolift.network.backends import made_ready
+from geolift.network.formula import Unmixing
+from geolift.network.model import SpectralModel, load_model, save_model
 from geolift.settings import UnmixingSettings
-from geolift.training import fit
-from geolift.training_set import TrainingSet, training_set_from_cube
+from geolift.training.fit import fit
+from geolift.training.methods import spectramorph
+from geolift.training.methods.endmembers import find_endmembers
+from geolift.training.training_set import TrainingSet, training_set_from_cube
 
 BANDS = 40
 CONSTRAINTS = [(False, False), (True, False), (False, True), (True, True)]

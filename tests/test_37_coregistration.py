@@ -10,7 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geolift.coregistration import (
+from geolift.degradation.degrade import add_noise, apply_srf, degrade, normalize_scene
+from geolift.degradation.psf import psf_kernel
+from geolift.degradation.sampling import axis_kernel, degrade_msi
+from geolift.pair.coregistration import (
     ShiftEstimate,
     Window,
     choose_windows,
@@ -18,13 +21,10 @@ from geolift.coregistration import (
     estimate_shift,
     estimate_shift_by_windows,
 )
-from geolift.coregistration.estimate import _best_of
-from geolift.coregistration.local_shift import estimate_local_shifts, resample
-from geolift.coregistration.shift_fit import FitResult
-from geolift.degrade import add_noise, apply_srf, degrade, normalize_scene
-from geolift.psf import psf_kernel
+from geolift.pair.coregistration.estimate import _best_of
+from geolift.pair.coregistration.local_shift import estimate_local_shifts, resample
+from geolift.pair.coregistration.shift_fit import FitResult
 from geolift.readers.mat_scene import open_mat_scene
-from geolift.sampling import axis_kernel, degrade_msi
 
 FloatArray = NDArray[np.float32]
 

@@ -9,13 +9,13 @@ import pytest
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial import KDTree
 
-from geolift import demo_scene
-from geolift.noise import least_noise, quiet_noise, unshared_noise
-from geolift.rehearsal import rehearse
+from geolift.demo.landscape import make_scene, observe
 from geolift.srf import SpectralResponse
-from geolift.training import fit
-from geolift.training_set import TrainingSet, training_set_from_cube
-from geolift.uncertainty import FINE_OVER_SHARPENED, fit_errors
+from geolift.training.fit import fit
+from geolift.training.noise import least_noise, quiet_noise, unshared_noise
+from geolift.training.training_set import TrainingSet, training_set_from_cube
+from geolift.uncertainty.calibration import FINE_OVER_SHARPENED, fit_errors
+from geolift.uncertainty.reduced_resolution import rehearse
 
 BANDS = 12
 WEIGHTS = np.eye(2, BANDS, dtype=np.float32)
@@ -92,10 +92,10 @@ def test_a_filled_corner_does_not_make_an_image_free_of_noise() -> None:
 
 def test_texture_of_the_near_infrared_alone_is_not_its_noise() -> None:
     """There three visible bands tell little of the fourth, which `unshared_noise` takes for noise."""
-    scene = demo_scene.make_scene(rows=192, cols=192)
+    scene = make_scene(rows=192, cols=192)
     response = SpectralResponse.from_library("sentinel-2a").select(("B02", "B03", "B04", "B08"))
     weights = response.weights(scene.wavelengths_nm, scene.fwhm_nm, scene.good).weights
-    _, msi = demo_scene.observe(scene, weights, msi_noise_sigma=0.0012)
+    _, msi = observe(scene, weights, msi_noise_sigma=0.0012)
     found = least_noise([msi]) / 0.0012
     assert (found > 0.9).all() and (found[:3] < 1.3).all() and found[3] < 1.7
     assert unshared_noise(msi)[3] > 2 * 0.0012

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geolift.harmonization import Harmonization, fit_harmonization
-from geolift.robust import foreign_pixels, robust_line
-from geolift.sampling import degrade_msi
+from geolift.degradation.sampling import degrade_msi
+from geolift.pair.harmonization import Harmonization, fit_harmonization
+from geolift.pair.robust import foreign_pixels, robust_line
 
 FloatArray = NDArray[np.float32]
 
@@ -150,7 +150,7 @@ def test_clouds_are_foreign_and_a_clean_scene_hardly_is() -> None:
 def test_paris_comes_within_the_goal_with_the_shift_and_relation_found(shared_data: Path) -> None:
     from scipy.io import loadmat
 
-    from geolift.coregistration import estimate_shift
+    from geolift.pair.coregistration import estimate_shift
 
     images = loadmat(shared_data / "paris_eo1" / "paris_data_hs_ms.mat")
     srf = loadmat(shared_data / "paris_eo1" / "fuvar_R_HysureParis.mat")["R"]

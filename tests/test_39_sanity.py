@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geolift.coregistration import estimate_shift
-from geolift.sampling import degrade_msi
-from geolift.sanity import Candidate, CheckResult, Finding, Reading, check_pair
-from geolift.sanity.identity import order_finding
-from geolift.sanity.pair import PairedPixels
+from geolift.degradation.sampling import degrade_msi
+from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_pair
+from geolift.pair.checks.identity import order_finding
+from geolift.pair.checks.pair import PairedPixels
+from geolift.pair.coregistration import estimate_shift
 from geolift.srf import twins_of
 
 FloatArray = NDArray[np.float32]

@@ -15,10 +15,11 @@ from rasterio.warp import calculate_default_transform
 from scenes import ORIGIN, UTM, Pair, make_pair, spectra_of, write
 
 import geolift
-from geolift import align, runs, wald
-from geolift.cube import bands_of, grid_of
+from geolift.datamodel import alignment
+from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError, UsageError
-from geolift.model import save_model
+from geolift.network.model import save_model
+from geolift.pipeline import files, wald
 from geolift.settings import ApplySettings, FuseSettings, SimulateSettings
 
 QUICK = {"sensor": "sentinel-2a", "refine": "off"}
@@ -33,7 +34,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 def fused(pair: Pair) -> Path:
     output = pair.hsi.parent / "fused.tif"
     settings = FuseSettings(**QUICK, save_model=pair.hsi.parent / "model.safetensors")
-    runs.fuse_files(pair.hsi, pair.msi, output, settings)
+    files.fuse_files(pair.hsi, pair.msi, output, settings)
     return output
 
 
@@ -53,12 +54,12 @@ def test_the_sidecar_is_a_stac_item_that_repeats_the_run(pair: Pair, fused: Path
     assert item["properties"]["geolift:datetime_is"].startswith("time of the run")
     assert item["assets"]["data"]["raster:bands"][0]["scale"] == 1e-4
     assert item["properties"]["geolift:pixels_without_hsi"] == 0
-    from geolift.sidecar import settings_of_run
+    from geolift.provenance.sidecar import settings_of_run
 
     found = settings_of_run(fused.with_suffix(".json"))
     again = tmp_path / "again.tif"
     settings = {k: v for k, v in found.items() if k not in ("hsi", "msi", "output", "save_model") and v is not None}
-    runs.fuse_files(found["hsi"], found["msi"], again, FuseSettings(**settings))
+    files.fuse_files(found["hsi"], found["msi"], again, FuseSettings(**settings))
     with rasterio.open(again) as a, rasterio.open(fused) as b:
         assert np.array_equal(a.read(), b.read())
 
@@ -68,7 +69,7 @@ def test_tile_size_and_threads_do_not_change_a_pixel_training_included(pair: Pai
     for tile, threads in ((64, 1), (256, 2), (1000, 2)):
         output = tmp_path / f"{tile}.tif"
         settings = FuseSettings(**QUICK, tile_size=tile, threads=threads, co=("BLOCKXSIZE=16", "BLOCKYSIZE=16"))
-        runs.fuse_files(pair.hsi, pair.msi, output, settings)
+        files.fuse_files(pair.hsi, pair.msi, output, settings)
         with rasterio.open(output) as product:
             decoded.append((product.read(), product.tags(), product.tags(1)))
     assert all(np.array_equal(decoded[0][0], other[0]) and decoded[0][1:] == other[1:] for other in decoded[1:])
@@ -83,11 +84,13 @@ def test_an_hsi_kept_in_memory_gives_the_same_product(
         asked.append(hsi_bytes)
         return not made
 
-    monkeypatch.setattr("geolift.pipeline.is_kept", kept)
+    monkeypatch.setattr("geolift.pipeline.fusion.is_kept", kept)
     planned: list[int] = []
-    monkeypatch.setattr("geolift.budget.is_kept", lambda hsi_bytes, budget_bytes: bool(planned.append(hsi_bytes)))
+    monkeypatch.setattr(
+        "geolift.pipeline.memory_plan.is_kept", lambda hsi_bytes, budget_bytes: bool(planned.append(hsi_bytes))
+    )
     for name in ("kept.tif", "read.tif"):
-        runs.fuse_files(pair.hsi, pair.msi, tmp_path / name, FuseSettings(sensor="sentinel-2a"))
+        files.fuse_files(pair.hsi, pair.msi, tmp_path / name, FuseSettings(sensor="sentinel-2a"))
         with rasterio.open(tmp_path / name) as product:
             made.append(product.read())
     with rasterio.open(pair.hsi) as hsi:
@@ -137,7 +140,7 @@ def test_a_saved_model_fills_bad_bands_or_leaves_them_out(pair: Pair, tmp_path: 
     np.testing.assert_allclose(dropped.values, np.delete(whole.values, [4, 29], axis=0), atol=1e-6)
     for name, lazy in (("whole.tif", whole), ("dropped.tif", dropped)):
         settings = ApplySettings(drop_bad_bands=name == "dropped.tif")
-        runs.apply_files(model, pair.msi, tmp_path / name, settings)
+        files.apply_files(model, pair.msi, tmp_path / name, settings)
         with rasterio.open(tmp_path / name) as product:
             stored = product.read().astype(float)
         assert np.array_equal(stored == -32768, np.isnan(lazy.values))
@@ -150,7 +153,7 @@ def test_what_is_written_is_the_product_rounded(pair: Pair, tmp_path: Path) -> N
     values[:, 5:9, 3:30] = np.nan
     msi = write(tmp_path / "msi.tif", values, gsd=10, names=("B02", "B03", "B04", "B08"))
     lazy = geolift.fuse(pair.hsi, msi, sensor="sentinel-2a", refine="on").values
-    runs.fuse_files(pair.hsi, msi, tmp_path / "o.tif", FuseSettings(sensor="sentinel-2a", refine="on"))
+    files.fuse_files(pair.hsi, msi, tmp_path / "o.tif", FuseSettings(sensor="sentinel-2a", refine="on"))
     with rasterio.open(tmp_path / "o.tif") as product:
         stored = product.read().astype(float)
     assert np.array_equal(stored == -32768, np.isnan(lazy))
@@ -175,7 +178,7 @@ def test_extent_overlap_is_the_window_of_whole_pixels_and_msi_the_whole_grid(tmp
     assert product.shape[1:] == (45, 39)
     with rasterio.open(pair.msi) as source:
         assert grid_of(product).affine == source.transform * Affine.translation(3, 3)
-    whole = runs.fuse_files(
+    whole = files.fuse_files(
         pair.hsi, pair.msi, tmp_path / "w.tif", FuseSettings(**QUICK, extent="msi", coregister="off")
     )
     with rasterio.open(tmp_path / "w.tif") as product_file, rasterio.open(pair.msi) as source:
@@ -217,10 +220,10 @@ def test_positions_between_grids_agree_with_pyproj_at_every_pixel(epsg: int) -> 
     from pyproj import Transformer
 
     hsi = GeoBox((40, 50), Affine(30, 0, ORIGIN[0], 0, -30, ORIGIN[1]), "EPSG:32633")
-    left, bottom, right, top = align.bounds_in(hsi, CRS(f"EPSG:{epsg}"))
+    left, bottom, right, top = alignment.bounds_in(hsi, CRS(f"EPSG:{epsg}"))
     affine = Affine((right - left) / 287, 0, left, 0, (bottom - top) / 301, top)
     fine = GeoBox((301, 287), affine, f"EPSG:{epsg}")
-    rows, cols = align.positions_on(fine, hsi)
+    rows, cols = alignment.positions_on(fine, hsi)
     xs, ys = np.meshgrid(np.arange(287) + 0.5, np.arange(301) + 0.5)
     xs, ys = fine.affine * (xs, ys)
     xs, ys = Transformer.from_crs(epsg, 32633, always_xy=True).transform(xs, ys)
@@ -233,7 +236,7 @@ def test_coverage_counts_pixels_whose_centre_lies_on_valid_hsi(pair: Pair) -> No
     hsi = GeoBox((2, 2), Affine(30, 0, 0, 0, -30, 60), "EPSG:32633")
     fine = GeoBox((7, 6), Affine(10, 0, 0, 0, -10, 70), "EPSG:32633")
     valid = np.array([[True, False], [True, True]])
-    found = align.covered(fine, hsi, valid)
+    found = alignment.covered(fine, hsi, valid)
     expected = np.zeros((7, 6), bool)
     expected[1:4, :3] = True
     expected[4:, :] = True
@@ -242,7 +245,7 @@ def test_coverage_counts_pixels_whose_centre_lies_on_valid_hsi(pair: Pair) -> No
 
 def test_a_saved_model_gives_the_same_pixels_and_refuses_other_bands(pair: Pair, fused: Path, tmp_path: Path) -> None:
     model = pair.hsi.parent / "model.safetensors"
-    runs.apply_files(model, pair.msi, tmp_path / "a.tif", ApplySettings())
+    files.apply_files(model, pair.msi, tmp_path / "a.tif", ApplySettings())
     with rasterio.open(tmp_path / "a.tif") as a, rasterio.open(fused) as b:
         assert np.array_equal(a.read(), b.read())
         assert a.tags(3) == b.tags(3)
@@ -279,10 +282,10 @@ def test_no_output_takes_the_place_of_another_or_of_a_file_that_is_read(pair: Pa
     mask.write_bytes(Path(pair.msi).read_bytes())
     for option, path in (("qa", out), ("uncertainty", tmp_path / "p.json"), ("report", out)):
         with pytest.raises(UsageError, match="two outputs"):
-            runs.fuse_files(pair.hsi, pair.msi, out, FuseSettings(**QUICK, **{option: path}))
+            files.fuse_files(pair.hsi, pair.msi, out, FuseSettings(**QUICK, **{option: path}))
     with pytest.raises(UsageError, match="is an input"):
         settings = FuseSettings(**QUICK, mask=str(mask), qa=mask, overwrite=True)
-        runs.fuse_files(pair.hsi, pair.msi, out, settings)
+        files.fuse_files(pair.hsi, pair.msi, out, settings)
     assert not out.exists()
 
 

@@ -9,9 +9,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from geolift.align import bounds_in
-from geolift.cube import Bands, make_cube
-from geolift.overlay import overlay
+from geolift.datamodel.alignment import bounds_in
+from geolift.datamodel.cube import Bands, make_cube
+from geolift.pair.overlay import overlay
 
 HSI = GeoBox((20, 24), Affine(30, 0, 364095, 0, -30, 5809965), "EPSG:32633")
 

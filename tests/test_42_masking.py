@@ -11,7 +11,7 @@ from scipy import ndimage
 
 import geolift
 from geolift.errors import InputError
-from geolift.masking import mask_of, without
+from geolift.pair.masks import mask_of, without
 
 
 @pytest.fixture(scope="module")

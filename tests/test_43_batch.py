@@ -17,13 +17,13 @@ import pytest
 import rasterio
 from scenes import make_pair
 
-from geolift import batch
+from geolift.batch import jobs as batch_jobs
+from geolift.batch.manifest import Job, application_jobs, read_manifest
 from geolift.cli.batch import BatchSettings, run_jobs
 from geolift.cli.console import Console
 from geolift.errors import InputError, UsageError
-from geolift.manifest import Job, application_jobs, read_manifest
+from geolift.provenance.sidecar import dump_settings, input_facts, sidecar_path, write_json
 from geolift.settings import ApplySettings, FuseSettings
-from geolift.sidecar import dump_settings, input_facts, sidecar_path, write_json
 
 GEOLIFT = (sys.executable, "-m", "geolift")
 
@@ -96,7 +96,7 @@ def test_an_msi_of_single_band_files_is_a_list(tmp_path: Path) -> None:
     bands = tuple(str(tmp_path / name) for name in ("a.tif", "b c.tif", "d.tif"))
     assert dict(fused.inputs) == {"hsi": str(tmp_path / "h"), **dict(zip(("msi", "msi1", "msi2"), bands, strict=True))}
     assert fused.sources == (str(tmp_path / "h"), bands)
-    words = batch.command_of(fused, batch.Options(), 10**9)
+    words = batch_jobs.command_of(fused, batch_jobs.Options(), 10**9)
     assert words[1:5] == [str(tmp_path / "h"), *(f"--msi={band}" for band in bands)]
     assert "one file or folder" in str(applied.error)
 
@@ -158,7 +158,7 @@ def test_a_command_line_says_what_the_row_says(tmp_path: Path) -> None:
     def command(inputs: tuple[str, ...], output: str, settings: FuseSettings) -> None:
         seen.append(settings)
 
-    words = batch.command_of(job, batch.Options(), 10**9)
+    words = batch_jobs.command_of(job, batch_jobs.Options(), 10**9)
     result = CliRunner().invoke(command, words[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert job.settings is not None
@@ -184,9 +184,9 @@ def finished(folder: Path, **options: object) -> Job:
 
 def test_finished_and_unchanged_is_seen(tmp_path: Path) -> None:
     job = finished(tmp_path)
-    assert batch.state_of(job).kind == "finished"
+    assert batch_jobs.state_of(job).kind == "finished"
     faster = Job(1, "fuse", job.inputs, job.output, FuseSettings(sensor="s2a", threads=1, tile_size=64))
-    assert batch.state_of(faster).kind == "finished"
+    assert batch_jobs.state_of(faster).kind == "finished"
 
 
 @pytest.mark.parametrize("what", ["input", "other input", "option", "table", "again"])
@@ -195,7 +195,7 @@ def test_whatever_changes_the_product_makes_it_stale(tmp_path: Path, what: str) 
     table.write_text("wavelength_nm\n1\n")
     os.utime(table, (1e9, 1e9))
     job = finished(tmp_path, wavelengths=table)
-    assert batch.state_of(job).kind == "finished"
+    assert batch_jobs.state_of(job).kind == "finished"
     settings, inputs = job.settings, dict(job.inputs)
     if what == "input":
         (tmp_path / "h.tif").write_text("longer")
@@ -212,16 +212,16 @@ def test_whatever_changes_the_product_makes_it_stale(tmp_path: Path, what: str) 
         "option": "dtype was int16",
         "table": "w.csv",
     }
-    state = batch.state_of(changed)
+    state = batch_jobs.state_of(changed)
     assert (state.kind == "finished") if what == "again" else (state.kind == "stale" and expected[what] in state.reason)
 
 
 def test_a_file_that_geolift_did_not_make_is_not_touched(tmp_path: Path) -> None:
     job = finished(tmp_path)
     sidecar_path(job.output).unlink()
-    assert batch.state_of(job).kind == "foreign"
-    batch._marker(job.output).touch()
-    assert batch.state_of(job).kind == "stale"
+    assert batch_jobs.state_of(job).kind == "foreign"
+    batch_jobs._marker(job.output).touch()
+    assert batch_jobs.state_of(job).kind == "stale"
 
 
 class Deaf:
@@ -233,21 +233,21 @@ class Deaf:
 
     def warned(self, job: Job, text: str) -> None: ...
 
-    def ended(self, job: Job, outcome: batch.Outcome) -> None: ...
+    def ended(self, job: Job, outcome: batch_jobs.Outcome) -> None: ...
 
 
 def test_a_pair_that_a_killed_batch_was_at_is_not_trusted(tmp_path: Path) -> None:
     """Product and sidecar are two files; a kill between them may leave an old one beside a new one."""
     job = finished(tmp_path)
-    batch._marker(job.output).touch()
-    assert batch.state_of(job).kind == "stale"
+    batch_jobs._marker(job.output).touch()
+    assert batch_jobs.state_of(job).kind == "stale"
 
 
 def test_a_finished_pair_is_not_begun(tmp_path: Path) -> None:
     job = finished(tmp_path)
     before = job.output.stat().st_mtime_ns
-    (outcome,) = batch.run([job], batch.Options(summary=tmp_path / "s.json"), Deaf())
-    assert (outcome.status, batch.exit_code([outcome])) == ("skipped", 0)
+    (outcome,) = batch_jobs.run([job], batch_jobs.Options(summary=tmp_path / "s.json"), Deaf())
+    assert (outcome.status, batch_jobs.exit_code([outcome])) == ("skipped", 0)
     assert job.output.stat().st_mtime_ns == before
     assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["waiting"] == []
 
@@ -258,7 +258,7 @@ def test_a_finished_pair_is_not_begun(tmp_path: Path) -> None:
 def test_jobs_never_use_more_than_the_budget_together() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    budget, used, peak = batch._Budget(100), [0], [0]
+    budget, used, peak = batch_jobs._Budget(100), [0], [0]
 
     def job(wanted: int) -> None:
         with budget.share(wanted) as go:

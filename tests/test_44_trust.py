@@ -16,12 +16,12 @@ from scenes import ORIGIN, Pair, make_pair, spectra_of, write
 from scipy import ndimage
 
 import geolift
-from geolift import pair_check, runs
-from geolift.cube import grid_of
+from geolift.datamodel.cube import grid_of
+from geolift.datamodel.quality import Flag
 from geolift.errors import InputError, TrustError
-from geolift.listener import Silent
-from geolift.quality import Flag
-from geolift.sanity import enlargement
+from geolift.pair.checks import enlargement
+from geolift.pipeline import files, pair_check
+from geolift.runtime.progress import Silent
 from geolift.settings import FuseSettings, PairSettings
 from geolift.srf import SpectralResponse
 
@@ -235,7 +235,7 @@ def test_harmonisation_undoes_a_radiometric_difference_and_leaves_clean_pairs_al
     untreated = geolift.fuse(pair.hsi, pair.msi, **QUICK, harmonize="off")
     assert error < 0.5 * np.sqrt(np.nanmean((untreated.values - pair.truth) ** 2))
     clean = planted(tmp_path / "clean", truth)
-    result = runs.fuse_files(clean.hsi, clean.msi, tmp_path / "p.tif", FuseSettings(**QUICK))
+    result = files.fuse_files(clean.hsi, clean.msi, tmp_path / "p.tif", FuseSettings(**QUICK))
     assert result.sidecar["properties"]["geolift:harmonization"]["model"] == "identity"
 
 
@@ -253,7 +253,7 @@ def test_masked_pixels_have_no_value_and_the_quality_bits_say_why(
     cloud[0, 40:60, 30:50] = 1
     mask = write(tmp_path / "cloud.tif", cloud, gsd=10, scale=None, dtype="uint8", nodata=None)
     settings = FuseSettings(**QUICK, mask=str(mask), qa=tmp_path / "qa.tif", coregister="off", harmonize="off")
-    runs.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+    files.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
     with rasterio.open(tmp_path / "p.tif") as product, rasterio.open(tmp_path / "qa.tif") as quality:
         valid = (product.read() != product.nodata).all(axis=0)
         bits = quality.read(1)
@@ -272,7 +272,7 @@ def test_masked_pixels_have_no_value_and_the_quality_bits_say_why(
 def test_the_quality_bits_know_the_hsis_footprint(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, origin=(ORIGIN[0] - 30, ORIGIN[1] + 30))
     settings = FuseSettings(**QUICK, extent="msi", qa=tmp_path / "qa.tif", coregister="off")
-    result = runs.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+    result = files.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
     with rasterio.open(tmp_path / "qa.tif") as quality:
         outside = (quality.read(1) & Flag.OUTSIDE_HSI) > 0
     expected = np.ones((48, 42), bool)
@@ -284,7 +284,7 @@ def test_the_quality_bits_know_the_hsis_footprint(tmp_path: Path) -> None:
 def test_the_stated_error_holds_on_held_out_truth(tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]) -> None:
     pair = planted(tmp_path, truth, noise=0.002)
     settings = FuseSettings(**QUICK, uncertainty=tmp_path / "sigma.tif", coregister="off")
-    result = runs.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+    result = files.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
     product, sigma = geolift.open(tmp_path / "p.tif"), geolift.open(tmp_path / "sigma.tif")
     assert grid_of(product).affine == grid_of(sigma).affine
     assert (sigma.values > 0).all()
@@ -338,7 +338,7 @@ def test_a_rotated_shift_between_two_crss_is_told_in_the_msis_pixels(
 
 def test_the_sidecar_tells_shift_relation_and_check(tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]) -> None:
     pair = planted(tmp_path, truth, dy=1)
-    runs.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", FuseSettings(**QUICK))
+    files.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", FuseSettings(**QUICK))
     facts = json.loads((tmp_path / "p.json").read_text())["properties"]
     assert facts["geolift:coregistration"]["shift_msi_px"]["dy"] == pytest.approx(1, abs=0.05)
     assert facts["geolift:check"]["bands"][0]["name"] == "B02"
@@ -352,5 +352,5 @@ def test_a_mask_over_everything_is_refused_with_the_way_out(
     mask = write(tmp_path / "mask.tif", np.ones((1, SIZE, SIZE)), gsd=10, dtype="uint8", scale=None, nodata=None)
     settings = FuseSettings(**QUICK, mask=str(mask))
     with pytest.raises(InputError, match=r"mask.tif: hides every pixel of the product.*--mask none"):
-        runs.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+        files.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
     assert not (tmp_path / "p.tif").exists()

@@ -17,10 +17,12 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scenes import Pair, make_pair, write
 
-from geolift import report, runs
-from geolift.cube import grid_of
+from geolift import report
+from geolift.datamodel.cube import grid_of
 from geolift.errors import InputError, OutputExistsError
 from geolift.metrics.consistency import agreement
+from geolift.pipeline import files
+from geolift.provenance.sidecar import read_sidecar
 from geolift.readers import open_cube
 from geolift.readers.some_bands import open_some_bands
 from geolift.report import agreements, charts, repeat, words
@@ -28,7 +30,6 @@ from geolift.report.places import choose_places
 from geolift.report.scene import open_scene
 from geolift.report.views import seen_on, view_of
 from geolift.settings import ApplySettings, FuseSettings
-from geolift.sidecar import read_sidecar
 
 MAX_BYTES = 3_000_000
 
@@ -51,7 +52,7 @@ def fused(pair: Pair) -> Path:
         save_model=folder / "model.safetensors",
         report=folder / "fused.html",
     )
-    return runs.fuse_files(pair.hsi, pair.msi, folder / "fused.tif", settings).output
+    return files.fuse_files(pair.hsi, pair.msi, folder / "fused.tif", settings).output
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def test_inputs_that_are_gone_are_left_out_and_said(fused: Path, tmp_path: Path)
 
 def test_a_product_of_apply_and_a_bare_old_sidecar_have_reports_too(fused: Path, pair: Pair, tmp_path: Path) -> None:
     product = tmp_path / "applied.tif"
-    runs.apply_files(pair.hsi.parent / "model.safetensors", pair.msi, product, ApplySettings())
+    files.apply_files(pair.hsi.parent / "model.safetensors", pair.msi, product, ApplySettings())
     text = Outline(report.make_report(product, tmp_path / "a.html").read_text(encoding="utf-8")).words
     assert "geolift apply" in text
     assert "Seen through the MSI's eyes" in text
@@ -253,7 +254,7 @@ def test_an_existing_report_is_not_replaced_unasked(fused: Path, pair: Pair, tmp
     taken.write_text("mine", encoding="utf-8")
     settings = FuseSettings(sensor="sentinel-2a", report=taken)
     with pytest.raises(OutputExistsError):
-        runs.fuse_files(pair.hsi, pair.msi, tmp_path / "out.tif", settings)
+        files.fuse_files(pair.hsi, pair.msi, tmp_path / "out.tif", settings)
     run = [sys.executable, "-m", "geolift", "report", str(fused), "-o", str(taken)]
     assert subprocess.run(run, check=False, capture_output=True, timeout=120).returncode == 4
     assert taken.read_text(encoding="utf-8") == "mine"

@@ -22,7 +22,7 @@ from scenes import spectra_of, write
 from geolift.benchmark import HyperBenchPipeline, methods, summary, sweep
 from geolift.benchmark.cases import AXES, expand, usual_snr_db
 from geolift.cli.benchmark import benchmark_command
-from geolift.degrade import apply_srf, block_mean
+from geolift.degradation.degrade import apply_srf, block_mean
 from geolift.errors import GeoliftError, InputError, UsageError
 from geolift.readers.mat_scene import open_mat_scene
 from geolift.settings import BenchmarkSettings

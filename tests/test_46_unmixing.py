@@ -12,12 +12,12 @@ import rasterio
 from scenes import Pair, make_pair
 
 import geolift
-from geolift import runs
-from geolift.cube import grid_of
+from geolift.datamodel.cube import grid_of
 from geolift.errors import OutputExistsError, UsageError
-from geolift.methods import spectramorph
+from geolift.pipeline import files
+from geolift.pipeline.trained import load_trained
 from geolift.settings import ApplySettings, FuseSettings
-from geolift.trained import load_trained
+from geolift.training.methods import spectramorph
 
 MORPH = {"sensor": "sentinel-2a", "method": "spectramorph", "endmembers": 3, "refine": "off"}
 
@@ -32,9 +32,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return make_pair(tmp_path_factory.mktemp("pair"))
 
 
-def fused(pair: Pair, folder: Path, **options: object) -> runs.FileResult:
+def fused(pair: Pair, folder: Path, **options: object) -> files.FileResult:
     settings = FuseSettings(**(MORPH | {"abundances": folder / "a.tif", "dtype": "float32"} | options))
-    return runs.fuse_files(pair.hsi, pair.msi, folder / "p.tif", settings)
+    return files.fuse_files(pair.hsi, pair.msi, folder / "p.tif", settings)
 
 
 def test_abundances_and_endmembers_mix_to_the_product(pair: Pair, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_integers_of_any_tiling_hold_the_same_abundances(pair: Pair, tmp_path: P
 def test_a_saved_model_gives_the_abundances_of_another_image(pair: Pair, tmp_path: Path) -> None:
     fused(pair, tmp_path, save_model=tmp_path / "m.safetensors")
     settings = ApplySettings(abundances=tmp_path / "b.tif", dtype="float32")
-    runs.apply_files(tmp_path / "m.safetensors", pair.msi, tmp_path / "q.tif", settings)
+    files.apply_files(tmp_path / "m.safetensors", pair.msi, tmp_path / "q.tif", settings)
     again, before = geolift.open(tmp_path / "b.tif").values, geolift.open(tmp_path / "a.tif").values
     assert np.array_equal(again, before, equal_nan=True)
     assert (tmp_path / "b.csv").read_text(encoding="utf-8") == (tmp_path / "a.csv").read_text(encoding="utf-8")
@@ -84,9 +84,9 @@ def test_a_saved_model_gives_the_abundances_of_another_image(pair: Pair, tmp_pat
 
 def test_a_model_without_endmembers_is_refused_with_the_way_out(pair: Pair, tmp_path: Path) -> None:
     settings = FuseSettings(sensor="sentinel-2a", method="linear", save_model=tmp_path / "m.safetensors")
-    runs.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+    files.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
     with pytest.raises(UsageError, match=r"'linear' knows no endmembers.*--method spectramorph"):
-        runs.apply_files(
+        files.apply_files(
             tmp_path / "m.safetensors", pair.msi, tmp_path / "q.tif", ApplySettings(abundances=tmp_path / "b.tif")
         )
     assert not (tmp_path / "q.tif").exists()

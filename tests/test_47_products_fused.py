@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from scenes import RATIO, spectra_of
 
 import geolift
-from geolift.cube import bands_of, grid_of
+from geolift.datamodel.cube import bands_of, grid_of
 from geolift.readers import open_cube, open_cubes
 from geolift.readers.hyperion import band_table
 from geolift.srf import SpectralResponse

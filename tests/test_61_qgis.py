@@ -22,12 +22,12 @@ import pytest
 import rasterio
 from scenes import make_pair
 
-from geolift import qgis_install
 from geolift.errors import InputError
+from geolift.qgis import install
 from geolift.srf.sensors import resolve_sensor
 
 ROOT = Path(__file__).resolve().parent.parent
-PLUGIN = ROOT / "geolift" / "qgis_plugin"
+PLUGIN = ROOT / "geolift" / "qgis" / "plugin"
 GEOLIFT = (sys.executable, "-m", "geolift")
 # QGIS runs on older Pythons than geolift does.
 OLDEST = (3, 9)
@@ -60,7 +60,7 @@ runner = _load_runner()
     ],
 )
 def test_profiles_are_looked_for_where_qgis_keeps_them(platform: str, environment: dict[str, str], first: str) -> None:
-    folders = qgis_install.data_folders(environment, Path("/home/me"), platform)
+    folders = install.data_folders(environment, Path("/home/me"), platform)
     assert folders[0] == Path("/home/me") / first
 
 
@@ -69,24 +69,24 @@ def test_the_profile_that_qgis_starts_with_is_taken_in_every_qgis(tmp_path: Path
     for folder in (three / "profiles" / "teaching", three / "profiles" / "default", four / "profiles" / "default"):
         folder.mkdir(parents=True)
     (three / "profiles" / "profiles.ini").write_text("[core]\ndefaultProfile=teaching\n")
-    found = qgis_install.find_profiles(None, [three, four])
+    found = install.find_profiles(None, [three, four])
     assert [(p.name, p.major) for p in found] == [("teaching", 3), ("default", 4)]
     assert found[1].settings_file == four / "profiles" / "default" / "QGIS" / "QGIS4.ini"
-    assert [p.name for p in qgis_install.find_profiles("default", [three])] == ["default"]
+    assert [p.name for p in install.find_profiles("default", [three])] == ["default"]
     with pytest.raises(InputError, match="default, teaching"):
-        qgis_install.find_profiles("nobody", [three])
-    (new,) = qgis_install.find_profiles(None, [tmp_path / "never started"])
+        install.find_profiles("nobody", [three])
+    (new,) = install.find_profiles(None, [tmp_path / "never started"])
     assert new.folder == tmp_path / "never started" / "profiles" / "default"
 
 
 def test_installing_switches_the_plugin_on_and_leaves_every_other_setting(tmp_path: Path) -> None:
-    profile = qgis_install.Profile("default", tmp_path / "d", 3)
+    profile = install.Profile("default", tmp_path / "d", 3)
     profile.settings_file.parent.mkdir(parents=True)
     before = "[Foo]\nbar=@Variant(\\0\\0)\n\n[PythonPlugins]\ngeolift=false\nother=true\n\n[Qux]\nGeolift=1"
     profile.settings_file.write_text(before)
     (profile.plugin / "old").mkdir(parents=True)
-    qgis_install.install(profile)
-    qgis_install.install(profile)
+    install.install(profile)
+    install.install(profile)
     assert profile.settings_file.read_text().rstrip() == before.replace("geolift=false", "geolift=true")
     assert {"metadata.txt", "LICENSE", "__init__.py", "commands.json"} <= {p.name for p in profile.plugin.iterdir()}
     assert not (profile.plugin / "old").exists()
@@ -101,14 +101,14 @@ def test_the_forms_offer_what_the_commands_take() -> None:
 
     terminal = {"config", "progress", "quiet", "verbose", "as_json", "dry_run", "output", "require", "msi_files"}
     context = click.Context(cli)
-    for name, described in qgis_install.describe_commands()["commands"].items():
+    for name, described in install.describe_commands()["commands"].items():
         assert name in COMMANDS
         command = cli.get_command(context, name)
         assert command is not None
         options = {p.name: p for p in command.params if isinstance(p, click.Option)}
         fields = {option["name"]: option for option in described["options"]}
         assert set(fields) <= set(options)
-        left_out = set(options) - set(fields) - terminal - qgis_install.NOT_IN_FORMS - {"version", "help"}
+        left_out = set(options) - set(fields) - terminal - install.NOT_IN_FORMS - {"version", "help"}
         assert not left_out or name == "info"
         for field in fields.values():
             assert field["help"]
@@ -118,7 +118,7 @@ def test_the_forms_offer_what_the_commands_take() -> None:
 
 
 def test_every_sensor_of_the_drop_down_is_known() -> None:
-    fields = qgis_install.describe_commands()["commands"]["fuse"]["options"]
+    fields = install.describe_commands()["commands"]["fuse"]["options"]
     assert fields[0]["name"] == "sensor"
     assert len(fields[0]["choices"]) > 70
     for name in fields[0]["choices"]:

@@ -15,8 +15,8 @@ import pytest
 import rasterio
 from scenes import ORIGIN, make_pair, spectra_of
 
-from geolift import batch
-from geolift.manifest import read_manifest
+from geolift.batch import jobs as batch_jobs
+from geolift.batch.manifest import read_manifest
 from geolift.srf import SpectralResponse
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -71,5 +71,5 @@ def test_a_batch_runs_on_a_dask_cluster(tmp_path: Path) -> None:
     assert "nowhere.tif: no such file" in first.stdout
     sidecar = json.loads((tmp_path / "out" / "a.json").read_text(encoding="utf-8"))
     assert sidecar["properties"]["geolift:settings"]["sensor"] == "s2a"
-    states = [batch.state_of(job).kind for job in read_manifest(manifest)]
+    states = [batch_jobs.state_of(job).kind for job in read_manifest(manifest)]
     assert states == ["finished", "missing"], "a second call leaves the first alone"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scenes import make_pair
 
-from geolift import runs
+from geolift.pipeline import files
 from geolift.settings import FuseSettings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -47,7 +47,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = FuseSettings(
         sensor="sentinel2", method="spectralift", max_train_pixels=64, qa=folder / "qa.tif", report=target
     )
-    runs.fuse_files(pair.hsi, pair.msi, folder / "a_rather_long_name_of_a_product_for_the_authority.tif", settings)
+    files.fuse_files(pair.hsi, pair.msi, folder / "a_rather_long_name_of_a_product_for_the_authority.tif", settings)
     return target
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from geolift.cube import bands_of, window_values
-from geolift.degrade import add_noise, apply_srf, degrade, gaussian_srf, normalize_scene
+from geolift.datamodel.cube import bands_of, window_values
+from geolift.degradation.degrade import add_noise, apply_srf, degrade, gaussian_srf, normalize_scene
+from geolift.degradation.psf import psf_kernel
 from geolift.errors import InputError, UsageError
-from geolift.listener import SILENT, Listener
-from geolift.plan import plan_spectra
-from geolift.psf import psf_kernel
+from geolift.pair.spectra import plan_spectra
 from geolift.readers import open_cube
 from geolift.readers.mat_scene import open_mat_scene
+from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import BandSettings, BenchmarkSettings, Reading, SensorSettings
 
 Cube = NDArray[np.float32]
@@ -143,7 +143,7 @@ def make_pair(scene: xr.DataArray, degradation: Degradation) -> Pair:
 
     Stretch between the 1 and 99 percentiles; blur with zeros outside, average ratio × ratio blocks, add noise of
     ``noise_seed``; apply the SRF, add noise of the next seed. Where pixels are invalid, which HyperBench refuses, see
-    `geolift.degrade`.
+    `geolift.degradation.degrade`.
 
     Raises
     ------

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from geolift.errors import InputError, UsageError
-from geolift.inference import predict_block
-from geolift.machine import available_cpus
-from geolift.noise import least_noise
+from geolift.network.inference import predict_block
 from geolift.refinement import refine_arrays
-from geolift.training import METHODS, fit
-from geolift.training_set import training_set_from_cube
+from geolift.runtime.machine import available_cpus
+from geolift.training.fit import METHODS, fit
+from geolift.training.noise import least_noise
+from geolift.training.training_set import training_set_from_cube
 
 Cube = NDArray[np.float32]
 

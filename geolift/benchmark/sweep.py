@@ -16,10 +16,10 @@ import xarray as xr
 from geolift.benchmark.cases import AXES, Case, Pair, expand, make_pair, open_scene, scene_name, weights_of
 from geolift.benchmark.methods import fuse_arrays, require_known
 from geolift.errors import GeoliftError, InputError, OutputExistsError, ResourceError, UsageError
-from geolift.listener import SILENT, Listener
 from geolift.metrics import Stretch, evaluate_arrays
+from geolift.provenance.sidecar import software_versions
+from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import BenchmarkSettings
-from geolift.sidecar import software_versions
 from geolift.writer import check_output
 
 MEASURES = ("rmse", "psnr_db", "ssim", "uiqi", "ergas", "sam_deg")

@@ -17,8 +17,8 @@ from geolift.errors import PartlyFailed, ResourceError, UsageError
 from geolift.settings import FuseSettings
 
 if TYPE_CHECKING:
-    from geolift.batch import Outcome
-    from geolift.manifest import Job
+    from geolift.batch.jobs import Outcome
+    from geolift.batch.manifest import Job
 
 
 class BatchSettings(FuseSettings):
@@ -55,7 +55,7 @@ def batch_command(
       geolift batch pairs.csv --sensor sentinel2 --jobs 4 --memory 16GB
       geolift batch pairs.toml --require "sam<3" --summary night.json
     """
-    from geolift.manifest import read_manifest
+    from geolift.batch.manifest import read_manifest
 
     own = set(BatchSettings.model_fields) - set(FuseSettings.model_fields) | {"memory"}
     common = {name: getattr(settings, name) for name in settings.model_fields_set - own}
@@ -71,7 +71,8 @@ def run_jobs(
     dry_run: bool = False,
 ) -> None:
     """Run jobs, show them, print the table, and raise PartlyFailed if any failed."""
-    from geolift import batch, quality_gate
+    from geolift.batch import jobs as batch_jobs
+    from geolift.metrics import quality_gate
 
     for rule in require:
         quality_gate.parse(rule)
@@ -84,10 +85,10 @@ def run_jobs(
         return
     if settings.summary is not None and not settings.summary.resolve().parent.is_dir():
         raise ResourceError(f"{settings.summary}: the folder {settings.summary.parent} does not exist")
-    options = batch.Options(settings.jobs, settings.memory, require, settings.summary)
+    options = batch_jobs.Options(settings.jobs, settings.memory, require, settings.summary)
     with _View(console, len(jobs)) as view:
-        outcomes = batch.run(jobs, options, view)
-    document = batch.report(outcomes)
+        outcomes = batch_jobs.run(jobs, options, view)
+    document = batch_jobs.report(outcomes)
     console.result("\n".join(_table(outcomes)), document)
     failed = [outcome.row for outcome in outcomes if outcome.code]
     if failed:
@@ -96,12 +97,12 @@ def run_jobs(
 
 
 def _intention(job: Job) -> dict[str, Any]:
-    from geolift import batch
+    from geolift.batch import jobs as batch_jobs
 
     if job.error is not None:
         will = f"fail: {job.error}"
     else:
-        state = batch.state_of(job)
+        state = batch_jobs.state_of(job)
         words = {"missing": job.verb, "finished": "skip, finished and unchanged", "stale": f"redo, {state.reason}"}
         will = words.get(state.kind, f"fail: {state.reason} exists already")
     return {"row": job.row, "output": str(job.output), "will": will}

@@ -33,7 +33,7 @@ def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSe
       geolift coregister enmap.tif sentinel2.tif --sensor sentinel2 --json
       geolift coregister enmap.tif sentinel2.tif --sensor sentinel2 --coregister local -o followed.tif
     """
-    from geolift import pair_check
+    from geolift.pipeline import pair_check
 
     document = pair_check.coregister_files(hsi, msi, output, settings, console)
     shift, metres = document["shift_msi_px"], document["shift_m"]
@@ -66,7 +66,8 @@ def check_command(hsi: str, msi: str, settings: PairSettings, console: Console) 
     Example:
       geolift check enmap.tif sentinel2.tif --sensor sentinel2
     """
-    from geolift import crosscheck, pair_check
+    from geolift.pair.checks import crosscheck
+    from geolift.pipeline import pair_check
 
     document = pair_check.check_files(hsi, msi, settings, console)
     console.result("\n".join(crosscheck.lines(document)), document)

@@ -23,9 +23,9 @@ def demo_command(folder: Path, overwrite: bool, console: Console) -> None:
     Example:
       geolift demo my-demo
     """
-    from geolift import demo
+    from geolift.demo import showcase
 
-    document = demo.run(folder, overwrite=overwrite, listener=console)
+    document = showcase.run(folder, overwrite=overwrite, listener=console)
     scores, files = document["scores"], document["outputs"]
     text = [
         f"HSI      {files['hsi']}   224 bands, 30 m",

@@ -20,7 +20,7 @@ def doctor_command(console: Console) -> None:
     Example:
       geolift doctor
     """
-    from geolift import doctor
+    from geolift.demo import doctor
 
     document = doctor.examine()
     console.result("\n".join(doctor.lines(document)), document)

@@ -50,15 +50,15 @@ def fuse_command(
         raise click.UsageError("Missing argument: HSI and MSI, or --config with the sidecar of an earlier run.")
     default = Path(f"{Path(hsi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
     target = Path(from_run("output", output) or default)
-    from geolift import pipeline, runs
+    from geolift.pipeline import files, fusion
 
     if dry_run:
-        cubes = runs.open_pair(hsi, source, settings)
-        plan = pipeline.plan_fusion(*cubes, settings, target)
+        cubes = files.open_pair(hsi, source, settings)
+        plan = fusion.plan_fusion(*cubes, settings, target)
         for text in plan.warnings:
             console.warn(text)
         console.result("\n".join(plan.lines()), plan.to_json())
         return
-    result = runs.fuse_files(hsi, source, target, settings, console)
+    result = files.fuse_files(hsi, source, target, settings, console)
     console.note(json.dumps(result.sidecar["properties"]["geolift:written"]), level=1)
     console.result(str(result.output), result.to_json())

@@ -25,7 +25,7 @@ def info_command(file: str, wavelengths: Path | None, console: Console) -> None:
     Example:
       geolift info enmap.tif
     """
-    from geolift import describe
+    from geolift.pipeline import describe
     from geolift.readers import open_cube
 
     cube = open_cube(file, Reading(wavelengths=wavelengths))
@@ -71,7 +71,7 @@ def sensors_command(name: str | None, plot: Path | None, overwrite: bool, consol
         console.warn(resolved.message)
     response = SpectralResponse.from_library(resolved.sensor_id)
     if plot is not None:
-        from geolift.pictures import srf_picture
+        from geolift.plotting import srf_picture
         from geolift.writer import check_output
 
         check_output(plot, overwrite)

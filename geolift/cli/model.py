@@ -28,12 +28,12 @@ def train_command(hsi: str, output: Path | None, settings: TrainSettings, consol
       geolift train enmap.tif --sensor sentinel2 -o enmap_s2.safetensors
     """
     target = output or Path(f"{Path(hsi).stem}.safetensors")
-    from geolift import pipeline
-    from geolift.model import save_model
+    from geolift.network.model import save_model
+    from geolift.pipeline import fusion
     from geolift.writer import check_output
 
     check_output(target, settings.overwrite, (hsi,))
-    trained = pipeline.train(hsi, listener=console, **settings.model_dump())
+    trained = fusion.train(hsi, listener=console, **settings.model_dump())
     save_model(target, trained.model, trained.facts)
     document = {
         "output": str(target),
@@ -68,20 +68,20 @@ def apply_command(
     # Path.glob cannot take an absolute pattern.
     matches = sorted(glob.glob(msi)) if glob.has_magic(msi) and not Path(msi).exists() else []  # noqa: PTH207
     if matches:
+        from geolift.batch.manifest import application_jobs
         from geolift.cli.batch import BatchSettings, run_jobs
-        from geolift.manifest import application_jobs
 
         jobs = application_jobs(model, matches, (output or Path()).resolve(), settings)
         run_jobs(jobs, BatchSettings(), console, dry_run=dry_run)
         return
     target = output or Path(f"{Path(msi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
-    from geolift import runs
+    from geolift.pipeline import files
 
     if settings.extent == "overlap" and "extent" in settings.model_fields_set:
         raise UsageError("--extent overlap: a saved model has no HSI to overlap with; use --bounds")
     if dry_run:
-        plan = runs.plan_application(model, msi, settings)
+        plan = files.plan_application(model, msi, settings)
         console.result("\n".join(f"{key:8}{value}" for key, value in plan.items()), plan)
         return
-    result = runs.apply_files(model, msi, target, settings, console)
+    result = files.apply_files(model, msi, target, settings, console)
     console.result(str(result.output), result.to_json())

@@ -116,7 +116,7 @@ def _from_file(config: Path | None, model: type[Settings]) -> dict[str, Any]:
     """Read options from TOML, or the settings of an earlier run from its sidecar."""
     if config is None:
         return {}
-    from geolift.sidecar import settings_of_run
+    from geolift.provenance.sidecar import settings_of_run
 
     try:
         if config.suffix.lower() == ".json":

@@ -44,11 +44,11 @@ def install_command(profile: str | None, profiles_path: Path | None, console: Co
     """
     import os
 
-    from geolift import qgis_install
+    from geolift.qgis import install
 
-    folders = [profiles_path] if profiles_path else qgis_install.data_folders(os.environ, Path.home())
-    installed = [str(qgis_install.install(found)) for found in qgis_install.find_profiles(profile, folders)]
-    document = {"installed": installed, "command": qgis_install.own_command()}
+    folders = [profiles_path] if profiles_path else install.data_folders(os.environ, Path.home())
+    installed = [str(install.install(found)) for found in install.find_profiles(profile, folders)]
+    document = {"installed": installed, "command": install.own_command()}
     console.result("\n".join(installed), document)
 
 

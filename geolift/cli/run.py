@@ -11,7 +11,7 @@ import click
 
 from geolift.cli.interrupts import Terminated, catch_interrupts
 from geolift.errors import GeoliftError
-from geolift.machine import BLOCK_CACHE_MB
+from geolift.runtime.machine import BLOCK_CACHE_MB
 
 
 def run(command: click.Command) -> NoReturn:

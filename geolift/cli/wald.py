@@ -27,7 +27,7 @@ def simulate_command(hsi: str, output: Path, settings: SimulateSettings, console
     Example:
       geolift simulate enmap.tif --sensor sentinel2 --ratio 3 -o triple/
     """
-    from geolift import wald
+    from geolift.pipeline import wald
 
     document = wald.simulate_files(hsi, output, settings, console)
     console.result("\n".join(document["outputs"].values()), document)
@@ -54,7 +54,8 @@ def evaluate_command(
     Example:
       geolift evaluate fused.tif triple/reference.tif --require "sam<3"
     """
-    from geolift import quality_gate, wald
+    from geolift.metrics import quality_gate
+    from geolift.pipeline import wald
 
     rules = [quality_gate.parse(text) for text in require]
     scores = wald.evaluate(product, reference, listener=console, **settings.model_dump())

@@ -38,7 +38,7 @@ class Reader(Protocol):
     def open(
         self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
     ) -> xr.DataArray:
-        """Open it lazily; see `geolift.cube` for what comes back."""
+        """Open it lazily; see `geolift.datamodel.cube` for what comes back."""
         ...
 
 

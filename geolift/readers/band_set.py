@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 from rasterio.errors import RasterioError
 
-from geolift.cube import REFLECTANCE
+from geolift.datamodel.cube import REFLECTANCE
 from geolift.errors import InputError
 from geolift.readers import stac
 from geolift.readers.band_files import BAND_NAME, BandFile, BandStack, band_key, choose, examine

@@ -11,7 +11,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geolift.cube import Bands
+from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.masks import QualityLayer

@@ -12,7 +12,7 @@ from importlib import resources
 import numpy as np
 import xarray as xr
 
-from geolift.cube import Bands
+from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
 from geolift.readers import odl
 from geolift.readers.band_files import BandStack, examine

@@ -11,7 +11,7 @@ from pathlib import Path
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geolift.cube import REFLECTANCE
+from geolift.datamodel.cube import REFLECTANCE
 from geolift.errors import InputError
 from geolift.readers import odl
 from geolift.readers.band_files import BandFile, BandStack, band_key, choose, examine

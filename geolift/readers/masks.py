@@ -15,7 +15,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
-from geolift.cube import Bands, make_cube
+from geolift.datamodel.cube import Bands, make_cube
 from geolift.errors import InputError
 from geolift.readers.shared_raster import SharedRaster, first_line, is_virtual, open_raster
 from geolift.readers.source import Stored

@@ -15,7 +15,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy.io.matlab import MatReadError
 
-from geolift.cube import make_cube
+from geolift.datamodel.cube import make_cube
 from geolift.errors import InputError
 from geolift.readers import spectral_metadata
 from geolift.readers.product import unknown_spectra

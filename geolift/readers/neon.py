@@ -12,7 +12,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geolift.cube import REFLECTANCE, Bands
+from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.product import Product, iso_time

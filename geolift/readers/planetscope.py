@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 from rasterio.errors import RasterioError
 
-from geolift.cube import REFLECTANCE
+from geolift.datamodel.cube import REFLECTANCE
 from geolift.readers.masks import QualityLayer, raster_layer
 from geolift.readers.product import Product, files_in, iso_time, unknown_spectra
 from geolift.readers.raster import grid_of_raster

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geolift.cube import REFLECTANCE, Bands
+from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.product import Product, grid_from_corners, iso_time

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from geolift.cube import Bands
+from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
 from geolift.readers import spectral_metadata
 from geolift.readers.masks import QualityLayer
@@ -64,7 +64,7 @@ class Product:
     check_empty: bool = True
 
     def cube(self, reading: Reading, tile: int | None = None) -> xr.DataArray:
-        """Open it lazily; the user's word wins over the product's. See `geolift.cube` for what comes back."""
+        """Open it lazily; the user's word wins over the product's. See `geolift.datamodel.cube` for what comes back."""
         notes = list(self.notes)
         decoding = overridden(self.decoding, reading)
         grid = with_crs(self.grid, reading, self.source, notes)

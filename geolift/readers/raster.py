@@ -12,7 +12,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
-from geolift.cube import REFLECTANCE, Bands
+from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import spectral_metadata
 from geolift.readers.product import Product, iso_time, overridden

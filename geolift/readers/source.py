@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geolift.cube import Bands, make_cube
+from geolift.datamodel.cube import Bands, make_cube
 from geolift.errors import InputError
 
 BandIndices = Sequence[int] | np.ndarray

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from rasterio.errors import RasterioError
 
-from geolift.cube import REFLECTANCE, Bands
+from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers.masks import QualityLayer, Rule, layers_from_files
 from geolift.readers.product import Product, files_in, iso_time

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from geolift.cube import UnitsNote
+from geolift.datamodel.cube import UnitsNote
 from geolift.errors import InputError
 
 DESCRIPTION = re.compile(

@@ -13,7 +13,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geolift.cube import REFLECTANCE, Bands
+from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.masks import QualityLayer

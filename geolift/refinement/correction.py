@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from geolift.engine import one_torch_thread
+from geolift.degradation.sampling import FloatArray
+from geolift.network.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import correction_fields
-from geolift.sampling import FloatArray
-from geolift.scratch import Sheets
+from geolift.runtime.scratch import Sheets
 
 CELL_PX = 64
 """Edge of the pieces that are brought to the product. Fixed: law 1."""

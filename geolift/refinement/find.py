@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.coregistration import estimate_shift
-from geolift.degrade import apply_srf
-from geolift.engine import ON_CPU, Engine
-from geolift.machine import give_back_memory
-from geolift.model import SpectralModel
+from geolift.degradation.degrade import apply_srf
+from geolift.degradation.sampling import LOST_WEIGHT, FloatArray
+from geolift.network.engine import ON_CPU, Engine
+from geolift.network.model import SpectralModel
+from geolift.pair.coregistration import estimate_shift
 from geolift.refinement.correction import Correction
 from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.guide import find_guide
 from geolift.refinement.pair import ArrayPair, Pair
 from geolift.refinement.process import ResidualProcess, fit_process
 from geolift.refinement.residual import Progress, Residual
-from geolift.sampling import LOST_WEIGHT, FloatArray
-from geolift.training_set import TrainingSet
+from geolift.runtime.machine import give_back_memory
+from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from pathlib import Path

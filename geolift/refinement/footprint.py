@@ -13,8 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.robust import mad_sigma
-from geolift.sampling import LOST_WEIGHT, FloatArray, axis_kernel, pad_for_sampling, sample_columns, sample_rows
+from geolift.degradation.sampling import (
+    LOST_WEIGHT,
+    FloatArray,
+    axis_kernel,
+    pad_for_sampling,
+    sample_columns,
+    sample_rows,
+)
+from geolift.pair.robust import mad_sigma
 
 DoubleArray = NDArray[np.float64]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geolift.noise import quiet_noise
+from geolift.degradation.sampling import FloatArray
 from geolift.refinement.footprint import DoubleArray
-from geolift.sampling import FloatArray
+from geolift.training.noise import quiet_noise
 
 MAX_GUIDES = 4
 LEAST_VARIANCE, LEAST_TRUST = 1e-9, 0.6

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.sampling import FloatArray
+from geolift.degradation.sampling import FloatArray
 
 Window = tuple[slice, slice]
 

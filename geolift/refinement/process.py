@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.engine import one_torch_thread
+from geolift.degradation.sampling import FloatArray
+from geolift.network.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray, Footprint
-from geolift.sampling import FloatArray
 
 LENGTHS_LR = (0.5, 0.75, 1.0, 1.5)
 GUIDED_LENGTHS_LR = (2.0, 4.0)

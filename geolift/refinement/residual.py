@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.degrade import apply_srf
-from geolift.engine import Engine, one_torch_thread
-from geolift.inference import predict_block
-from geolift.methods.subspace import find_subspace
-from geolift.model import SpectralModel
+from geolift.degradation.degrade import apply_srf
+from geolift.degradation.sampling import FloatArray
+from geolift.network.engine import Engine, one_torch_thread
+from geolift.network.inference import predict_block
+from geolift.network.model import SpectralModel
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Pair, Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import solve_block
-from geolift.sampling import FloatArray
-from geolift.scratch import Sheets
-from geolift.training_set import TrainingSet
+from geolift.runtime.scratch import Sheets
+from geolift.training.methods.subspace import find_subspace
+from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from pathlib import Path

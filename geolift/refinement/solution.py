@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geolift.engine import alone_on
+from geolift.degradation.sampling import FloatArray
 from geolift.errors import ResourceError
+from geolift.network.engine import alone_on
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance
-from geolift.sampling import FloatArray
 
 TOLERANCE, MAX_ITERATIONS = 1e-3, 3000
 """The product then lies 1e-5 from the exact solution (rms), a tenth of what the edges of the blocks change. Thirty to

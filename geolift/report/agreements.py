@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from geolift.comparison import TYPICAL_BLUR_LR
-from geolift.cube import bands_of, grid_of, window_values
-from geolift.degrade import apply_srf
+from geolift.datamodel.cube import bands_of, grid_of, window_values
+from geolift.degradation.degrade import apply_srf
 from geolift.errors import InputError
 from geolift.metrics.consistency import Agreement, agreement
-from geolift.overlay import Overlay, overlay
+from geolift.pair.comparison import TYPICAL_BLUR_LR
+from geolift.pair.overlay import Overlay, overlay
 from geolift.refinement.footprint import Footprint, gaussian_footprint
 from geolift.report.scene import Scene
 

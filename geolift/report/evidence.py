@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geolift.align import METRES_PER_DEGREE, transformer
-from geolift.cube import Bands, bands_of, grid_of, window_values
+from geolift.datamodel.alignment import METRES_PER_DEGREE, transformer
+from geolift.datamodel.cube import Bands, bands_of, grid_of, window_values
+from geolift.datamodel.quality import Flag
 from geolift.errors import GeoliftError
-from geolift.pictures import stretch_limits
-from geolift.quality import Flag
+from geolift.plotting import stretch_limits
 from geolift.readers.some_bands import open_some_bands
 from geolift.report.charts import Footprint
 from geolift.report.images import Picture, as_picture, colour_picture, value_picture

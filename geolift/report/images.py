@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.pictures import to_display
+from geolift.plotting import to_display
 
 FloatArray = NDArray[np.float32]
 

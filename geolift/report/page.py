@@ -14,11 +14,11 @@ import numpy as np
 from markupsafe import Markup
 
 from geolift.errors import InputError, ResourceError
+from geolift.provenance.sidecar import read_sidecar, sidecar_path
 from geolift.report import agreements, charts, evidence, inputs, repeat, words
 from geolift.report.digest import digest
 from geolift.report.images import palette_colours
 from geolift.report.scene import Scene, open_scene
-from geolift.sidecar import read_sidecar, sidecar_path
 
 GAP_STEPS = 4.0
 """Bands further apart than so many usual steps have a gap between them."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from geolift.align import gsd_ratio
-from geolift.cube import bands_of, grid_of
+from geolift.datamodel.alignment import gsd_ratio
+from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import GeoliftError
-from geolift.harmonization import Harmonization
-from geolift.plan import name_msi_bands
+from geolift.pair.harmonization import Harmonization
+from geolift.pair.spectra import name_msi_bands
 from geolift.readers import open_cubes
 from geolift.settings import FuseSettings
 from geolift.srf import SpectralResponse

@@ -10,8 +10,8 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geolift.align import positions_on
-from geolift.cube import Bands, blocks_of, grid_of, window_values
+from geolift.datamodel.alignment import positions_on
+from geolift.datamodel.cube import Bands, blocks_of, grid_of, window_values
 
 RGB_NM = (660.0, 560.0, 480.0)
 FALSE_COLOUR_NM = (860.0, 660.0, 560.0)

@@ -6,7 +6,7 @@ name only when it is complete and verified. Clipped values are counted, and no v
 
 from __future__ import annotations
 
-from geolift.encoding import LIMITS, Encoding
+from geolift.datamodel.encoding import LIMITS, Encoding
 from geolift.writer.cluster import Cluster
 from geolift.writer.crew import Crew, Threads, TileSource
 from geolift.writer.description import default_rgb

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from geolift.errors import ResourceError, UsageError
-from geolift.machine import BLOCK_CACHE_MB, keep_freed_memory
+from geolift.runtime.machine import BLOCK_CACHE_MB, keep_freed_memory
 from geolift.writer.crew import TileWork
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile

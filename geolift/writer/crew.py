@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from geolift.encoding import Counts, Encoding
+from geolift.datamodel.encoding import Counts, Encoding
 from geolift.writer.growing import Packer
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile, TileValues

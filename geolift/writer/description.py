@@ -15,8 +15,8 @@ import xarray as xr
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
-from geolift.cube import Bands, bands_of, grid_of, rasterio_crs
-from geolift.encoding import Encoding
+from geolift.datamodel.cube import Bands, bands_of, grid_of, rasterio_crs
+from geolift.datamodel.encoding import Encoding
 from geolift.settings import WritingSettings
 from geolift.writer.tiles import BLOCK, STRIP_ROWS
 

@@ -14,7 +14,7 @@ import rasterio
 from affine import Affine
 from rasterio.io import MemoryFile
 
-from geolift.encoding import Counts
+from geolift.datamodel.encoding import Counts
 from geolift.errors import ResourceError
 from geolift.writer.description import quiet_without_georeference
 from geolift.writer.journal import Entry, Packed, checksum_of

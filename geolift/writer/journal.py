@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from geolift.encoding import Counts
+from geolift.datamodel.encoding import Counts
 from geolift.writer.tiles import Tile
 
 SYNC_EVERY_S = 1.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from geolift.cube import REFLECTANCE
-from geolift.encoding import LIMITS
+from geolift.datamodel.cube import REFLECTANCE
+from geolift.datamodel.encoding import LIMITS
 
 REFLECTANCE_SCALE = 1e-4
 

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 from rasterio.shutil import copy as copy_raster
 
-from geolift.cube import bands_of
-from geolift.encoding import Counts, Encoding
-from geolift.machine import give_back_memory
+from geolift.datamodel.cube import bands_of
+from geolift.datamodel.encoding import Counts, Encoding
+from geolift.runtime.machine import give_back_memory
 from geolift.settings import WritingSettings
 from geolift.writer.crew import Crew, Threads, TileSource, TileWork, encode_values
 from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of

@@ -11,8 +11,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from geolift.cube import bands_of, grid_of
-from geolift.encoding import Counts, Encoding
+from geolift.datamodel.cube import bands_of, grid_of
+from geolift.datamodel.encoding import Counts, Encoding
 from geolift.errors import ResourceError, UsageError
 from geolift.settings import WritingSettings
 from geolift.writer.journal import Entry, Packed, checksum_of

@@ -1,0 +1,1 @@
+"""Many pairs: their list, and one run after the other."""

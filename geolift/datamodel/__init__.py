@@ -1,0 +1,1 @@
+"""What things are: a cube on its grid, its bands, its stored numbers, its quality flags."""

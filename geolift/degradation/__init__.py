@@ -1,0 +1,1 @@
+"""From fine to coarse: point spread functions, block means, noise, sub-pixel sampling, spectral responses."""

@@ -1,5 +1,0 @@
-"""A made-up, georeferenced scene with its truth, for ``geolift demo`` and for tests."""
-
-from geolift.demo_scene.scene import DemoScene, make_scene, observe, sample_places
-
-__all__ = ["DemoScene", "make_scene", "observe", "sample_places"]

@@ -1,0 +1,166 @@
+"""The cross-sensor check of a pair: what could be wrong, in words, with the option that repairs it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geolift.datamodel.cube import REFLECTANCE, UnitsNote, window_values
+from geolift.degradation.degrade import apply_srf
+from geolift.errors import GeoliftError, TrustError
+from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_pair
+from geolift.pair.comparison import Comparison
+from geolift.pair.spectra import SpectralPlan
+from geolift.srf import SpectralResponse, list_sensors, twins_of
+from geolift.srf.weights import SrfWeights
+
+MAX_CHECKED_PX = 65_536
+"""LR pixels the candidates are simulated for; a larger overlap is judged by its central part."""
+
+FEWEST_CANDIDATE_BANDS = 3
+
+
+def check(
+    hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared: Comparison, threads: int = 1
+) -> CheckResult:
+    """Check a compared pair for the mistakes that make a plausible, wrong product.
+
+    Parameters
+    ----------
+    hsi, msi : DataArray (band, y, x)
+        As compared.
+    threads
+        Candidate sensors looked at at once.
+    """
+    rows, cols = _central(compared.simulated.shape[1:])
+    laid = compared.overlay
+    window = (
+        slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
+        slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
+    )
+    result = check_pair(
+        compared.simulated[:, rows, cols],
+        compared.degraded[:, rows, cols],
+        spectra.msi_names,
+        compared.shift,
+        laid.ratio,
+        sensor=spectra.sensor,
+        candidates=simulate_candidates(hsi, spectra, window),
+        reading=_reading(hsi, msi, spectra),
+        threads=threads,
+    )
+    units = _units(hsi, msi, compared)
+    if not units:
+        return result
+    return replace(result, verdict=(*units, *(f for f in result.verdict if f.code != "ok")))
+
+
+def _units(hsi: xr.DataArray, msi: xr.DataArray, compared: Comparison) -> list[Finding]:
+    """Tell which units were not what a file says, and whether the two images hold different quantities."""
+    notes = [note for cube in (hsi, msi) for note in cube.attrs.get("warnings", []) if isinstance(note, UnitsNote)]
+    findings = [Finding("units", str(note), settled=True) for note in notes]
+    quantities = [cube.attrs.get("quantity", "unknown") for cube in (hsi, msi)]
+    if "unknown" not in quantities and quantities[0] != quantities[1]:
+        fitted = not compared.harmonization.is_identity
+        text = f"the HSI holds {quantities[0]}, the MSI {quantities[1]}; the product holds {quantities[0]}, and "
+        text += "the MSI is fitted to the HSI" if fitted else "nothing fits the MSI to the HSI"
+        findings.append(Finding("units", text, "" if fitted else "--harmonize gain", settled=fitted))
+    return findings
+
+
+def _central(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    height, width = shape
+    shrink = min(1.0, float(np.sqrt(MAX_CHECKED_PX / (height * width))))
+    kept = [max(1, int(size * shrink)) for size in (height, width)]
+    first = [(size - part) // 2 for size, part in zip((height, width), kept, strict=True)]
+    return slice(first[0], first[0] + kept[0]), slice(first[1], first[1] + kept[1])
+
+
+def simulate_candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[slice, slice]) -> dict[str, Candidate]:
+    """Simulate what other sensors with a product of as many bands would have seen, and all bands of the named one."""
+    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    centres, widths = spectra.bands.wavelength_nm[list(spectra.good)], spectra.bands.fwhm_nm[list(spectra.good)]
+    values = window_values(hsi.data, *window)[positions]
+    weighed: dict[str, SrfWeights] = {}
+    for sensor in list_sensors():
+        response = SpectralResponse.from_library(sensor)
+        own = sensor == spectra.sensor
+        count = len(spectra.msi_names)
+        if not own and (count not in response.orders or count < FEWEST_CANDIDATE_BANDS):
+            continue
+        names = response.band_names if own else response.order_for(count)
+        try:
+            weights = response.select(names).weights(centres, widths)
+        except GeoliftError:
+            continue  # this HSI cannot see that sensor's bands
+        if not own and len(weights.band_names) < count:
+            continue
+        weighed[sensor] = weights
+    if not weighed:
+        return {}
+    twins, ends = twins_of(spectra.sensor), np.cumsum([len(weights.band_names) for weights in weighed.values()])
+    images = np.split(apply_srf(values, np.concatenate([weights.weights for weights in weighed.values()])), ends[:-1])
+    return {
+        sensor: Candidate(weights.band_names, simulated, sensor in twins)
+        for (sensor, weights), simulated in zip(weighed.items(), images, strict=True)
+    }
+
+
+def _reading(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan) -> Reading:
+    def number(cube: xr.DataArray, key: str, neutral: float) -> float:
+        value = cube.attrs.get(key, neutral)
+        return float(value) if isinstance(value, int | float) else neutral
+
+    return Reading(
+        msi_scale=number(msi, "scale", 1.0),
+        msi_offset=number(msi, "offset", 0.0),
+        hsi_scale=number(hsi, "scale", 1.0),
+        hsi_offset=number(hsi, "offset", 0.0),
+        sensor_known=msi.attrs.get("sensor") is not None,
+        # A band description is somebody's word; only a product's own metadata settles which band is which.
+        bands_known=msi.attrs.get("product") is not None,
+        reflectance=hsi.attrs.get("quantity") == REFLECTANCE,
+        msi_bytes=msi.attrs.get("dtype") in ("uint8", "int8"),
+    )
+
+
+def document(result: CheckResult) -> dict[str, Any]:
+    """Return the stable document of `geolift check --json`."""
+    return {
+        "verdict": [asdict(finding) for finding in result.verdict],
+        "bands": [asdict(band) for band in result.bands],
+        "pixels": result.n_pixels,
+        "foreign_fraction": result.foreign_fraction,
+    }
+
+
+def sentence(finding: Finding) -> str:
+    """Return a finding as one line."""
+    return f"{finding.code}: {finding.message}" + (f" [{finding.option}]" if finding.option else "")
+
+
+def lines(document: dict[str, Any]) -> list[str]:
+    """Return the document as a person reads it."""
+    text = [
+        f"{f['code']}: {f['message']}" + (f"\n  add: {f['option']}" if f["option"] else "") for f in document["verdict"]
+    ]
+    if document["bands"]:
+        text.append(f"{'band':12} {'slope':>9} {'intercept':>10} {'r':>7}  best match")
+    text += [
+        f"{b['name']:12} {b['slope']:9.4f} {b['intercept']:10.4f} {b['r']:7.4f}  {b['best_match']}"
+        for b in document["bands"]
+    ]
+    return text
+
+
+def enforce(result: CheckResult) -> None:
+    """Raise TrustError if anything was found that needs a hand."""
+    if result.alarms:
+        raise TrustError(
+            "the cross-sensor check found: "
+            + "; ".join(sentence(f) for f in result.alarms)
+            + ". Mend it as said, or leave out --strict to be warned only."
+        )

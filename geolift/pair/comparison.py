@@ -1,0 +1,322 @@
+"""What the two sensors say of each other: residual shift, radiometric relation, likely mistakes.
+
+The MSI degraded to the HSI's pixels is held against the MSI simulated from the HSI with the SRF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geolift.datamodel.cube import blocks_of, window_values
+from geolift.degradation.degrade import apply_srf
+from geolift.degradation.sampling import degrade_msi
+from geolift.errors import TrustError
+from geolift.pair.coregistration import (
+    NEAR_LR,
+    NEAR_PX,
+    ShiftEstimate,
+    Window,
+    choose_windows,
+    cut_window,
+    estimate_shift_by_windows,
+)
+from geolift.pair.coregistration.local_shift import ShiftField, estimate_local_shifts
+from geolift.pair.harmonization import Harmonization, fit_harmonization
+from geolift.pair.overlay import Overlay, overlay
+from geolift.pair.region import RegionPlan
+from geolift.pair.robust import mad_sigma
+from geolift.pair.spectra import SpectralPlan
+from geolift.settings import ComparisonSettings
+from geolift.training.noise import least_noise
+
+MARGIN_LR = 8
+"""LR pixels read around each window: the largest shift looked for, and the reach of the blur."""
+
+STRIP_PX = 4_000_000
+"""Fine pixels degraded at once."""
+
+MIN_COMPARED_PX = 12
+
+FIELD_BLOCK_LR = 8
+"""Edge of the blocks within which a field of shifts counts as one shift, in LR pixels."""
+
+NOISE_PX = 100_000
+"""Fine pixels that the noise is looked for in: with ten bands 0.1 GB and about a second."""
+
+TYPICAL_BLUR_LR = 0.425
+"""Sigma of a Gaussian whose FWHM is one LR pixel, in LR pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The two images on the HSI's grid, and what follows.
+
+    Parameters
+    ----------
+    overlay
+        Where they were compared.
+    shift
+        As estimated; None if it was not looked for.
+    applied_px
+        (dy, dx) in MSI pixels by which the HSI counts as moved; zero if not applied.
+    simulated, degraded
+        (c, h, w) float32 on the overlay's grid, NaN = invalid.
+    blur_sigma_px
+        Blur (y, x) of the HSI beside its pixel's average, in fine pixels, with which the MSI was degraded.
+    located
+        Whether shift and blur were found with confidence, applied or not.
+    harmonization
+        The relation applied to the MSI before inference.
+    warnings
+        Sentences for the user.
+    field
+        How the shift varies over the overlay, in fine pixels; None if it was not looked for. Followed, instead of
+        ``applied_px``, under ``--coregister local``.
+    """
+
+    overlay: Overlay
+    shift: ShiftEstimate | None
+    applied_px: tuple[float, float]
+    simulated: np.ndarray
+    degraded: np.ndarray
+    blur_sigma_px: tuple[float, float]
+    located: bool
+    harmonization: Harmonization
+    warnings: tuple[str, ...]
+    field: ShiftField | None = None
+
+    def shift_json(self) -> dict[str, Any]:
+        """Return the stable document of `geolift coregister --json`."""
+        fine = (0.0, 0.0) if self.shift is None else (self.shift.dy, self.shift.dx)
+        applied = self.applied_px != (0.0, 0.0)
+        dy, dx = self.overlay.shift_msi_px(*fine) if self.shift is not None else self.applied_px
+        move_x, move_y = self.overlay.shift_units(*self.overlay.fine_shift(dy, dx))
+        document: dict[str, Any] = {
+            "shift_msi_px": {"dy": dy, "dx": dx},
+            "shift_m": {"dy": -move_y, "dx": move_x},
+            "confidence": 1.0 if self.shift is None else self.shift.confidence,
+            "applied": applied,
+        }
+        if self.shift is not None:
+            facts = asdict(self.shift)
+            document |= {key: facts[key] for key in facts if key not in ("dy", "dx", "confidence")}
+        if self.shift is not None and self.field is not None:
+            document["local"] = self.field.to_json(self.shift)
+        return document
+
+    def harmonization_json(self) -> dict[str, Any]:
+        """Return the relation as plain numbers."""
+        relation = self.harmonization
+        return {
+            "model": relation.model,
+            "matrix": relation.matrix,
+            "offset": relation.offset,
+            "heldout_error": relation.heldout_error,
+            "inlier_fraction": relation.inlier_fraction,
+            "pixels": relation.n_pixels,
+            "reason": relation.reason,
+        }
+
+
+def compare(
+    hsi: xr.DataArray,
+    msi: xr.DataArray,
+    spectra: SpectralPlan,
+    region: RegionPlan,
+    settings: ComparisonSettings,
+    *,
+    look_for_variation: bool = False,
+) -> Comparison | None:
+    """Compare the sensors where they overlap; None if no HSI pixel lies under the MSI.
+
+    Parameters
+    ----------
+    hsi, msi : DataArray (band, y, x)
+        Whole images, masked; the MSI with its used bands only, in the order of ``spectra.msi_names``.
+    look_for_variation
+        Also tell how the shift varies over the scene where it is not to be followed; takes several times as long.
+
+    Raises
+    ------
+    TrustError
+        Under ``strict``, if the shift found cannot be trusted.
+    """
+    laid = overlay(hsi, msi, region.ratio)
+    if laid is None:
+        return None
+    simulated = simulate_msi(hsi, laid, spectra)
+    notes: list[str] = []
+    # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
+    found = estimate(laid, simulated)
+    shift, fine = _coregister(laid, found, settings, notes)
+    blur = _blur(found, laid.ratio)
+    follow, field = settings.coregister == "local", None
+    if shift is not None and shift.reliable and (follow or look_for_variation):
+        field = _field(laid, simulated, shift, follow, notes)
+    degraded = degraded_msi(laid, fine, blur, field if follow else None)
+    relation = fit_harmonization(simulated, degraded, settings.harmonize)
+    if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
+        notes.append(f"harmonisation left out: {relation.reason}")
+    applied = laid.shift_msi_px(*fine)
+    if fine == (0.0, 0.0):
+        applied = (0.0, 0.0)
+    return Comparison(laid, shift, applied, simulated, degraded, blur, found.reliable, relation, tuple(notes), field)
+
+
+def _coregister(
+    laid: Overlay, shift: ShiftEstimate, settings: ComparisonSettings, notes: list[str]
+) -> tuple[ShiftEstimate | None, tuple[float, float]]:
+    """Return the estimate, and the shift in fine pixels that is applied."""
+    if settings.coregister == "off":
+        return None, (0.0, 0.0)
+    if isinstance(settings.coregister, tuple):
+        return None, laid.fine_shift(*settings.coregister)
+    if not shift.reliable:
+        text = f"co-registration is not trustworthy: {shift.reason}; no shift is applied"
+        if settings.strict:
+            raise TrustError(text + ". Pass --coregister off, or a known shift DY,DX.")
+        notes.append(text)
+        return shift, (0.0, 0.0)
+    if settings.coregister == "report":
+        return shift, (0.0, 0.0)
+    return shift, (shift.dy, shift.dx)
+
+
+def estimate(laid: Overlay, simulated: np.ndarray) -> ShiftEstimate:
+    """Estimate the residual shift from the windows that speak most clearly."""
+    return estimate_shift_by_windows(simulated, _reader(laid), laid.ratio, MARGIN_LR)
+
+
+def _reader(laid: Overlay) -> Callable[[Window], np.ndarray]:
+    return lambda w: laid.read(w.y, w.x, w.height, w.width, MARGIN_LR)
+
+
+def _field(laid: Overlay, simulated: np.ndarray, shift: ShiftEstimate, follow: bool, notes: list[str]) -> ShiftField:
+    """Look how the shift varies over the scene; warn where one shift is too far off."""
+    field = estimate_local_shifts(simulated, _reader(laid), laid.ratio, MARGIN_LR, shift)
+    largest = field.largest_px(shift)
+    if not follow and largest > max(NEAR_PX, NEAR_LR * laid.ratio):
+        notes.append(
+            f"the shift varies over the scene, by up to {largest:.1f} MSI pixels ({field.reason}); one shift cannot "
+            "correct that. Pass --coregister local to follow it."
+        )
+    return field
+
+
+def _blur(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:
+    """Return the blur found, or that of a Gaussian of one LR pixel's FWHM if the evidence is weak."""
+    found = (shift.blur_sigma_y, shift.blur_sigma_x)
+    usual = TYPICAL_BLUR_LR * ratio
+    return found if shift.reliable and np.isfinite(found).all() else (usual, usual)
+
+
+def simulate_msi(hsi: xr.DataArray, laid: Overlay, spectra: SpectralPlan) -> np.ndarray:
+    """Apply the SRF to the overlay's part of the HSI: (c, h, w), NaN where any good band is invalid."""
+    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    part = hsi.data[:, laid.rows, laid.cols]
+    out = np.empty((len(spectra.msi_names), *part.shape[1:]), np.float32)
+    for rows, cols in blocks_of(part):
+        block = window_values(part, rows, cols)
+        out[:, rows, cols] = apply_srf(block[positions], spectra.weights.astype(np.float64))
+    return out
+
+
+def degraded_msi(
+    laid: Overlay,
+    fine_shift: tuple[float, float],
+    blur_sigma_px: tuple[float, float],
+    field: ShiftField | None = None,
+) -> np.ndarray:
+    """Degrade the MSI to the overlay's grid at a shift or along a field of them, strip by strip: (c, h, w)."""
+    height, width = laid.grid.shape
+    across = (width + 2 * MARGIN_LR) * laid.ratio
+    strip = int(max(1, min(height, STRIP_PX // (across * laid.ratio) - 2 * MARGIN_LR)))
+    block = max(strip, width) if field is None else FIELD_BLOCK_LR
+    out = np.empty((laid.msi.shape[0], height, width), np.float32)
+    for row in range(0, height, strip):
+        rows = min(strip, height - row)
+        fine = laid.read(row, 0, rows, width, MARGIN_LR)
+        corners = [(y, x) for y in range(0, rows, block) for x in range(0, width, block)]
+        for window in (Window(y, x, min(block, rows - y), min(block, width - x)) for y, x in corners):
+            target, part = cut_window(out[:, row : row + rows], fine, laid.ratio, MARGIN_LR, window)
+            here = fine_shift if field is None else _shift_in(field, window, row)
+            target[...] = degrade_msi(part, laid.ratio, MARGIN_LR, here, blur_sigma_px)
+    return out
+
+
+def _shift_in(field: ShiftField, window: Window, first_row: int) -> tuple[float, float]:
+    """Return the field's shift at the centre of a window of a strip."""
+    y = first_row + window.y + (window.height - 1) / 2
+    dy, dx = field.at(np.array(y), np.array(window.x + (window.width - 1) / 2))
+    return float(dy), float(dx)
+
+
+@dataclass(frozen=True, eq=False)
+class FineMSI:
+    """What the harmonised MSI is like at its own pixels, where the scene tells most.
+
+    Parameters
+    ----------
+    contrast
+        (c,) its standard deviation over that of the simulated MSI.
+    noise
+        (c,) standard deviation of its noise.
+    """
+
+    contrast: np.ndarray
+    noise: np.ndarray
+
+
+def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
+    """Read the scene's most telling windows of the MSI at full resolution; None where no pixel is valid in both."""
+    if comparison.harmonization.n_pixels == 0:
+        return None
+    laid, simulated = comparison.overlay, comparison.simulated
+    windows = choose_windows(np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan)))
+    coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
+    fine = [comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
+    of_coarse, of_fine = (
+        np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
+        for parts in (coarse, fine)
+    )
+    return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), _noise(comparison, _middles(fine)))
+
+
+def _middles(windows: list[np.ndarray]) -> list[np.ndarray]:
+    """Cut windows (c, y, x) to what is enough to tell their noise from."""
+    edge = int(np.sqrt(NOISE_PX / len(windows)))
+    return [
+        window[:, max(0, rows - edge) // 2 : (rows + edge) // 2, max(0, cols - edge) // 2 : (cols + edge) // 2]
+        for window in windows
+        for rows, cols in [window.shape[1:]]
+    ]
+
+
+def telling_window(hsi: xr.DataArray, comparison: Comparison, spectra: SpectralPlan, side_px: int) -> np.ndarray:
+    """Return the good bands (C, y, x) of the HSI where the overlap has most to tell, or all of a small overlap."""
+    laid, positions = comparison.overlay, np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    (window,) = choose_windows(comparison.simulated, side_px, 1)
+    rows = slice(laid.rows.start + window.y, laid.rows.start + window.y + window.height)
+    cols = slice(laid.cols.start + window.x, laid.cols.start + window.x + window.width)
+    return np.asarray(window_values(hsi.data, rows, cols)[positions], np.float32)
+
+
+def _noise(comparison: Comparison, fine: list[np.ndarray]) -> np.ndarray:
+    """Estimate the noise (c,) of the harmonised MSI from windows (c, y, x) of it.
+
+    Flat and explained blocks tell it (`least_noise`); it is bounded from above by what the degraded MSI leaves of
+    the simulated one, times the root of the number of pixels averaged (4 π times the variance of the whole kernel).
+    """
+    quiet = least_noise(fine)
+    left = comparison.simulated - comparison.harmonization.apply(comparison.degraded)
+    valid = np.isfinite(left).all(axis=0)
+    if not valid.any():
+        return np.asarray(quiet)
+    variance = np.square(comparison.blur_sigma_px) + (comparison.overlay.ratio**2 - 1) / 12.0
+    averaged = max(1.0, 4.0 * np.pi * float(np.sqrt(variance.prod())))
+    return np.asarray(np.minimum(quiet, mad_sigma(left[:, valid].astype(np.float64), axis=1) * np.sqrt(averaged)))

@@ -1,0 +1,16 @@
+"""Residual shift between the two sensors, with its error, its confidence and its evidence."""
+
+from geolift.pair.coregistration.estimate import estimate_shift, estimate_shift_by_windows
+from geolift.pair.coregistration.verdict import NEAR_LR, NEAR_PX, ShiftEstimate
+from geolift.pair.coregistration.windows import Window, choose_windows, cut_window
+
+__all__ = [
+    "NEAR_LR",
+    "NEAR_PX",
+    "ShiftEstimate",
+    "Window",
+    "choose_windows",
+    "cut_window",
+    "estimate_shift",
+    "estimate_shift_by_windows",
+]

@@ -1,0 +1,175 @@
+"""HSI and MSI brought to one place: the MSI on a fine grid nested in the HSI's, window by window.
+
+The HSI is never resampled. Where the MSI's own pixels nest in the HSI's they are taken as they are; else they are
+warped once, cubic, invalid pixels kept out of the kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio.warp
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+
+from geolift.datamodel.alignment import bounds_in, transformer, window_of
+from geolift.datamodel.cube import grid_of, rasterio_crs, window_values
+
+NEST_TOLERANCE_PX = 1e-3
+WARP_PAD_PX = 6
+MAX_EVIDENCE_PX = 250_000
+"""LR pixels used to compare the two sensors at most; a larger scene is judged by its central part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """The part of the HSI's grid that the MSI covers, and how to read the MSI there.
+
+    Parameters
+    ----------
+    rows, cols
+        Window of the HSI's grid.
+    grid
+        That window's grid.
+    ratio
+        Fine pixels along one HSI pixel: the GSD ratio, rounded.
+    msi
+        The used bands of the MSI, lazy, (band, y, x).
+    """
+
+    rows: slice
+    cols: slice
+    grid: GeoBox
+    ratio: int
+    msi: xr.DataArray
+
+    def fine_grid(self, row: int, col: int, height: int, width: int, margin: int) -> GeoBox:
+        """Return the nested grid of a window of LR pixels (counted in the overlay), with a margin of LR pixels."""
+        affine = self.grid.affine * Affine.translation(col - margin, row - margin) * Affine.scale(1.0 / self.ratio)
+        shape = ((height + 2 * margin) * self.ratio, (width + 2 * margin) * self.ratio)
+        return GeoBox(shape, affine, self.grid.crs)
+
+    def read(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
+        """Return the MSI (band, y, x) on the nested grid of a window of LR pixels, NaN = invalid or outside."""
+        target = self.fine_grid(row, col, height, width, margin)
+        source = grid_of(self.msi)
+        nested = _nested_offset(source, target)
+        if nested is not None:
+            return _padded(self.msi, nested, target.shape)
+        return _warped(self.msi, source, target)
+
+    def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
+        """Tell which fine pixels (y, x) of a window lie beyond the MSI's image; none, where the grids do not nest."""
+        target = self.fine_grid(row, col, height, width, margin)
+        nested = _nested_offset(grid_of(self.msi), target)
+        if nested is None:
+            return np.zeros(target.shape, bool)
+        (first_row, first_col), (rows, cols) = nested, self.msi.shape[1:]
+        down, across = first_row + np.arange(target.shape[0]), first_col + np.arange(target.shape[1])
+        inside = ((down >= 0) & (down < rows))[:, None] & ((across >= 0) & (across < cols))
+        return np.asarray(~inside)
+
+    def shift_units(self, dy: float, dx: float) -> tuple[float, float]:
+        """Turn a shift in fine pixels (dy down, dx right) into units of the HSI's CRS: (x, y)."""
+        return dx * self.grid.affine.a / self.ratio, dy * self.grid.affine.e / self.ratio
+
+    def shift_msi_px(self, dy: float, dx: float) -> tuple[float, float]:
+        """Turn a shift in fine pixels into pixels of the MSI's own grid, (dy, dx), at the overlay's centre."""
+        source = grid_of(self.msi)
+        rows, cols = self.grid.shape
+        x, y = self.grid.affine * (cols / 2, rows / 2)
+        move_x, move_y = self.shift_units(dy, dx)
+        xs, ys = np.array([x, x + move_x]), np.array([y, y + move_y])
+        if source.crs != self.grid.crs:
+            xs, ys = transformer(self.grid.crs, source.crs).transform(xs, ys)
+        px, py = ~source.affine * (xs, ys)
+        return float(py[1] - py[0]), float(px[1] - px[0])
+
+    def fine_shift(self, dy: float, dx: float) -> tuple[float, float]:
+        """Turn a shift in MSI pixels into fine pixels; the inverse of `shift_msi_px`."""
+        basis = np.array([self.shift_msi_px(1.0, 0.0), self.shift_msi_px(0.0, 1.0)]).T
+        solved = np.linalg.solve(basis, np.array([dy, dx]))
+        return float(solved[0]), float(solved[1])
+
+
+def overlay(hsi: xr.DataArray, msi: xr.DataArray, ratio: float, *, whole: bool = False) -> Overlay | None:
+    """Lay the MSI over the HSI; None if no whole part of the HSI lies under it.
+
+    Only the central part of a large overlap is taken, or the ``whole``.
+    """
+    grid = grid_of(hsi)
+    window = window_of(grid, bounds_in(grid_of(msi), grid.crs))
+    if window is None:
+        return None
+    rows, cols = window if whole else _central(window)
+    return Overlay(rows, cols, grid[rows, cols], max(1, round(ratio)), msi)
+
+
+def _central(window: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Cut a window to its central part if it has more pixels than are compared."""
+    height, width = (part.stop - part.start for part in window)
+    if height * width <= MAX_EVIDENCE_PX:
+        return window
+    shrink = np.sqrt(MAX_EVIDENCE_PX / (height * width))
+    cut = []
+    for part, size in zip(window, (height, width), strict=True):
+        kept = int(size * shrink)
+        first = part.start + (size - kept) // 2
+        cut.append(slice(first, first + kept))
+    return cut[0], cut[1]
+
+
+def _nested_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
+    """Return where the target's first pixel lies on the source, in whole pixels, if the two grids coincide."""
+    if source.crs != target.crs:
+        return None
+    relative = ~source.affine * target.affine
+    rows, cols = target.shape
+    stretch = max(abs(relative.a - 1) * cols, abs(relative.e - 1) * rows, abs(relative.b), abs(relative.d))
+    row, col = round(relative.f), round(relative.c)
+    if stretch > NEST_TOLERANCE_PX or max(abs(relative.f - row), abs(relative.c - col)) > NEST_TOLERANCE_PX:
+        return None
+    return row, col
+
+
+def _padded(msi: xr.DataArray, offset: tuple[int, int], shape: Any) -> np.ndarray:
+    """Read a window that may reach beyond the image; NaN there."""
+    row, col = offset
+    out = np.full((msi.shape[0], *shape), np.nan, np.float32)
+    top, left = max(0, row), max(0, col)
+    bottom, right = min(msi.shape[1], row + shape[0]), min(msi.shape[2], col + shape[1])
+    if top < bottom and left < right:
+        part = window_values(msi.data, slice(top, bottom), slice(left, right))
+        out[:, top - row : bottom - row, left - col : right - col] = part
+    return out
+
+
+def _warped(msi: xr.DataArray, source: GeoBox, target: GeoBox) -> np.ndarray:
+    """Warp the part of the MSI under a grid, all bands on one valid mask, with no error tolerance."""
+    out = np.full((msi.shape[0], *target.shape), np.nan, np.float32)
+    window = window_of(source, bounds_in(target, source.crs))
+    if window is None:
+        return out
+    rows, cols = (
+        slice(max(0, part.start - WARP_PAD_PX), min(size, part.stop + WARP_PAD_PX))
+        for part, size in zip(window, msi.shape[1:], strict=True)
+    )
+    values = window_values(msi.data, rows, cols)
+    values = np.where(np.isfinite(values).all(axis=0), values, np.float32(np.nan)).astype(np.float32)
+    rasterio.warp.reproject(
+        values,
+        out,
+        src_transform=source[rows, cols].affine,
+        src_crs=rasterio_crs(source),
+        dst_transform=target.affine,
+        dst_crs=rasterio_crs(target),
+        src_nodata=np.nan,
+        dst_nodata=np.nan,
+        resampling=Resampling.cubic,
+        tolerance=0,
+    )
+    return out

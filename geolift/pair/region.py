@@ -1,0 +1,89 @@
+"""Which window of the MSI's grid is produced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from geolift.datamodel.alignment import bounds_in, gsd_m, gsd_ratio, require_north_up, window_of
+from geolift.datamodel.cube import grid_of
+from geolift.errors import InputError, NoOverlapError, UsageError
+from geolift.settings import RegionSettings
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """The window of the MSI grid that is produced; ``grid`` is the window's own grid, ``ratio`` HSI to MSI GSD."""
+
+    rows: slice
+    cols: slice
+    grid: GeoBox
+    ratio: float
+    hsi_gsd_m: float
+    msi_gsd_m: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return shape, window and GSDs."""
+        return {
+            "shape": [int(n) for n in self.grid.shape],
+            "window": {"row": self.rows.start, "col": self.cols.start},
+            "ratio": round(self.ratio, 6),
+            "hsi_gsd_m": round(self.hsi_gsd_m, 6),
+            "msi_gsd_m": round(self.msi_gsd_m, 6),
+        }
+
+
+def plan_region(hsi: xr.DataArray, msi: xr.DataArray, settings: RegionSettings) -> RegionPlan:
+    """Settle which window of the MSI grid is produced.
+
+    Raises
+    ------
+    InputError
+        If a grid cannot be used, or HSI, MSI and --bounds do not meet.
+    """
+    hsi_grid, msi_grid = grid_of(hsi), grid_of(msi)
+    hsi_name, msi_name = (str(c.attrs.get("source", n)) for c, n in ((hsi, "HSI"), (msi, "MSI")))
+    require_north_up(hsi_grid, hsi_name)
+    require_north_up(msi_grid, msi_name)
+    overlap = window_of(msi_grid, bounds_in(hsi_grid, msi_grid.crs))
+    if overlap is None:
+        raise NoOverlapError(
+            f"{hsi_name} and {msi_name} do not overlap: {_box_text(bounds_in(hsi_grid, msi_grid.crs))} against "
+            f"{_box_text(bounds_in(msi_grid, msi_grid.crs))} in the MSI's CRS. Is one CRS wrong?"
+        )
+    window = (slice(0, msi_grid.shape[0]), slice(0, msi_grid.shape[1])) if settings.extent == "msi" else overlap
+    window = cut_to_bounds(msi_grid, window, settings, msi_name)
+    return RegionPlan(
+        window[0],
+        window[1],
+        msi_grid[window],
+        gsd_ratio(hsi_grid, msi_grid),
+        gsd_m(hsi_grid),
+        gsd_m(msi_grid),
+    )
+
+
+def cut_to_bounds(
+    grid: GeoBox, window: tuple[slice, slice], settings: RegionSettings, name: str
+) -> tuple[slice, slice]:
+    """Intersect a window with --bounds (left, bottom, right, top in the grid's CRS)."""
+    if settings.bounds is None:
+        return window
+    left, bottom, right, top = settings.bounds
+    if left >= right or bottom >= top:
+        raise UsageError(f"--bounds: left,bottom,right,top is expected, got {settings.bounds}")
+    asked = window_of(grid, settings.bounds)
+    if asked is not None:
+        rows = slice(max(window[0].start, asked[0].start), min(window[0].stop, asked[0].stop))
+        cols = slice(max(window[1].start, asked[1].start), min(window[1].stop, asked[1].stop))
+        if rows.start < rows.stop and cols.start < cols.stop:
+            return rows, cols
+    raise InputError(f"--bounds {settings.bounds}: nothing of {name} (with --extent) lies there")
+
+
+def _box_text(bounds: tuple[float, float, float, float]) -> str:
+    left, bottom, right, top = bounds
+    return f"x {left:.6g} to {right:.6g}, y {bottom:.8g} to {top:.8g}"

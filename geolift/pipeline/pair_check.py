@@ -1,0 +1,167 @@
+"""`coregister` and `check` on files: read both, compare, tell; write the HSI with a corrected transform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from geolift.datamodel.cube import bands_of, grid_of, make_cube, window_values
+from geolift.errors import NoOverlapError, TrustError
+from geolift.pair.checks.crosscheck import check, document, enforce
+from geolift.pair.comparison import Comparison, compare
+from geolift.pair.coregistration.local_shift import ShiftField, resample
+from geolift.pair.masks import mask_of, without
+from geolift.pair.region import plan_region
+from geolift.pair.spectra import SpectralPlan, plan_spectra
+from geolift.readers import opened
+from geolift.runtime.progress import SILENT, Listener
+from geolift.settings import PairSettings, RegionSettings, WritingSettings
+from geolift.writer import Encoding, check_output, write_cube
+from geolift.writer.moved import write_moved
+
+RESAMPLE_PX = 256
+
+
+def open_pair(
+    hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings, listener: Listener
+) -> tuple[xr.DataArray, xr.DataArray, SpectralPlan]:
+    """Open both files, settle the bands, and tell the listener what had to be assumed."""
+    hsi_cube = opened(hsi, settings.hsi_reading)
+    msi_cube = opened(msi, settings.msi_reading, bands=settings.msi_bands)
+    spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
+    hsi_cube = without(hsi_cube, None if settings.mask == "none" else mask_of(hsi_cube, "auto"))
+    msi_cube = without(msi_cube, mask_of(msi_cube, settings.mask, settings.mask_dilate))
+    for text in (*hsi_cube.attrs.get("warnings", []), *msi_cube.attrs.get("warnings", []), *spectra.warnings):
+        listener.warn(text)
+    return hsi_cube, msi_cube, spectra
+
+
+def coregister(
+    hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **options: Any
+) -> dict[str, Any]:
+    """Estimate the shift that brings an HSI onto an MSI, +dy down, +dx right.
+
+    Parameters
+    ----------
+    hsi, msi : path or DataArray (band, y, x)
+        As `geolift.open` gives them.
+    **options
+        Fields of `geolift.settings.PairSettings`, for example ``sensor="sentinel2"``.
+
+    Returns
+    -------
+    dict
+        What `geolift coregister --json` prints: ``shift_msi_px`` and ``shift_m`` with ``dy`` and ``dx``,
+        ``confidence`` 0…1, ``applied``, and the evidence.
+
+    Raises
+    ------
+    TrustError
+        Under ``strict``, if the evidence is weak.
+    InputError
+        If the two do not overlap.
+    """
+    return coregister_files(hsi, msi, None, PairSettings(**options), listener)
+
+
+def coregister_files(
+    hsi: str | Path | xr.DataArray,
+    msi: str | Path | xr.DataArray,
+    output: Path | None,
+    settings: PairSettings,
+    listener: Listener = SILENT,
+) -> dict[str, Any]:
+    """Estimate the shift that brings the HSI onto the MSI; with ``output`` also write the HSI moved by it.
+
+    Raises
+    ------
+    TrustError
+        Under ``strict``, if the evidence is weak.
+    InputError
+        If the files do not overlap.
+    """
+    if output is not None:
+        check_output(output, settings.overwrite, (str(hsi), str(msi)))
+    hsi_cube, msi_cube, spectra = open_pair(hsi, msi, settings, listener)
+    region = plan_region(hsi_cube, msi_cube, RegionSettings())
+    used = msi_cube.isel(band=list(spectra.msi_bands))
+    compared = compare(hsi_cube, used, spectra, region, settings, look_for_variation=True)
+    if compared is None:
+        names = " and ".join(str(cube.attrs.get("source", "a cube")) for cube in (hsi_cube, msi_cube))
+        raise NoOverlapError(f"{names}: no HSI pixel lies under the MSI")
+    for text in compared.warnings:
+        listener.warn(text)
+    document = compared.shift_json()
+    if output is not None:
+        if settings.coregister == "local" and compared.field is not None and compared.field.degree > 0:
+            writing = WritingSettings(overwrite=settings.overwrite, dtype="float32")
+            write_cube(
+                followed(hsi_cube, compared.field, compared), output, writing, encoding=Encoding.of(writing, 1.0)
+            )
+        else:
+            move_x, move_y = _applied_units(compared)
+            write_moved(str(hsi_cube.attrs["source"]), output, move_x, move_y)
+        document["output"] = str(output)
+    return document
+
+
+def followed(hsi: xr.DataArray, field: ShiftField, compared: Comparison) -> xr.DataArray:
+    """Move every pixel of the HSI by the field of shifts, on its own grid, lazily; beyond the overlap the field's edge.
+
+    Cubic, so that the values are no longer those that were measured: for looking and comparing, not for training.
+    """
+    data, laid = da.asarray(hsi.data), compared.overlay
+    height, width = hsi.shape[1:]
+
+    def block(block_info: Any = None) -> np.ndarray:
+        (_, _), *spans = block_info[None]["array-location"]
+        y, x = np.mgrid[spans[0][0] : spans[0][1], spans[1][0] : spans[1][1]].astype(np.float64)
+        dy, dx = field.at(
+            np.clip(y - laid.rows.start, 0, field.shape[0] - 1), np.clip(x - laid.cols.start, 0, field.shape[1] - 1)
+        )
+        y, x = y - dy / laid.ratio, x - dx / laid.ratio
+        rows, cols = (
+            slice(max(0, int(at.min()) - 2), max(0, min(size, int(at.max()) + 4)))
+            for at, size in ((y, height), (x, width))
+        )
+        return resample(window_values(data, rows, cols), y - rows.start, x - cols.start)
+
+    chunks = (len(hsi), *da.core.normalize_chunks((RESAMPLE_PX, RESAMPLE_PX), (height, width)))
+    lazy = da.map_blocks(block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    return make_cube(lazy, grid=grid_of(hsi), bands=bands_of(hsi), attrs=hsi.attrs)
+
+
+def _applied_units(compared: Comparison) -> tuple[float, float]:
+    return compared.overlay.shift_units(*compared.overlay.fine_shift(*compared.applied_px))
+
+
+def check_files(
+    hsi: str | Path, msi: str | Path, settings: PairSettings, listener: Listener = SILENT
+) -> dict[str, Any]:
+    """Check two files against each other; the document of `geolift check --json`.
+
+    Raises
+    ------
+    TrustError
+        Under ``strict``, if anything was found that needs a hand.
+    """
+    quiet = settings.model_copy(update={"strict": False})
+    hsi_cube, msi_cube, spectra = open_pair(hsi, msi, settings, listener)
+    try:
+        region = plan_region(hsi_cube, msi_cube, RegionSettings())
+    except NoOverlapError as error:
+        if settings.strict:
+            raise TrustError(str(error)) from error
+        return {"verdict": [{"code": "no-overlap", "message": str(error), "option": ""}], "bands": []}
+    compared = compare(hsi_cube, msi_cube.isel(band=list(spectra.msi_bands)), spectra, region, quiet)
+    if compared is None:
+        message = "no HSI pixel lies under the MSI; look at both extents and CRSs (`geolift info FILE`)"
+        return {"verdict": [{"code": "no-overlap", "message": message, "option": ""}], "bands": []}
+    result = check(hsi_cube, msi_cube, spectra, compared)
+    if settings.strict:
+        enforce(result)
+    return document(result) | {"coregistration": compared.shift_json()}

@@ -1,0 +1,268 @@
+"""A trained model with what must be known to use it: how it is learned from an HSI, and applied to an MSI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+
+from geolift.datamodel.cube import Bands, blocks_of, grid_of, make_cube, window_values
+from geolift.datamodel.encoding import Counts, Encoding
+from geolift.errors import InputError
+from geolift.pair.harmonization import Harmonization
+from geolift.pair.spectra import SpectralPlan
+from geolift.provenance.sidecar import software_versions
+from geolift.runtime.progress import SILENT, Listener
+from geolift.settings import ApplySettings, FuseSettings, MethodSettings
+from geolift.training.training_set import Seam, TrainingSampler, TrainingSet
+from geolift.writer import Tile, TileSource, choose_scale, tile_shape
+
+if TYPE_CHECKING:
+    from geolift.network.engine import Engine
+    from geolift.network.model import SpectralModel
+
+MIN_TRAIN_PIXELS = 16
+
+# torch stands behind geolift.training.fit, .inference and .model: they are imported where they are needed, so that bad
+# input is told at once.
+
+
+@dataclass(frozen=True, eq=False)
+class TileCorrection:
+    """What is added to the product of a tile: ``decode`` (C, K) times its coordinates (K, y, x).
+
+    ``coordinates``: of a harmonised tile (c, y, x) and its first row and column.
+    """
+
+    decode: np.ndarray
+    coordinates: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with what must be known to use it: bands, sensor, quantity, output scales."""
+
+    model: SpectralModel
+    facts: dict[str, Any]
+
+    @property
+    def bands(self) -> Bands:
+        """The output bands, bad ones in their places."""
+        hsi = self.facts["hsi"]
+        to_nan = [[np.nan if v is None else v for v in hsi[key]] for key in ("wavelength_nm", "fwhm_nm")]
+        return Bands(tuple(hsi["names"]), np.array(to_nan[0]), np.array(to_nan[1]), np.array(hsi["good"], bool))
+
+    @property
+    def good(self) -> np.ndarray:
+        """Positions of the learned bands among the output bands."""
+        return np.flatnonzero(self.bands.good)
+
+    def in_places(self, values: np.ndarray) -> list[float | None]:
+        """Put one number for each learned band in its place among the output bands, with seven digits; None else."""
+        placed: list[float | None] = [None] * len(self.bands)
+        for band, value in zip(self.good, values, strict=True):
+            placed[band] = float(f"{value:.7g}")
+        return placed
+
+
+def load_trained(path: str | Path) -> Trained:
+    """Read a saved model with its facts. Raises InputError if the file is not one."""
+    from geolift.network.model import load_model
+
+    return Trained(*load_model(path))
+
+
+def kept_or(file: Path | None, learned: Callable[[], Trained]) -> Trained:
+    """Return the model kept in a file, or learn it and keep it there; with no file, learn it."""
+    if file is None:
+        return learned()
+    from geolift.network.model import save_model
+
+    if not file.exists():
+        trained = learned()
+        save_model(file, trained.model, trained.facts)
+    # Read back in any case: a run in two halves is to tell the same of its model as a run in one.
+    return load_trained(file)
+
+
+def survey(
+    hsi: xr.DataArray, spectra: SpectralPlan, settings: MethodSettings, listener: Listener = SILENT
+) -> tuple[TrainingSet, np.ndarray]:
+    """Read the HSI once, block by block: a bounded, seeded sample of its valid pixels, and where it is valid (y, x).
+
+    Raises
+    ------
+    InputError
+        If too few pixels are valid.
+    """
+    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    sampler = TrainingSampler(spectra.weights, limit=settings.max_train_pixels, seed=settings.seed)
+    data, shape = hsi.data, (hsi.shape[1], hsi.shape[2])
+    valid = np.zeros(shape, bool)
+    windows = list(blocks_of(data))
+    seam = Seam(positions.size, shape)
+    for done, (rows, cols) in enumerate(windows, start=1):
+        values = window_values(data, rows, cols)[positions]
+        valid[rows, cols] = np.isfinite(values).all(axis=0)
+        sampler.add(*seam.joined(values, rows, cols))
+        listener.progress("reading", done / len(windows))
+    if sampler.count < MIN_TRAIN_PIXELS:
+        raise InputError(
+            f"{hsi.attrs.get('source', 'HSI')}: {sampler.count} pixels are valid in all {positions.size} good bands; "
+            f"at least {MIN_TRAIN_PIXELS} are needed to learn from."
+        )
+    return sampler.finish(), valid
+
+
+def learn(
+    hsi: xr.DataArray,
+    training: TrainingSet,
+    spectra: SpectralPlan,
+    settings: MethodSettings,
+    listener: Listener = SILENT,
+    threads: int | None = None,
+    device: str = "cpu",
+) -> Trained:
+    """Learn the spectral inversion from an HSI's training set, for the MSI bands of a spectral plan."""
+    from geolift.training.fit import fit
+
+    model = fit(
+        settings.method,
+        training,
+        seed=settings.seed,
+        device=device,
+        threads=threads,
+        **settings.method_options,
+        progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}" if loss == loss else ""),
+    )
+    quantity = str(hsi.attrs.get("quantity", "unknown"))
+    bands = spectra.bands
+    facts = {
+        "method": settings.method,
+        "seed": settings.seed,
+        "sensor": spectra.sensor,
+        "srf_sha256": spectra.srf_sha256,
+        "msi_bands": list(spectra.msi_names),
+        "quantity": quantity,
+        "train_pixels": int(training.spectra.shape[0]),
+        "scales": {dtype: choose_scale(dtype, quantity, training.spectra) for dtype in ("int16", "uint16")},
+        "hsi": {
+            "source": str(hsi.attrs.get("source", "")),
+            "names": list(bands.names),
+            "wavelength_nm": [float(v) for v in bands.wavelength_nm],
+            "fwhm_nm": [float(v) if np.isfinite(v) else None for v in bands.fwhm_nm],
+            "good": [bool(v) for v in bands.good],
+        },
+        "versions": software_versions(),
+    }
+    return Trained(model, facts)
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """How a tile of an MSI becomes one of the product: harmonised, inverted, corrected.
+
+    Parameters
+    ----------
+    model
+        Gives the learned bands; with the correction's part, where there is one.
+    good, count
+        Positions of the learned bands among so many bands of the product; the others are NaN.
+    correction
+        What is added to a tile; see `geolift.pipeline.refining`.
+    """
+
+    model: SpectralModel
+    good: np.ndarray
+    count: int
+    engine: Engine
+    relation: Harmonization | None
+    correction: TileCorrection | None
+
+    @cached_property
+    def _placed(self) -> SpectralModel:
+        if self.good.size == self.count:
+            return self.model
+        return replace(self.model, network=self.model.network.placed(self.good, self.count))
+
+    def _given(self, block: np.ndarray, place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+        """What the network takes: harmonised values and coordinates of the correction."""
+        harmonised = block if self.relation is None else self.relation.apply(block)
+        return harmonised, None if self.correction is None else self.correction.coordinates(harmonised, place)
+
+    def values(self, block: np.ndarray, place: tuple[int, int]) -> np.ndarray:
+        """Product (band, y, x) of an MSI block (c, y, x) whose first row and column are ``place``."""
+        from geolift.network.inference import predict_block
+
+        harmonised, coordinates = self._given(block, place)
+        return predict_block(self._placed, harmonised, self.engine, coordinates)
+
+    def encode(self, values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[np.ndarray, Counts]:
+        """Stored numbers of a tile's MSI values (c, y, x): the product's values encoded."""
+        from geolift.network.inference import encode_block
+        from geolift.network.pixels import Placing
+
+        place = tile.row, tile.col
+        if encoding.dtype == "float32":
+            return encoding.encode_block(self.values(values, place))
+        harmonised, coordinates = self._given(values, place)
+        placing = Placing(self.good, self.count)
+        return encode_block(self.model, harmonised, encoding, placing, self.engine, coordinates)
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """A product to come: its cube, lazy, and what its tiles are written from."""
+
+    cube: xr.DataArray
+    source: TileSource
+
+
+def inverted(
+    msi: xr.DataArray,
+    msi_bands: tuple[int, ...],
+    trained: Trained,
+    settings: FuseSettings | ApplySettings,
+    relation: Harmonization | None = None,
+    correction: TileCorrection | None = None,
+) -> Inverted:
+    """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile; bad bands are NaN, if they are kept.
+
+    ``correction``: what is added to a tile; see `geolift.pipeline.refining`.
+    """
+    from geolift.network.engine import choose_engine
+
+    bands, good, model = trained.bands, trained.good, trained.model
+    if settings.drop_bad_bands:
+        bands, good = bands.take(good), np.arange(good.size)
+    if correction is not None:
+        model = replace(model, network=replace(model.network, correction=correction.decode))
+    engine = choose_engine(settings.device, settings.precision)
+    inversion = Inversion(model, good, len(bands), engine, relation, correction)
+    data = dask.array.asarray(msi.data)[list(msi_bands)]
+    # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
+    data = data.rechunk((len(msi_bands), *tile_shape(settings.tile_size, settings, (msi.shape[1], msi.shape[2]))))
+
+    def fused_block(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        _, (row, _), (col, _) = block_info[0]["array-location"]
+        return inversion.values(block, (row, col))
+
+    fused = data.map_blocks(
+        fused_block,
+        dtype=np.float32,
+        chunks=((len(bands),), *data.chunks[1:]),
+        meta=np.empty((0, 0, 0), np.float32),
+    )
+    attrs = {
+        "quantity": trained.facts["quantity"],
+        "acquired": msi.attrs.get("acquired"),
+        "source": f"geolift {trained.facts['method']}",
+    }
+    cube = make_cube(fused, grid=grid_of(msi), bands=bands, attrs=attrs)
+    return Inverted(cube, TileSource(data, inversion.encode))

@@ -1,0 +1,82 @@
+"""Endmembers and abundances: what `spectramorph` makes a spectrum of, as products of their own."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geolift.errors import ResourceError, UsageError
+from geolift.pipeline.trained import Trained
+from geolift.writer import choose_scale
+
+QUANTITY = "abundance"
+
+
+def unmixed(trained: Trained) -> Trained:
+    """Return what makes the abundances of an MSI pixel, one band for each endmember, as the model makes its spectrum.
+
+    Raises
+    ------
+    UsageError
+        If the model's method knows no endmembers.
+    """
+    model = trained.model
+    if model.network.unmixing is None:
+        raise UsageError(
+            f"--abundances: method {model.method!r} knows no endmembers; train the model with --method spectramorph."
+        )
+    count = len(model.network.unmixing.level)
+    largest = np.array([model.choices["largest_abundance"]])
+    facts = trained.facts | {
+        "quantity": QUANTITY,
+        "scales": {dtype: choose_scale(dtype, QUANTITY, largest) for dtype in ("int16", "uint16")},
+        "hsi": {
+            "names": [f"Endmember {number}" for number in range(1, count + 1)],
+            "wavelength_nm": [None] * count,
+            "fwhm_nm": [None] * count,
+            "good": [True] * count,
+        },
+    }
+    return Trained(replace(model, network=model.network.abundances()), facts)
+
+
+def endmember_facts(trained: Trained) -> dict[str, Any]:
+    """Return names, centres in nm, and spectra (endmember, band), None at bad bands, of a model that unmixes."""
+    basis = trained.model.network.basis
+    assert basis is not None
+    return {
+        "names": unmixed(trained).facts["hsi"]["names"],
+        "wavelength_nm": trained.facts["hsi"]["wavelength_nm"],
+        "spectra": [trained.in_places(spectrum) for spectrum in basis.T],
+    }
+
+
+def endmember_path(abundances: Path) -> Path:
+    """Return the name of the table of endmember spectra: that of the abundances with the suffix .csv."""
+    return abundances.with_suffix(".csv")
+
+
+def write_endmembers(facts: dict[str, Any], path: Path) -> None:
+    """Write the endmember spectra as CSV, whole or not at all: wavelength_nm, Endmember 1, …; empty at bad bands.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(["wavelength_nm", *facts["names"]])
+            table.writerows(zip(facts["wavelength_nm"], *facts["spectra"], strict=True))
+        part.replace(path)
+    except OSError as error:
+        raise ResourceError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,213 @@
+"""The sidecar OUT.json: a STAC Item that tells everything about a run, and can repeat it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from geolift.datamodel.alignment import transformer
+from geolift.datamodel.cube import Bands
+from geolift.errors import InputError, ResourceError
+from geolift.settings import Settings
+
+PREFIX = "geolift:"
+MSI_INPUT = "msi{}"
+"""Name of the MSI among the inputs; further files of a band set are msi1, msi2, …"""
+
+SOFTWARE = ("geolift", "numpy", "torch", "llvmlite", "rasterio", "dask", "xarray")
+MEDIA_TYPES = {
+    "GTiff": "image/tiff; application=geotiff",
+    "COG": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "ENVI": "application/octet-stream",
+    "Zarr": "application/vnd.zarr; version=3",
+}
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that decide about the pixels."""
+    found = {"python": platform.python_version()}
+    for name in SOFTWARE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def sidecar_path(output: Path) -> Path:
+    """Return the sidecar's name: the output's with the suffix .json."""
+    return output.with_suffix(".json")
+
+
+def stac_item(
+    output: Path,
+    grid: GeoBox,
+    bands: Bands,
+    *,
+    driver: str,
+    acquired: str | None,
+    raster: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Build the STAC Item of a product.
+
+    Parameters
+    ----------
+    raster : mapping
+        ``data_type``, ``scale``, ``offset``, ``nodata`` of every band.
+    facts : mapping
+        Whatever is to be told of the run; each key becomes ``geolift:<key>``.
+    """
+    properties: dict[str, Any] = {
+        "datetime": acquired or _now(),
+        "processing:software": software_versions(),
+        "processing:level": "L3",
+        "proj:code": None if grid.crs is None else _code(grid),
+        "proj:shape": [int(n) for n in grid.shape],
+        "proj:transform": [float(v) for v in tuple(grid.affine)[:6]],
+        f"{PREFIX}datetime_is": "acquisition of the MSI" if acquired else "time of the run; the MSI tells none",
+    }
+    properties |= {f"{PREFIX}{key}": value for key, value in facts.items()}
+    item: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "stac_extensions": [],
+        "id": output.stem,
+        **_footprint(grid),
+        "properties": properties,
+        "links": [],
+        "assets": {
+            "data": {
+                "href": f"./{output.name}",
+                "type": MEDIA_TYPES[driver],
+                "roles": ["data"],
+                "eo:bands": _eo_bands(bands),
+                "raster:bands": [dict(raster)] * len(bands),
+            }
+        },
+    }
+    return _plain(item)  # type: ignore[no-any-return]
+
+
+def _footprint(grid: GeoBox) -> dict[str, Any]:
+    """Return the outline in longitude and latitude, as GeoJSON wants it."""
+    if grid.crs is None:
+        return {"geometry": None}
+    rows, cols = grid.shape
+    corners = [grid.affine * corner for corner in ((0, 0), (0, rows), (cols, rows), (cols, 0), (0, 0))]
+    xs, ys = zip(*corners, strict=True)
+    longitudes, latitudes = transformer(grid.crs, CRS("EPSG:4326")).transform(xs, ys)
+    ring = [[float(x), float(y)] for x, y in zip(longitudes, latitudes, strict=True)]
+    return {
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": [min(longitudes), min(latitudes), max(longitudes), max(latitudes)],
+    }
+
+
+def _code(grid: GeoBox) -> str | None:
+    code = grid.crs.to_epsg() if grid.crs is not None else None
+    return None if code is None else f"EPSG:{code}"
+
+
+def _eo_bands(bands: Bands) -> list[dict[str, Any]]:
+    """Describe the bands as STAC's eo extension does: wavelengths in micrometres."""
+    described = []
+    for name, centre, fwhm, good in zip(bands.names, bands.wavelength_nm, bands.fwhm_nm, bands.good, strict=True):
+        band: dict[str, Any] = {"name": name, f"{PREFIX}good": bool(good)}
+        if np.isfinite(centre):
+            band["center_wavelength"] = float(f"{centre / 1000:.9g}")
+        if np.isfinite(fwhm):
+            band["full_width_half_max"] = float(f"{fwhm / 1000:.9g}")
+        described.append(band)
+    return described
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy values, paths and NaN into what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def dump_settings(settings: Settings) -> dict[str, Any]:
+    """Return every resolved option as plain JSON types, ready for ``--config``."""
+    return _plain(settings.model_dump(mode="python"))  # type: ignore[no-any-return]
+
+
+def input_facts(path: str) -> dict[str, Any]:
+    """Return what identifies an input file: name, size and time."""
+    file = Path(path)
+    if not file.is_file():
+        return {"href": path}
+    stat = file.stat()
+    changed = datetime.fromtimestamp(stat.st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"href": str(file.resolve()), "size": stat.st_size, "modified": changed}
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document whole or not at all.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(_plain(document), indent=1, allow_nan=False), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ResourceError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Return our own properties of a sidecar, without their prefix.
+
+    Raises
+    ------
+    InputError
+        If the file is no sidecar of geolift.
+    """
+    try:
+        item = json.loads(path.read_text(encoding="utf-8"))
+        properties = dict(item["properties"])
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a sidecar of geolift: {error}") from error
+    return {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
+
+
+def settings_of_run(path: Path) -> dict[str, Any]:
+    """Return the options of an earlier run, its inputs and output included, from its sidecar."""
+    facts = read_sidecar(path)
+    if "settings" not in facts:
+        raise InputError(f"{path}: tells no settings; needed is the sidecar of a geolift run")
+    inputs = {name: fact["href"] for name, fact in facts.get("inputs", {}).items()}
+    msi = tuple(inputs.pop(name) for name in list(inputs) if name.startswith(MSI_INPUT.format("")))
+    if msi:
+        inputs["msi"] = msi[0] if len(msi) == 1 else msi
+    return {**facts["settings"], **inputs, "output": facts.get("output")}

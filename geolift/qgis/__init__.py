@@ -1,0 +1,1 @@
+"""The QGIS plugin, and its way into a profile."""

@@ -1,0 +1,241 @@
+"""Putting the QGIS plugin in place: which folders QGIS keeps plugins in, and what its forms are to offer."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shutil
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticUndefined
+
+from geolift.batch.manifest import SIDE_PRODUCTS
+from geolift.errors import InputError, ResourceError
+from geolift.provenance.sidecar import software_versions
+from geolift.settings import ApplySettings, EvaluateSettings, FuseSettings, PairSettings, Settings
+from geolift.srf import list_sensors
+
+NAME = "geolift"
+SOURCE = Path(__file__).parent / "plugin"
+# Names that stand for a family; which spacecraft it was is found in the file.
+FAMILIES = ("sentinel2", "planetscope", "pleiades", "rgb")
+FORMS: dict[str, type[Settings] | None] = {
+    "fuse": FuseSettings,
+    "check": PairSettings,
+    "apply": ApplySettings,
+    "evaluate": EvaluateSettings,
+    "info": None,
+}
+# What QGIS decides itself, or what concerns a terminal.
+NOT_IN_FORMS = {"overwrite", "resume", "scheduler"}
+HELP = {
+    "fuse": "<p>Fuses a hyperspectral image (HSI) with a multispectral one (MSI): all the bands of the first, at the "
+    "pixels of the second, on its grid.</p>"
+    "<p>Name the sensor that took the MSI. Where the file does not tell which of its bands is which, say so: "
+    "B02,B03,B04,B08.</p>"
+    "<p>The log tells what was assumed and what looks wrong; <b>Check a pair</b> looks for that alone. A file .json "
+    "beside the result tells everything about the run.</p>",
+    "check": "<p>Looks for the mistakes that make a plausible, wrong result: scale, offset, band order, sensor, shift, "
+    "clouds, change. The finding appears in the log, with the option that mends it.</p>",
+    "apply": "<p>Applies a trained model to an MSI of its sensor: another date, the next tile. Bands that do not match "
+    "are refused.</p>",
+    "evaluate": "<p>Measures a product against its reference: RMSE, PSNR, SSIM, UIQI, ERGAS, SAM, over the pixels "
+    "valid in both.</p>",
+    "info": "<p>Tells in the log what geolift understands of a file: grid, scale, nodata, wavelengths, bad bands, "
+    "sensor.</p>",
+}
+FILTERS = {"save_model": "Models (*.safetensors)", "report": "HTML files (*.html)"}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One user profile of QGIS: its name, its folder, and the major version that made it."""
+
+    name: str
+    folder: Path
+    major: int
+
+    @property
+    def plugin(self) -> Path:
+        """Where the plugin goes."""
+        return self.folder / "python" / "plugins" / NAME
+
+    @property
+    def settings_file(self) -> Path:
+        """The file in which QGIS keeps which plugins are switched on."""
+        return self.folder / "QGIS" / f"QGIS{self.major}.ini"
+
+
+def data_folders(environment: Mapping[str, str], home: Path, platform: str = sys.platform) -> list[Path]:
+    """Return the folders in which QGIS may keep its profiles on this system, the usual one first."""
+    custom = environment.get("QGIS_CUSTOM_CONFIG_PATH")
+    if custom:
+        return [Path(custom)]
+    if platform == "win32":
+        base = Path(environment.get("APPDATA", home / "AppData" / "Roaming"))
+        return [base / "QGIS" / "QGIS3", base / "QGIS" / "QGIS4"]
+    if platform == "darwin":
+        base = home / "Library" / "Application Support"
+        return [base / "QGIS" / "QGIS3", base / "QGIS" / "QGIS4"]
+    base = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
+    flatpak = home / ".var" / "app" / "org.qgis.qgis" / "data"
+    return [root / "QGIS" / version for root in (base, flatpak) for version in ("QGIS3", "QGIS4")]
+
+
+def find_profiles(name: str | None, folders: list[Path]) -> list[Profile]:
+    """Return the profiles to install into: of every QGIS that has one of that name (default: its own default).
+
+    Where QGIS was never started, its first folder is taken: QGIS finds the plugin there when it starts.
+
+    Raises
+    ------
+    InputError
+        If a profile was named that no QGIS has.
+    """
+    found = []
+    for folder in folders:
+        profiles = folder / "profiles"
+        wanted = name or _default_profile(profiles)
+        if (profiles / wanted).is_dir():
+            found.append(Profile(wanted, profiles / wanted, _major(folder)))
+    if found:
+        return found
+    if name is not None and name != "default":
+        known = [p.name for folder in folders for p in sorted((folder / "profiles").glob("*")) if p.is_dir()]
+        listed = ", ".join(known) or "none"
+        raise InputError(f"--profile {name}: QGIS has no such profile in {folders[0] / 'profiles'}; it has {listed}")
+    return [Profile("default", folders[0] / "profiles" / "default", _major(folders[0]))]
+
+
+def _default_profile(profiles: Path) -> str:
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read(profiles / "profiles.ini", encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return "default"
+    chosen = parser.get("core", "defaultProfile", fallback="default").strip('"')
+    return chosen if (profiles / chosen).is_dir() else "default"
+
+
+def _major(folder: Path) -> int:
+    return 4 if folder.name == "QGIS4" else 3
+
+
+def install(profile: Profile) -> Path:
+    """Copy the plugin into a profile, tell it where geolift is, and switch it on.
+
+    Raises
+    ------
+    ResourceError
+        If the folder cannot be written.
+    """
+    new = profile.plugin.with_name(f".{NAME}.new")
+    try:
+        profile.plugin.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(SOURCE, new, ignore=shutil.ignore_patterns("__pycache__"))
+        text = json.dumps(describe_commands(), indent=1, ensure_ascii=False)
+        (new / "commands.json").write_text(text, encoding="utf-8")
+        if profile.plugin.is_dir():
+            shutil.rmtree(profile.plugin)
+        new.replace(profile.plugin)
+        _switch_on(profile.settings_file)
+    except OSError as error:
+        raise ResourceError(f"{profile.plugin}: cannot be written: {error.strerror or error}") from error
+    return profile.plugin
+
+
+def _switch_on(file: Path) -> None:
+    """Add geolift=true to [PythonPlugins]; every other line stays as QGIS wrote it."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    heads = [i for i, line in enumerate(lines) if line.strip() == "[PythonPlugins]"]
+    if not heads:
+        lines += ["", "[PythonPlugins]", f"{NAME}=true"] if lines else ["[PythonPlugins]", f"{NAME}=true"]
+    else:
+        end = next((i for i in range(heads[0] + 1, len(lines)) if lines[i].startswith("[")), len(lines))
+        section = [line for line in lines[heads[0] + 1 : end] if line.partition("=")[0].strip() != NAME]
+        lines[heads[0] + 1 : end] = [f"{NAME}=true", *section]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+# -- what the forms offer ---------------------------------------------------------------------------------------------
+
+
+def describe_commands() -> dict[str, Any]:
+    """Return what the plugin's forms are built from: the command, the sensors, every option with its help."""
+    commands = {}
+    for command, model in FORMS.items():
+        options = [] if model is None else _options(model)
+        commands[command] = {"help": HELP[command], "options": options}
+    return {"version": software_versions().get("geolift", ""), "command": own_command(), "commands": commands}
+
+
+def own_command() -> list[str]:
+    """Return how this geolift is started from anywhere."""
+    beside = shutil.which("geolift", path=os.fspath(Path(sys.executable).parent))
+    return [beside] if beside else [sys.executable, "-m", "geolift"]
+
+
+def _options(model: type[Settings]) -> list[dict[str, Any]]:
+    # The sensor first: it is what everybody has to say. What only one method has comes last.
+    offered = (name for name in model.model_fields if name not in NOT_IN_FORMS)
+    names = sorted(offered, key=lambda name: (name != "sensor", name == "abundances"))
+    return [_option(name, model.model_fields[name]) for name in names]
+
+
+def _option(name: str, field: Any) -> dict[str, Any]:
+    kind, choices = _kind(name, field.annotation)
+    default = None if field.default is PydanticUndefined else field.default
+    if isinstance(default, tuple):
+        default = None
+    option = {"name": name, "kind": kind, "default": default, "help": field.description or ""}
+    if choices:
+        option["choices"] = choices
+    if kind == "new file":
+        option["filter"] = FILTERS.get(name, "Files (*.*)")
+    return option
+
+
+def _kind(name: str, annotation: Any) -> tuple[str, list[str]]:
+    """Return which field of a form suits an option, and the choices of a drop-down."""
+    if name == "sensor":
+        return "choice", [*FAMILIES, *list_sensors()]
+    if name in SIDE_PRODUCTS:
+        return ("new raster" if SIDE_PRODUCTS[name] == "raster" else "new file"), []
+    if name == "bounds":
+        return "extent", []
+    if name.endswith("_crs"):
+        return "crs", []
+    parts = set(_parts(annotation)) - {type(None)}
+    literals = [part for part in parts if typing.get_origin(part) is Literal]
+    if literals and len(parts) == 1:
+        return "choice", [str(choice) for choice in typing.get_args(literals[0])]
+    for kind, word in ((bool, "boolean"), (int, "integer"), (float, "number"), (Path, "file")):
+        if parts == {kind}:
+            return word, []
+    return "text", []
+
+
+def _parts(annotation: Any) -> typing.Iterator[Any]:
+    """Yield the members of a union, Annotated taken off."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        # What a validator reads first ("2GB", "1-60,70") is text to a form.
+        bare, *rules = typing.get_args(annotation)
+        yield from (str,) if any(isinstance(rule, BeforeValidator) for rule in rules) else _parts(bare)
+    elif origin in (typing.Union, types.UnionType):
+        for part in typing.get_args(annotation):
+            yield from _parts(part)
+    else:
+        yield annotation

@@ -1,0 +1,1 @@
+"""The machine a run has: CPUs, memory, disk, scratch arrays, and whoever listens to its progress."""

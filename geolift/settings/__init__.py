@@ -1,0 +1,68 @@
+"""Every option of geolift: its name, default, rule and help text, in one place.
+
+A command's settings (`commands`) are the sum of the groups it needs (`groups`); a step receives the same object typed
+as its own group. Command line, environment, TOML and the sidecar are all read and written through these models, and
+`values` turns what people type into what they mean.
+"""
+
+from geolift.settings.commands import (
+    ApplySettings,
+    BenchmarkSettings,
+    EvaluateSettings,
+    FuseSettings,
+    PairSettings,
+    SimulateSettings,
+    TrainSettings,
+)
+from geolift.settings.groups import (
+    AbundanceSettings,
+    BadBandSettings,
+    BandSettings,
+    ComparisonSettings,
+    DeviceSettings,
+    EngineSettings,
+    HsiReadingSettings,
+    MaskSettings,
+    MethodSettings,
+    MsiBandSettings,
+    MsiReadingSettings,
+    Reading,
+    RefineSettings,
+    RegionSettings,
+    SeedSettings,
+    SensorSettings,
+    Settings,
+    StreamingSettings,
+    UnmixingSettings,
+    WritingSettings,
+)
+
+__all__ = [
+    "AbundanceSettings",
+    "ApplySettings",
+    "BadBandSettings",
+    "BandSettings",
+    "BenchmarkSettings",
+    "ComparisonSettings",
+    "DeviceSettings",
+    "EngineSettings",
+    "EvaluateSettings",
+    "FuseSettings",
+    "HsiReadingSettings",
+    "MaskSettings",
+    "MethodSettings",
+    "MsiBandSettings",
+    "MsiReadingSettings",
+    "PairSettings",
+    "Reading",
+    "RefineSettings",
+    "RegionSettings",
+    "SeedSettings",
+    "SensorSettings",
+    "Settings",
+    "SimulateSettings",
+    "StreamingSettings",
+    "TrainSettings",
+    "UnmixingSettings",
+    "WritingSettings",
+]

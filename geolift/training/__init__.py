@@ -1,0 +1,1 @@
+"""Learning the spectral inversion: which pixels, which noise, which method."""

@@ -1,0 +1,1 @@
+"""How far the product may be from the truth."""
