@@ -46,7 +46,7 @@ EXIT_CODES = {
 
 def _context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
     # A width of our own: the reader's terminal and its number of columns must not change the page.
-    return command.make_context(name, [], parent, resilient_parsing=True, terminal_width=100, max_content_width=100)
+    return command.make_context(name, [], parent, resilient_parsing=True, terminal_width=80, max_content_width=80)
 
 
 def _section(level: int, context: click.Context) -> str:

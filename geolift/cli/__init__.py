@@ -81,7 +81,7 @@ version_option = click.option(
 )
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @version_option
 def cli() -> None:
     """Fuse a hyperspectral image with a multispectral one.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import Field
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import dry_run_option, run_options, settings_options
 from geolift.errors import PartlyFailed, ResourceError, UsageError
@@ -28,7 +28,7 @@ class BatchSettings(FuseSettings):
     summary: Path | None = Field(None, description="Write the summary as JSON here, anew after every pair.")
 
 
-@click.command("batch")
+@command("batch")
 @click.argument("manifest", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--require",
@@ -39,7 +39,6 @@ class BatchSettings(FuseSettings):
 @settings_options(BatchSettings)
 @dry_run_option
 @run_options
-@version_option
 def batch_command(
     manifest: Path, require: tuple[str, ...], settings: BatchSettings, dry_run: bool, console: Console
 ) -> None:

@@ -6,21 +6,20 @@ from pathlib import Path
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options, settings_options
 from geolift.errors import PartlyFailed
 from geolift.settings import BenchmarkSettings
 
 
-@click.command("benchmark")
+@command("benchmark")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="CSV of the cases."
 )
 @settings_options(BenchmarkSettings)
 @run_options
-@version_option
 def benchmark_command(scenes: tuple[str, ...], output: Path, settings: BenchmarkSettings, console: Console) -> None:
     """Degrade each SCENE, fuse it again by every method, and measure the products: HyperBench's axes and measures.
 
@@ -30,9 +29,9 @@ def benchmark_command(scenes: tuple[str, ...], output: Path, settings: Benchmark
 
     \b
     Examples:
-      geolift benchmark scenes/*.mat --psf gaussian,moffat --ratio 4,8 --srf-bands 3,4,8,16 -o results.csv
-      geolift benchmark scenes/*.mat --method spectralift --seed 0,1,2 --resume -o results.csv
-      geolift benchmark enmap.tif --sensor sentinel-2a --method linear,auto --ratio 3 -o enmap.csv
+      geolift benchmark scenes/*.mat --psf gaussian,moffat --ratio 4,8 -o out.csv
+      geolift benchmark scenes/*.mat --method spectralift --seed 0,1,2 -o out.csv
+      geolift benchmark enmap.tif --sensor s2a --method linear,auto -o enmap.csv
     """
     from geolift.benchmark import summary, sweep
 

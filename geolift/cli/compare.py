@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options, settings_options
 from geolift.settings import PairSettings
 
 
-@click.command("coregister")
+@command("coregister")
 @click.argument("hsi")
 @click.argument("msi")
 @click.option(
@@ -20,7 +20,6 @@ from geolift.settings import PairSettings
 )
 @settings_options(PairSettings)
 @run_options
-@version_option
 def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSettings, console: Console) -> None:
     """Estimate the residual shift between HSI and MSI, with confidence and evidence.
 
@@ -31,7 +30,7 @@ def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSe
     \b
     Examples:
       geolift coregister enmap.tif sentinel2.tif --sensor sentinel2 --json
-      geolift coregister enmap.tif sentinel2.tif --sensor sentinel2 --coregister local -o followed.tif
+      geolift coregister enmap.tif s2.tif --coregister local -o followed.tif
     """
     from geolift.pipeline import pair_check
 
@@ -53,12 +52,11 @@ def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSe
     console.result("\n".join(lines), document)
 
 
-@click.command("check")
+@command("check")
 @click.argument("hsi")
 @click.argument("msi")
 @settings_options(PairSettings)
 @run_options
-@version_option
 def check_command(hsi: str, msi: str, settings: PairSettings, console: Console) -> None:
     """Check whether HSI and MSI fit: overlap, scale, offset, band order, sensor, shift, clouds.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from geolift.cli import cli, version_option
+from geolift.cli import cli
+from geolift.cli.command import command
 
 
-@click.command("completion")
+@command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@version_option
 def completion_command(shell: str) -> None:
     """Print the completion script of SHELL.
 

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options
 
 
-@click.command("demo")
+@command("demo")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="geolift-demo")
 @click.option("--overwrite", is_flag=True, help="Replace the demo's files if they exist.")
 @run_options
-@version_option
 def demo_command(folder: Path, overwrite: bool, console: Console) -> None:
     """Make a realistic pair in FOLDER, fuse it, evaluate it, draw it.
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import click
-
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options
 from geolift.errors import GeoliftError
 
 
-@click.command("doctor")
+@command("doctor")
 @run_options
-@version_option
 def doctor_command(console: Console) -> None:
     """Check versions, GDAL and PROJ data, threads, memory, GPU, and fuse a tiny scene.
 

@@ -7,25 +7,41 @@ from pathlib import Path
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import ADVANCED, command, option
 from geolift.cli.console import Console
-from geolift.cli.options import SUFFIXES, dry_run_option, from_run, output_option, run_options, settings_options
+from geolift.cli.options import (
+    SUFFIXES,
+    dry_run_option,
+    from_run,
+    named_once,
+    output_option,
+    run_options,
+    settings_options,
+)
 from geolift.settings import FuseSettings
 
 
-@click.command("fuse")
+@command("fuse")
 @click.argument("hsi", required=False)
 @click.argument("msi", required=False)
-@click.option("--msi", "msi_files", multiple=True, help="A single-band file of the MSI, instead of MSI; repeatable.")
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@option(
+    "--msi",
+    "msi_files",
+    multiple=True,
+    metavar="FILE",
+    heading=ADVANCED["input"],
+    help="A single-band file of the MSI, instead of MSI; repeatable.",
+)
 @output_option
 @settings_options(FuseSettings)
 @dry_run_option
 @run_options
-@version_option
 def fuse_command(
     hsi: str | None,
     msi: str | None,
     msi_files: tuple[str, ...],
+    out: Path | None,
     output: Path | None,
     settings: FuseSettings,
     dry_run: bool,
@@ -33,15 +49,16 @@ def fuse_command(
 ) -> None:
     """Fuse HSI with MSI: all HSI bands on the MSI's grid.
 
-    Without -o the output is <HSI stem>_fused.tif in the current folder. A sidecar of the same name with the
-    suffix .json tells everything about the run; `geolift fuse --config OUT.json` repeats it.
+    Without OUT the output is <HSI stem>_fused.tif in the current folder. A sidecar
+    of the same name with the suffix .json tells everything about the run;
+    `geolift fuse --config OUT.json` repeats it.
 
     \b
     Examples:
-      geolift fuse enmap.tif sentinel2.tif --sensor sentinel2 -o fused.tif
+      geolift fuse enmap.tif sentinel2.tif fused.tif --sensor sentinel2
       geolift fuse enmap/ S2A_MSIL2A_20230821T221941.SAFE -o fused.tif
       geolift fuse hsi.tif --msi B02.tif --msi B03.tif --msi B04.tif --sensor s2a
-      geolift fuse hsi.tif msi.tif --sensor wv3 --msi-bands Blue,Green,Red,NIR1 --dry-run
+      geolift fuse hsi.tif msi.tif --sensor wv3 --msi-bands Blue,Green,Red,NIR1
     """
     if msi is not None and msi_files:
         raise click.UsageError("MSI and --msi exclude each other.")
@@ -49,7 +66,7 @@ def fuse_command(
     if hsi is None or source is None:
         raise click.UsageError("Missing argument: HSI and MSI, or --config with the sidecar of an earlier run.")
     default = Path(f"{Path(hsi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
-    target = Path(from_run("output", output) or default)
+    target = Path(from_run("output", named_once(out, output)) or default)
     from geolift.pipeline import files, fusion
 
     if dry_run:

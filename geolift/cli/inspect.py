@@ -7,17 +7,16 @@ from typing import Any
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
-from geolift.cli.options import run_options
+from geolift.cli.options import complete_sensor, run_options
 from geolift.settings import Reading
 
 
-@click.command("info")
+@command("info")
 @click.argument("file")
 @click.option("--wavelengths", type=click.Path(path_type=Path), help="CSV of wavelengths, one row per band.")
 @run_options
-@version_option
 def info_command(file: str, wavelengths: Path | None, console: Console) -> None:
     """Tell what geolift understood of FILE: grid, scale, nodata, wavelengths, bad bands, sensor.
 
@@ -35,12 +34,11 @@ def info_command(file: str, wavelengths: Path | None, console: Console) -> None:
     console.result("\n".join(describe.lines(document)), document)
 
 
-@click.command("sensors")
-@click.argument("name", required=False)
+@command("sensors")
+@click.argument("name", required=False, shell_complete=complete_sensor)
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the response curves (PNG).")
 @click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
 @run_options
-@version_option
 def sensors_command(name: str | None, plot: Path | None, overwrite: bool, console: Console) -> None:
     """List the sensors; with NAME one sensor's bands, centres, FWHM and source.
 

@@ -7,19 +7,18 @@ from pathlib import Path
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
-from geolift.cli.options import SUFFIXES, dry_run_option, output_option, run_options, settings_options
+from geolift.cli.options import SUFFIXES, dry_run_option, named_once, output_option, run_options, settings_options
 from geolift.errors import UsageError
 from geolift.settings import ApplySettings, TrainSettings
 
 
-@click.command("train")
+@command("train")
 @click.argument("hsi")
 @output_option
 @settings_options(TrainSettings)
 @run_options
-@version_option
 def train_command(hsi: str, output: Path | None, settings: TrainSettings, console: Console) -> None:
     """Learn the spectral inversion of HSI for a sensor; no MSI is needed.
 
@@ -45,16 +44,22 @@ def train_command(hsi: str, output: Path | None, settings: TrainSettings, consol
     console.result(str(target), document)
 
 
-@click.command("apply")
+@command("apply")
 @click.argument("model", type=click.Path())
 @click.argument("msi")
+@click.argument("out", required=False, type=click.Path(path_type=Path))
 @output_option
 @settings_options(ApplySettings)
 @dry_run_option
 @run_options
-@version_option
 def apply_command(
-    model: str, msi: str, output: Path | None, settings: ApplySettings, dry_run: bool, console: Console
+    model: str,
+    msi: str,
+    out: Path | None,
+    output: Path | None,
+    settings: ApplySettings,
+    dry_run: bool,
+    console: Console,
 ) -> None:
     """Stream a saved MODEL over any MSI of its sensor: another date, the next tile.
 
@@ -65,6 +70,7 @@ def apply_command(
       geolift apply enmap_s2.safetensors other_date.tif -o other_date_fused.tif
       geolift apply enmap_s2.safetensors "tiles/*.tif" -o fused/
     """
+    output = named_once(out, output)
     # Path.glob cannot take an absolute pattern.
     matches = sorted(glob.glob(msi)) if glob.has_magic(msi) and not Path(msi).exists() else []  # noqa: PTH207
     if matches:

@@ -14,69 +14,94 @@ import click
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
+from geolift.cli import configuration
+from geolift.cli.command import ADVANCED, MAIN, RUN, option
 from geolift.cli.console import Console
 from geolift.errors import InputError
 from geolift.settings import Settings
 
 Model = TypeVar("Model", bound=Settings)
 Command = Callable[..., Any]
-UNSET = object()
+METAVARS = {int: "INTEGER", float: "NUMBER", Path: "FILE", str: "TEXT"}
 SUFFIXES = {"ENVI": ".img", "Zarr": ".zarr"}
 
 
 def settings_options(model: type[Settings]) -> Callable[[Command], Command]:
     """Give a command one option for each field of a settings model, and ``settings`` instead of them all.
 
-    The values come from the command line, then ``GEOLIFT_*``, then ``--config FILE``, then the defaults.
+    The values come from the command line, then ``GEOLIFT_*``, then ``--config FILE``, then the defaults;
+    ``--show-config`` tells each of them and where it came from, and stops.
     """
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def with_settings(*args: Any, config: Path | None = None, **kwargs: Any) -> Any:
+        def with_settings(*args: Any, config: Path | None = None, show_config: bool = False, **kwargs: Any) -> Any:
             given = {
                 name: value
                 for name in model.model_fields
                 if (value := kwargs.pop(name, None)) is not None and value != ()
             }
-            return command(*args, settings=_validated(model, _from_file(config, model) | given), **kwargs)
+            in_file = _from_file(config, model)
+            settings = _validated(model, in_file | given)
+            if show_config:
+                click.echo("\n".join(configuration.lines(settings, in_file, config, click.get_current_context())))
+                return None
+            return command(*args, settings=settings, **kwargs)
 
         wrapped: Command = with_settings
-        wrapped = click.option(
+        wrapped = option(
+            "--show-config",
+            is_flag=True,
+            heading=RUN,
+            help="Print every option as TOML, with where its value came from, and stop.",
+        )(wrapped)
+        wrapped = option(
             "--config",
             type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            heading=RUN,
             help="TOML file of options, or the sidecar of an earlier run to repeat it.",
         )(wrapped)
-        for name, field in reversed(model.model_fields.items()):
-            wrapped = _option(name, field)(wrapped)
+        for name in reversed(model.in_reading_order()):
+            wrapped = _option(name, model.model_fields[name], model)(wrapped)
         return wrapped
 
     return decorate
 
 
-def _option(name: str, field: Any) -> Callable[[Command], Command]:
-    kind = _bare(field.annotation)
+def _extra(field: Any) -> dict[str, Any]:
+    return field.json_schema_extra or {}
+
+
+def _option(name: str, field: Any, model: type[Settings]) -> Callable[[Command], Command]:
+    kind, extra = _bare(field.annotation), _extra(field)
+    heading = MAIN if extra.get("main") else ADVANCED[model.group_of(name)]
     flag = f"--{name.replace('_', '-')}"
-    names = ["-f", "--of"] if name == "of" else [flag]
-    if name == "co":
-        return click.option(flag, name, multiple=True, metavar="NAME=VALUE", help=field.description)
     if kind is bool:
-        return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=field.description)
+        switch = f"{flag}/--no-{name.replace('_', '-')}"
+        return option(switch, name, default=None, heading=heading, help=field.description)
     default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     shown = default if default not in (None, PydanticUndefined, "") else False
     choices = [str(c) for c in typing.get_args(kind)] if typing.get_origin(kind) is Literal else None
-    extra = field.json_schema_extra or {}
-    # What is given instead of a word (--coregister 1.5,-2) is for the model to judge; the help tells both.
-    instead = extra.get("instead")
-    option_type: Any = click.Choice(choices) if choices and not instead else _click_type(kind)
-    return click.option(
-        *names,
+    metavar = extra.get("metavar")
+    return option(
+        *(["-f", "--of"] if name == "of" else [flag]),
         name,
-        type=option_type,
+        type=click.Choice(choices) if choices else _click_type(kind),
         default=None,
-        metavar=f"[{'|'.join(choices)}|{instead}]" if choices and instead else None,
-        multiple=bool(extra.get("repeatable")),
+        metavar=metavar or (None if choices else METAVARS.get(kind)),
+        multiple=name == "co" or bool(extra.get("repeatable")),
+        heading=heading,
+        shell_complete=complete_sensor if name == "sensor" else None,
         help=_help(field.description, shown),
     )
+
+
+def complete_sensor(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of sensors that begin so, for the shell; what they are also called comes after them."""
+    from geolift.srf import sensor_names
+
+    return [name for name in sensor_names() if name.startswith(incomplete.lower())]
 
 
 def _help(text: str | None, default: Any) -> str:
@@ -84,10 +109,10 @@ def _help(text: str | None, default: Any) -> str:
 
 
 def _bare(annotation: Any) -> Any:
-    """Strip Optional and Annotated."""
+    """Strip Optional and Annotated; str for what takes several kinds of value."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-        return _bare(kinds[0])
+        return _bare(kinds[0]) if len(kinds) == 1 else str
     if typing.get_origin(annotation) is typing.Annotated:
         return _bare(typing.get_args(annotation)[0])
     return annotation
@@ -139,6 +164,13 @@ def from_run(name: str, given: Any) -> Any:
     return given if given is not None else click.get_current_context().meta.get("geolift.run", {}).get(name)
 
 
+def named_once(argument: Path | None, given: Path | None) -> Path | None:
+    """Return the output, which is the last argument or what -o says."""
+    if argument is not None and given is not None and argument != given:
+        raise click.UsageError(f"two outputs are named: {argument} and, with -o, {given}; name one.")
+    return argument or given
+
+
 def run_options(command: Command) -> Command:
     """Give a command the options of how it talks, and a ``console`` built from them."""
 
@@ -149,16 +181,19 @@ def run_options(command: Command) -> Command:
             return command(*args, console=console, **kwargs)
 
     wrapped: Command = with_console
-    wrapped = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")(wrapped)
-    wrapped = click.option("-v", "--verbose", count=True, help="Say more; repeatable.")(wrapped)
-    wrapped = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")(wrapped)
-    return click.option(
+    wrapped = option("--json", "as_json", is_flag=True, heading=RUN, help="Print the result as one JSON document.")(
+        wrapped
+    )
+    wrapped = option("-v", "--verbose", count=True, metavar="", heading=RUN, help="Say more; repeatable.")(wrapped)
+    wrapped = option("-q", "--quiet", is_flag=True, heading=RUN, help="Say nothing but errors.")(wrapped)
+    return option(
         "--progress",
         type=click.Choice(["auto", "bar", "plain", "json", "none"]),
         default="auto",
+        heading=RUN,
         help="How progress is shown on stderr.  [default: auto]",
     )(wrapped)
 
 
-output_option = click.option("-o", "--output", type=click.Path(path_type=Path), help="Output file.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+output_option = option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Output file.")
+dry_run_option = option("--dry-run", is_flag=True, heading=RUN, help="Print the plan and stop.")

@@ -30,7 +30,6 @@ def qgis_command() -> None:
     help="Folder that holds QGIS's folder `profiles`, if it is not in its usual place.",
 )
 @run_options
-@version_option
 def install_command(profile: str | None, profiles_path: Path | None, console: Console) -> None:
     """Put the plugin into QGIS's profile folder, tell it where this geolift is, and switch it on.
 

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options
 
 
-@click.command("report")
+@command("report")
 @click.argument("product", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="HTML file. Default: OUT with the suffix .html.")
 @click.option("--overwrite/--no-overwrite", default=False, help="Replace the report if it exists.")
 @run_options
-@version_option
 def report_command(product: Path, output: Path | None, overwrite: bool, console: Console) -> None:
     """Write the report of a finished run from its sidecar and rasters: one HTML file that opens anywhere.
 

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import click
 
-from geolift.cli import version_option
+from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options, settings_options
 from geolift.settings import EvaluateSettings, SimulateSettings
 
 
-@click.command("simulate")
+@command("simulate")
 @click.argument("hsi")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder.")
 @settings_options(SimulateSettings)
 @run_options
-@version_option
 def simulate_command(hsi: str, output: Path, settings: SimulateSettings, console: Console) -> None:
     """Degrade HSI into lr_hsi, hr_msi and reference (Wald's protocol).
 
@@ -33,7 +32,7 @@ def simulate_command(hsi: str, output: Path, settings: SimulateSettings, console
     console.result("\n".join(document["outputs"].values()), document)
 
 
-@click.command("evaluate")
+@command("evaluate")
 @click.argument("product")
 @click.argument("reference")
 @click.option(
@@ -44,7 +43,6 @@ def simulate_command(hsi: str, output: Path, settings: SimulateSettings, console
 )
 @settings_options(EvaluateSettings)
 @run_options
-@version_option
 def evaluate_command(
     product: str, reference: str, require: tuple[str, ...], settings: EvaluateSettings, console: Console
 ) -> None:

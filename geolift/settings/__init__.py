@@ -5,6 +5,7 @@ as its own group. Command line, environment, TOML and the sidecar are all read a
 `values` turns what people type into what they mean.
 """
 
+from geolift.settings.base import Group, Settings
 from geolift.settings.commands import (
     ApplySettings,
     BenchmarkSettings,
@@ -31,7 +32,6 @@ from geolift.settings.groups import (
     RegionSettings,
     SeedSettings,
     SensorSettings,
-    Settings,
     StreamingSettings,
     UnmixingSettings,
     WritingSettings,
@@ -48,6 +48,7 @@ __all__ = [
     "EngineSettings",
     "EvaluateSettings",
     "FuseSettings",
+    "Group",
     "HsiReadingSettings",
     "MaskSettings",
     "MethodSettings",

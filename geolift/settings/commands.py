@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from geolift.settings.base import Group, Settings, shown
 from geolift.settings.groups import (
     AbundanceSettings,
     BadBandSettings,
@@ -23,7 +24,6 @@ from geolift.settings.groups import (
     RegionSettings,
     SeedSettings,
     SensorSettings,
-    Settings,
     StreamingSettings,
     WritingSettings,
 )
@@ -47,16 +47,24 @@ class FuseSettings(
 ):
     """Everything `geolift fuse` can be told."""
 
+    group: ClassVar[Group] = "output"
     save_model: Path | None = Field(None, description="Also save the trained model here (safetensors).")
     qa: Path | None = Field(
         None,
         description="Also write a quality raster: bits nodata 1, masked 2, out of range 4, low confidence 8, "
         "outside the HSI 16.",
+        json_schema_extra=shown(group="trust"),
     )
     uncertainty: Path | None = Field(
-        None, description="Also write the standard error of every band and pixel, calibrated on held-out LR pixels."
+        None,
+        description="Also write the standard error of every band and pixel, calibrated on held-out LR pixels.",
+        json_schema_extra=shown(group="trust"),
     )
-    report: Path | None = Field(None, description="Also write a report of the run here: one HTML file for people.")
+    report: Path | None = Field(
+        None,
+        description="Also write a report of the run here: one HTML file for people.",
+        json_schema_extra=shown(group="trust", main=3),
+    )
 
     @model_validator(mode="after")
     def _one_response(self) -> FuseSettings:
@@ -76,13 +84,15 @@ class PairSettings(
 ):
     """Everything `geolift check` and `geolift coregister` can be told."""
 
-    overwrite: bool = Field(False, description="Replace the output if it exists.")
+    group: ClassVar[Group] = "output"
+    overwrite: bool = Field(False, description="Replace the output if it exists.", json_schema_extra=shown(main=4))
 
 
 class TrainSettings(SensorSettings, HsiReadingSettings, MethodSettings, BandSettings, DeviceSettings):
     """Everything `geolift train` can be told."""
 
-    overwrite: bool = Field(False, description="Replace the model file if it exists.")
+    group: ClassVar[Group] = "output"
+    overwrite: bool = Field(False, description="Replace the model file if it exists.", json_schema_extra=shown(main=4))
 
 
 class ApplySettings(
@@ -101,8 +111,13 @@ class ApplySettings(
 class SimulateSettings(SensorSettings, SeedSettings, HsiReadingSettings, WritingSettings):
     """Everything `geolift simulate` can be told."""
 
+    group: ClassVar[Group] = "method"
     ratio: int = Field(3, ge=2, le=256, description="HR pixels per LR pixel along one edge.")
-    psf: Psf = Field("gaussian", description="Point spread function of the LR sensor.")
+    psf: Psf = Field(
+        "gaussian",
+        description=f"Point spread function of the LR sensor: {', '.join(get_args(Psf))}.",
+        json_schema_extra=shown("NAME"),
+    )
     psf_sigma: float | None = Field(
         None, gt=0, description="Width of the PSF in HR pixels. Default: a Gaussian with a FWHM of `ratio` pixels."
     )
@@ -113,6 +128,7 @@ class SimulateSettings(SensorSettings, SeedSettings, HsiReadingSettings, Writing
 class EvaluateSettings(Settings):
     """Everything `geolift evaluate` can be told."""
 
+    group: ClassVar[Group] = "method"
     ratio: float | None = Field(None, gt=0, description="GSD ratio for ERGAS; default from the product's sidecar.")
     data_range: float | None = Field(None, gt=0, description="Peak of PSNR and SSIM; default the reference's maximum.")
     resample: Literal["nearest", "bilinear", "cubic"] | None = Field(
@@ -126,6 +142,7 @@ class EvaluateSettings(Settings):
 class BenchmarkSettings(HsiReadingSettings):
     """Everything `geolift benchmark` can be told."""
 
+    group: ClassVar[Group] = "method"
     method: Annotated[Names, Field(min_length=1)] = Field(
         ("bicubic", "linear", "auto"),
         description="Methods: those of `geolift fuse`, with +refine behind a name for its refinement, and bicubic, "
@@ -152,7 +169,9 @@ class BenchmarkSettings(HsiReadingSettings):
         json_schema_extra=REPEATABLE,
     )
     msi_bands: Names | None = Field(
-        None, description="Bands of --sensor that make up the MSI: B02,B03,B04,B08. Default its usual ones."
+        None,
+        description="Bands of --sensor that make up the MSI: B02,B03,B04,B08. Default its usual ones.",
+        json_schema_extra=shown("NAME,…"),
     )
     snr: Decibels = Field(
         (),
@@ -163,7 +182,7 @@ class BenchmarkSettings(HsiReadingSettings):
     msi_snr: float = Field(40.0, description="Signal-to-noise ratio of the HR-MSI in power dB per band.")
     seed: Seeds = Field((0,), description="Seeds of the methods.", json_schema_extra=REPEATABLE)
     noise_seed: int = Field(42, ge=0, description="Seed of the noise: it is the same for every method.")
-    overwrite: bool = Field(False, description="Replace the CSV if it exists.")
+    overwrite: bool = Field(False, description="Replace the CSV if it exists.", json_schema_extra=shown(main=4))
     resume: bool = Field(False, description="Continue the CSV: cases that are in it are skipped.")
 
     @model_validator(mode="after")

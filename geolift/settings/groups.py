@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from geolift.settings.base import Group, Settings, shown
 from geolift.settings.values import BandNumbers, Bounds, Names, coregistration, size_in_bytes
-
-
-class Settings(BaseModel):
-    """Frozen, typed, and closed: an unknown name is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Reading(Settings):
@@ -32,7 +27,9 @@ class HsiReadingSettings(Settings):
     hsi_nodata: float | None = Field(None, description="DN that marks invalid HSI pixels; overrides the file.")
     hsi_scale: float | None = Field(None, gt=0, description="HSI value = DN × scale + offset; overrides tags.")
     hsi_offset: float | None = Field(None, description="HSI value = DN × scale + offset; overrides tags.")
-    hsi_crs: str | None = Field(None, description="CRS of an HSI without one (EPSG:32633, WKT, PROJ).")
+    hsi_crs: str | None = Field(
+        None, description="CRS of an HSI without one (EPSG:32633, WKT, PROJ).", json_schema_extra=shown("CRS")
+    )
     wavelengths: Path | None = Field(
         None,
         description="CSV with a column wavelength_nm or wavelength_um, optionally fwhm_nm and good; one row per band.",
@@ -56,7 +53,7 @@ class MsiReadingSettings(Settings):
     msi_nodata: float | None = Field(None, description="DN that marks invalid MSI pixels; overrides the file.")
     msi_scale: float | None = Field(None, gt=0, description="MSI value = DN × scale + offset; overrides tags.")
     msi_offset: float | None = Field(None, description="MSI value = DN × scale + offset; overrides tags.")
-    msi_crs: str | None = Field(None, description="CRS of an MSI without one.")
+    msi_crs: str | None = Field(None, description="CRS of an MSI without one.", json_schema_extra=shown("CRS"))
 
     @property
     def msi_reading(self) -> Reading:
@@ -67,27 +64,35 @@ class MsiReadingSettings(Settings):
 class MsiBandSettings(Settings):
     """Which bands a multispectral file holds."""
 
+    group: ClassVar[Group] = "sensor and bands"
     msi_bands: Names | None = Field(
-        None, description="Which sensor bands the file's bands are, in file order: B02,B03,B04,B08."
+        None,
+        description="Which sensor bands the file's bands are, in file order: B02,B03,B04,B08.",
+        json_schema_extra=shown("NAME,…", main=2),
     )
 
 
 class SensorSettings(MsiBandSettings):
     """Which spectral response function stands for the multispectral bands."""
 
-    sensor: str | None = Field(None, description="Multispectral sensor; `geolift sensors` lists them.")
+    group: ClassVar[Group] = "sensor and bands"
+    sensor: str | None = Field(
+        None, description="Multispectral sensor; `geolift sensors` lists them.", json_schema_extra=shown("NAME", main=1)
+    )
     srf: Path | None = Field(None, description="CSV of an own spectral response: wavelength_nm,Band1,Band2,…")
 
 
 class SeedSettings(Settings):
     """What makes a run repeatable."""
 
+    group: ClassVar[Group] = "method"
     seed: int = Field(0, ge=0, description="Seed of everything random; the same seed gives the same pixels.")
 
 
 class UnmixingSettings(Settings):
     """How `spectramorph` takes the scene apart into endmembers and their abundances."""
 
+    group: ClassVar[Group] = "method"
     endmembers: int = Field(7, ge=2, le=64, description="Number of endmembers of --method spectramorph.")
     non_negative: bool = Field(False, description="Keep the abundances of --method spectramorph from being negative.")
     sum_to_one: bool = Field(
@@ -98,6 +103,7 @@ class UnmixingSettings(Settings):
 class MethodSettings(UnmixingSettings, SeedSettings):
     """How the spectral inversion is learned."""
 
+    group: ClassVar[Group] = "method"
     method: Literal["auto", "linear", "spectralift", "spectramorph"] = Field(
         "auto",
         description="auto: regression on sharpened pixels, averaged with a small network; linear: least squares; "
@@ -125,6 +131,7 @@ class MethodSettings(UnmixingSettings, SeedSettings):
 class RefineSettings(Settings):
     """Whether the product is made to agree with the HSI."""
 
+    group: ClassVar[Group] = "method"
     refine: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Correct the product so that it agrees with the HSI: auto where held-out HSI pixels speak for it; "
@@ -135,13 +142,14 @@ class RefineSettings(Settings):
 class ComparisonSettings(Settings):
     """How HSI and MSI are brought to one place and one radiometry, and how strictly they are judged."""
 
+    group: ClassVar[Group] = "trust"
     coregister: Annotated[
         Literal["auto", "local", "off", "report"] | tuple[float, float], BeforeValidator(coregistration)
     ] = Field(
         "auto",
         description="auto: correct the residual shift if the evidence is good; local: also follow how it varies over "
         "the scene; report: only tell it; off; or DY,DX in MSI pixels, the motion that brings the HSI onto the MSI.",
-        json_schema_extra={"instead": "DY,DX"},
+        json_schema_extra=shown("auto|local|report|off|DY,DX"),
     )
     harmonize: Literal["auto", "off", "gain", "affine"] = Field(
         "auto", description="Radiometric relation applied to the MSI: auto decides on held-out blocks."
@@ -157,6 +165,7 @@ class MaskSettings(Settings):
     mask: str = Field(
         "auto",
         description="auto: the product's own quality layers; none; or a raster file whose non-zero pixels are masked.",
+        json_schema_extra=shown("auto|none|FILE"),
     )
     mask_dilate: int = Field(0, ge=0, description="Grow masked areas by so many MSI pixels.")
 
@@ -164,37 +173,51 @@ class MaskSettings(Settings):
 class RegionSettings(Settings):
     """Which part of the grid and of the spectrum is produced."""
 
+    group: ClassVar[Group] = "output"
     extent: Literal["overlap", "msi"] = Field(
         "overlap", description="overlap: the MSI pixels covering the HSI's bounding box; msi: the whole MSI grid."
     )
     bounds: Bounds | None = Field(
-        None, description="left,bottom,right,top in the MSI's CRS; the window of whole MSI pixels touching it."
+        None,
+        description="left,bottom,right,top in the MSI's CRS; the window of whole MSI pixels touching it.",
+        json_schema_extra=shown("LEFT,BOTTOM,RIGHT,TOP"),
     )
 
 
 class BadBandSettings(Settings):
     """What becomes of bad bands."""
 
+    group: ClassVar[Group] = "sensor and bands"
     drop_bad_bands: bool = Field(False, description="Leave bad bands out instead of filling them with nodata.")
 
 
 class BandSettings(BadBandSettings):
     """Which HSI bands are kept."""
 
-    bands: BandNumbers | None = Field(None, description="HSI bands to keep, 1-based: 1-60,70,80-90.")
+    group: ClassVar[Group] = "sensor and bands"
+    bands: BandNumbers | None = Field(
+        None, description="HSI bands to keep, 1-based: 1-60,70,80-90.", json_schema_extra=shown("NUMBERS")
+    )
 
 
 class WritingSettings(Settings):
     """How rasters are written."""
 
-    overwrite: bool = Field(False, description="Replace the output if it exists.")
+    group: ClassVar[Group] = "output"
+    overwrite: bool = Field(False, description="Replace the output if it exists.", json_schema_extra=shown(main=4))
     of: Literal["GTiff", "COG", "ENVI", "Zarr"] = Field("GTiff", description="Output format.")
-    co: tuple[str, ...] = Field((), description="Creation option NAME=VALUE of the GDAL driver; repeatable.")
+    co: tuple[str, ...] = Field(
+        (),
+        description="Creation option NAME=VALUE of the GDAL driver; repeatable.",
+        json_schema_extra=shown("NAME=VALUE"),
+    )
     dtype: Literal["int16", "uint16", "float32"] = Field(
         "int16", description="int16 and uint16 carry reflectance × 10 000; float32 the value itself."
     )
     nodata: float | None = Field(
-        None, description="Value of invalid pixels. Default -32768 (int16), 65535 (uint16), nan (float32)."
+        None,
+        description="Value of invalid pixels. Default -32768 (int16), 65535 (uint16), nan (float32).",
+        json_schema_extra=shown("NUMBER|nan"),
     )
 
     overviews: Literal["auto", "none"] = Field(
@@ -232,6 +255,7 @@ class WritingSettings(Settings):
 class DeviceSettings(Settings):
     """What computes."""
 
+    group: ClassVar[Group] = "machine"
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="What trains and runs the network; auto: a CUDA GPU if torch sees one, else the CPU."
     )
@@ -240,6 +264,7 @@ class DeviceSettings(Settings):
 class EngineSettings(DeviceSettings):
     """What computes, and in which numbers."""
 
+    group: ClassVar[Group] = "machine"
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
         description="Numbers of the network's inner products; bf16 rounds the product by some thousandths; the network "
@@ -250,16 +275,25 @@ class EngineSettings(DeviceSettings):
 class StreamingSettings(Settings):
     """How the work is cut and spread; never changes the product."""
 
+    group: ClassVar[Group] = "machine"
     tile_size: int = Field(
         256, ge=16, description="Edge of the processing tile in MSI pixels, rounded up to whole file blocks."
     )
-    threads: int | None = Field(None, ge=1, description="Worker threads (N or ALL_CPUS). Default: all allowed.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Worker threads (N or ALL_CPUS). Default: all allowed.",
+        json_schema_extra=shown("N|ALL_CPUS"),
+    )
     memory: Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)] | None = Field(
         None,
         description="Memory the run may take, such as 2GB (10^9 bytes each). Default: half of what is allowed here.",
+        json_schema_extra=shown("SIZE"),
     )
     scheduler: str | None = Field(
-        None, description="Dask cluster that computes the tiles: tcp://HOST:PORT or a scheduler FILE.json."
+        None,
+        description="Dask cluster that computes the tiles: tcp://HOST:PORT or a scheduler FILE.json.",
+        json_schema_extra=shown("ADDRESS|FILE"),
     )
     resume: bool = Field(
         False, description="Go on with what an interrupted run left, and leave it if this one is interrupted."
@@ -269,6 +303,7 @@ class StreamingSettings(Settings):
 class AbundanceSettings(Settings):
     """What is written of an unmixing beside the product."""
 
+    group: ClassVar[Group] = "output"
     abundances: Path | None = Field(
         None,
         description="Also write the abundances, one band for each endmember (with --method spectramorph), and the "

@@ -98,7 +98,7 @@ def psf_names(value: object) -> object:
 
 
 # Axes of a sweep: options that take several values, parted by commas or given repeatedly.
-REPEATABLE: dict[str, Any] = {"repeatable": True}
+REPEATABLE: dict[str, Any] = {"repeatable": True, "metavar": "VALUE,…"}
 Psfs = Annotated[tuple[Psf, ...], BeforeValidator(psf_names), Field(min_length=1)]
 Ratio = Annotated[int, Field(ge=2, le=256)]
 Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(split_numbers), Field(min_length=1)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from geolift.errors import InputError
 
-__all__ = ["ResolvedSensor", "guess_sensor", "library_text", "list_sensors", "resolve_sensor"]
+__all__ = ["ResolvedSensor", "guess_sensor", "library_text", "list_sensors", "resolve_sensor", "sensor_names"]
 
 _SENTINEL_2_BANDS = {f"b{number:02}" for number in range(1, 13)} | {"b8a"}
 
@@ -66,6 +66,16 @@ def list_sensors() -> tuple[str, ...]:
     True
     """
     return _sensors_on_disk()
+
+
+def sensor_names() -> tuple[str, ...]:
+    """Return every name that `resolve_sensor` knows: the library's own, then families and aliases.
+
+    >>> {"sentinel-2a", "sentinel2", "s2a"} <= set(sensor_names())
+    True
+    """
+    families = [name for entry in _names()["family"] for name in entry["names"]]
+    return tuple(dict.fromkeys([*list_sensors(), *families, *_names()["aliases"]]))
 
 
 def library_text(sensor_id: str) -> str:

@@ -1,0 +1,97 @@
+"""What a person reads before anything runs: help in groups, completion, where each value comes from."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+
+from geolift.cli import COMMANDS, cli
+from geolift.settings import ApplySettings, FuseSettings
+from geolift.srf import list_sensors, resolve_sensor, sensor_names
+
+
+def help_of(*words: str) -> list[str]:
+    done = CliRunner().invoke(cli, [*words, "--help"], prog_name="geolift", terminal_width=80)
+    assert done.exit_code == 0, done.output
+    return done.output.splitlines()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_fits_eighty_columns_and_says_what_kind_each_value_is(name: str) -> None:
+    lines = help_of(name)
+    assert [line for line in lines if len(line) > 80] == []
+    assert [line for line in lines if line.startswith("  -") and " TEXT" in line] == []
+
+
+def test_the_few_options_that_matter_come_first_and_the_others_in_groups() -> None:
+    lines = help_of("fuse")
+    headings = [line for line in lines if line and not line.startswith(" ")]
+    assert [line.partition(" (")[0].rstrip(":") for line in headings[1:]] == [
+        "Options", "Input", "Sensor and bands", "Method", "Trust", "Output", "Machine", "Run and messages",
+    ]  # fmt: skip
+    first = lines[lines.index("Options:") + 1 : lines.index("Input (advanced):")]
+    named = [line.split()[0 if line.startswith("  --") else 1] for line in first if line.startswith("  -")]
+    assert named == ["--output", "--sensor", "--msi-bands", "--report", "--overwrite", "--help"]
+
+
+@pytest.mark.parametrize("model", [FuseSettings, ApplySettings])
+def test_every_option_stands_under_one_heading(model: type[FuseSettings]) -> None:
+    assert sorted(model.in_reading_order()) == sorted(model.model_fields)
+    assert {model.group_of(name) for name in model.model_fields} <= {
+        "input", "sensor and bands", "method", "trust", "output", "machine",
+    }  # fmt: skip
+
+
+def completed(*words: str, incomplete: str) -> list[str]:
+    found = ShellComplete(cli, {}, "geolift", "_GEOLIFT_COMPLETE").get_completions(list(words), incomplete)
+    return [item.value for item in found]
+
+
+def test_the_shell_completes_every_name_that_a_sensor_goes_by() -> None:
+    assert set(completed("fuse", "--sensor", incomplete="")) == set(sensor_names())
+    assert {"s2a", "sentinel2", "sentinel-2a"} <= set(sensor_names())
+    assert set(list_sensors()) <= set(sensor_names())
+    offered = completed("fuse", "--sensor", incomplete="S2")
+    assert offered
+    assert all(name.startswith("s2") for name in offered)
+    assert resolve_sensor("s2a").sensor_id == "sentinel-2a"
+    assert "sentinel-2b" in completed("sensors", incomplete="sentinel")
+
+
+def test_the_configuration_shown_tells_each_values_origin_and_can_be_used_again(tmp_path: Path) -> None:
+    file = tmp_path / "geolift.toml"
+    file.write_text('sensor = "s2a"\nmemory = "2GB"\nhsi-nodata = 7\n', encoding="utf-8")
+    words = ["fuse", "--config", str(file), "--dtype", "float32", "--nodata", "nan", "--show-config"]
+    done = CliRunner().invoke(
+        cli, words, auto_envvar_prefix="GEOLIFT", env={"GEOLIFT_FUSE_SEED": "5", "GEOLIFT_FUSE_MEMORY": "3GB"}
+    )
+    assert done.exit_code == 0, done.output
+    origins = {line.split()[line.startswith("#")]: line.rpartition("# ")[2] for line in done.stdout.splitlines()}
+    assert set(origins) == {name.replace("_", "-") for name in FuseSettings.model_fields}
+    assert origins["sensor"] == origins["hsi-nodata"] == str(file)
+    assert origins["memory"] == "environment GEOLIFT_FUSE_MEMORY"
+    assert origins["dtype"] == "command line"
+    assert origins["method"] == "default"
+    file.write_text(done.stdout, encoding="utf-8")
+    assert tomllib.loads(done.stdout)["memory"] == 3_000_000_000
+    again = CliRunner().invoke(cli, ["fuse", "--config", str(file), "--show-config"])
+    assert str(tomllib.loads(again.stdout)) == str(tomllib.loads(done.stdout))
+
+
+def test_two_outputs_are_refused_and_the_last_argument_is_one() -> None:
+    done = CliRunner().invoke(cli, ["fuse", "a.tif", "b.tif", "c.tif", "-o", "d.tif"])
+    assert done.exit_code == 2
+    assert "two outputs are named: c.tif and, with -o, d.tif" in done.output
+
+
+def test_every_command_says_its_version() -> None:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert any(param.name == "version" for param in command.params), name
