@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from scenes import spectra_of, write
 
 from geolift.benchmark import HyperBenchPipeline, methods, summary, sweep
+from geolift.benchmark.baselines import bicubic
 from geolift.benchmark.cases import AXES, expand, usual_snr_db
 from geolift.cli.benchmark import benchmark_command
 from geolift.degradation.degrade import apply_srf, block_mean
@@ -213,7 +214,7 @@ def test_options_without_a_meaning_are_a_usage_error(options: tuple[str, ...], m
 @pytest.mark.parametrize(
     ("options", "output", "code", "message"),
     [
-        ({"method": "magic"}, "r.csv", 2, "'magic' is not known.* Choose among bicubic, auto, "),
+        ({"method": "magic"}, "r.csv", 2, "'magic' is not known.* Choose among bicubic, gsa, cnmf, fuse, auto, "),
         ({"sensor": "s2a"}, "r.csv", 3, "0 of 30 bands carry a centre wavelength; all are needed. Pass --wavelengths"),
         ({}, "no/such/r.csv", 7, "does not exist"),
         ({}, "r.png", 2, "is what the picture would be called"),
@@ -275,7 +276,7 @@ def test_bicubic_puts_a_plane_back_where_it_was() -> None:
     y, x = np.mgrid[:24, :32].astype(np.float32)
     plane = np.stack([y + 2 * x, 5 - x])
     coarse = plane.reshape(2, 6, 4, 8, 4).mean(axis=(2, 4))
-    fine = methods.bicubic(coarse, (24, 32))
+    fine = bicubic(coarse, (24, 32))
     inner = (slice(None), slice(8, -8), slice(8, -8))
     np.testing.assert_allclose(fine[inner], plane[inner], atol=1e-4)
 
@@ -324,7 +325,8 @@ def test_a_mean_is_over_scenes_that_every_method_has_done_and_each_scene_counts_
     count, means = summary.overall(lines)
     assert count == 1 and means["auto"]["psnr_db"] == 28
     text = summary.as_text(lines)
-    assert "28.00 / 1.00" in text and "1 times a scene is left out" in text and "–" in text.splitlines()[2]
+    assert "28.00 / 1.00" in text and "1 times a scene is left out" in text and "–" in text.splitlines()[3]
+    assert text.splitlines()[2].split() == ["inner", "pixels", *["1.00", "/", "1.00"] * 2]
 
 
 # -- inside HyperBench (see also test_48) -----------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from geolift.benchmark import baselines
 from geolift.errors import InputError, UsageError
 from geolift.network.inference import predict_block
 from geolift.refinement import refine_arrays
@@ -22,6 +23,13 @@ from geolift.training.training_set import training_set_from_cube
 Cube = NDArray[np.float32]
 
 BICUBIC = "bicubic"
+BASELINES: dict[str, Callable[[baselines.Observation], Cube]] = {
+    "gsa": baselines.gsa,
+    "cnmf": baselines.cnmf,
+    "fuse": baselines.fuse,
+}
+"""Methods of others that see both images at once; for comparison only."""
+
 REFINED = "+refine"
 
 
@@ -43,7 +51,7 @@ class Fused:
 
 def known_methods() -> tuple[str, ...]:
     """Return the names a sweep knows, each of METHODS also refined."""
-    return (BICUBIC, *METHODS, *(method + REFINED for method in METHODS))
+    return (BICUBIC, *BASELINES, *METHODS, *(method + REFINED for method in METHODS))
 
 
 def require_known(method: str) -> None:
@@ -81,8 +89,11 @@ def fuse_arrays(
     """
     require_known(method)
     started = time.perf_counter()
-    if method == BICUBIC:
-        product = bicubic(hsi, msi.shape[1:])
+    if method == BICUBIC or method in BASELINES:
+        if method == BICUBIC:
+            product = baselines.bicubic(hsi, msi.shape[1:])
+        else:
+            product = BASELINES[method](baselines.observe(hsi, msi, weights))
         product[:, ~np.isfinite(msi).all(axis=0)] = np.nan
         return Fused(np.clip(product, 0, 1), 0.0, time.perf_counter() - started)
     name = method.removesuffix(REFINED)
@@ -101,25 +112,3 @@ def fuse_arrays(
         note = result.reason
     refining_s = time.perf_counter() - predicted
     return Fused(np.clip(product, 0, 1), learned - started + refining_s, predicted - learned, note)
-
-
-def bicubic(image: Cube, shape: tuple[int, ...]) -> Cube:
-    """Upsample an image (band, y, x) to (rows, cols) by cubic convolution with a = −½; weights outside are shared.
-
-    Invalid pixels take the value of the nearest valid one first.
-
-    References
-    ----------
-    R. Keys, Cubic convolution interpolation for digital image processing, IEEE Trans. ASSP 29(6), 1981,
-    doi:10.1109/TASSP.1981.1163711.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    invalid = ~np.isfinite(image).all(axis=0)
-    if invalid.any():
-        rows, cols = distance_transform_edt(invalid, return_distances=False, return_indices=True)
-        image = image[:, rows, cols]
-    tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
-    # Torch's plain bicubic has a = −¾, which bends planes; its antialiased one, upsampling, is Keys' own.
-    fine = torch.nn.functional.interpolate(tensor, size=tuple(shape), mode="bicubic", antialias=True)
-    return fine[0].numpy()

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geolift.benchmark.cases import AXES
-from geolift.benchmark.sweep import MEASURES, SECONDS, Row
+from geolift.benchmark.sweep import INNER, MEASURES, SECONDS, Row
 from geolift.errors import ResourceError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SETTING = tuple(axis for axis in AXES if axis not in ("scene", "method", "seed"))
-FIGURES = (*MEASURES, *SECONDS)
+FIGURES = (*MEASURES, *INNER, *SECONDS)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def lines_of(rows: Sequence[Row]) -> list[Line]:
     grouped = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in rows:
         if not row["error"]:
-            figures = [float(row[name]) for name in FIGURES]
+            figures = [float(row[name] or "nan") for name in FIGURES]
             grouped[tuple(row[axis] for axis in SETTING)][row["method"]][row["scene"]].append(figures)
     lines = []
     for setting, methods in grouped.items():
@@ -89,13 +89,15 @@ def as_records(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def as_text(lines: Sequence[Line]) -> str:
-    """Return a table of PSNR / SAM, a row for each setting, a column for each method."""
+    """Return a table of PSNR / SAM, a row for each setting and its inner pixels, a column for each method."""
     if not any(line.means for line in lines):
         return "no case has a result"
     methods = methods_of(lines)
     table = [["PSNR dB / SAM °", "scenes", *methods]]
     for line, label in zip(lines, labels(lines), strict=True):
         table.append([label, str(line.scenes), *(_quality(line.means.get(method)) for method in methods)])
+        if any(np.isfinite(means["inner_psnr_db"]) for means in line.means.values()):
+            table.append(["  inner pixels", "", *(_quality(line.means.get(m), "inner_") for m in methods)])
     count, means = overall(lines)
     if count > 1:
         table.append([f"mean of {count} settings", "", *(_quality(means[method]) for method in methods)])
@@ -115,8 +117,8 @@ def as_text(lines: Sequence[Line]) -> str:
     return "\n".join([*texts, *note])
 
 
-def _quality(means: dict[str, float] | None) -> str:
-    return "–" if means is None else f"{means['psnr_db']:.2f} / {means['sam_deg']:.2f}"
+def _quality(means: dict[str, float] | None, of: str = "") -> str:
+    return "–" if means is None else f"{means[of + 'psnr_db']:.2f} / {means[of + 'sam_deg']:.2f}"
 
 
 def labels(lines: Sequence[Line]) -> list[str]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from geolift.benchmark.cases import AXES, Case, Pair, expand, make_pair, open_scene, scene_name, weights_of
+from geolift.benchmark.cases import AXES, Case, Degradation, Pair, expand, make_pair, open_scene, scene_name, weights_of
 from geolift.benchmark.methods import fuse_arrays, require_known
 from geolift.errors import GeoliftError, InputError, OutputExistsError, ResourceError, UsageError
 from geolift.metrics import Stretch, evaluate_arrays
@@ -23,12 +25,13 @@ from geolift.settings import BenchmarkSettings
 from geolift.writer import check_output
 
 MEASURES = ("rmse", "psnr_db", "ssim", "uiqi", "ergas", "sam_deg")
+INNER = ("inner_psnr_db", "inner_sam_deg")
 SECONDS = ("train_s", "inference_s")
 SHAPE = ("rows", "cols", "hsi_bands", "n_msi_bands")
 VERSIONS = ("geolift", "numpy", "torch")
-COLUMNS = (*AXES, *SHAPE, *MEASURES, *SECONDS, *VERSIONS, "note", "error")
-"""Columns of the CSV: where a case lies, what it is, how good and how fast, made by what, what there is
-to note, and why it failed."""
+COLUMNS = (*AXES, *SHAPE, *MEASURES, *INNER, *SECONDS, *VERSIONS, "note", "error")
+"""Columns of the CSV: where a case lies, what it is, how good (over the whole image, and over the inner pixels), how
+fast, made by what, what there is to note, and why it failed."""
 
 Row = dict[str, str]
 
@@ -181,7 +184,18 @@ def measure(case: Case, pair: Pair) -> Row:
     sizes = (*pair.truth.shape[1:], len(pair.truth), len(pair.msi))
     row = {name: str(size) for name, size in zip(SHAPE, sizes, strict=True)}
     row |= {name: f"{getattr(scores, name):.7g}" for name in MEASURES}
+    row |= _inner(fused.product, pair, case.degradation)
     return row | {name: f"{getattr(fused, name):.4g}" for name in SECONDS} | {"note": fused.note}
+
+
+def _inner(product: NDArray[np.float32], pair: Pair, degradation: Degradation) -> Row:
+    """Measure the pixels under LR pixels that saw nothing of the zeros beyond the image; empty where none are left."""
+    edge = -(-degradation.psf_radius // degradation.ratio) * degradation.ratio
+    inside = (slice(None), slice(edge, -edge), slice(edge, -edge))
+    if min(pair.truth[inside].shape) == 0 or not np.isfinite(product[inside]).any():
+        return dict.fromkeys(INNER, "")
+    scores = evaluate_arrays(product[inside], pair.truth[inside], convention="hyperbench", stretch=Stretch(0, 1))
+    return {name: f"{getattr(scores, name.removeprefix('inner_')):.7g}" for name in INNER}
 
 
 def _key(row: Row) -> tuple[str, ...]:

@@ -145,8 +145,9 @@ class BenchmarkSettings(HsiReadingSettings):
     group: ClassVar[Group] = "method"
     method: Annotated[Names, Field(min_length=1)] = Field(
         ("bicubic", "linear", "auto"),
-        description="Methods: those of `geolift fuse`, with +refine behind a name for its refinement, and bicubic, "
-        "the LR-HSI alone. Every axis takes several values, parted by commas or given repeatedly.",
+        description="Methods: those of `geolift fuse`, with +refine behind a name for its refinement; bicubic, the "
+        "LR-HSI alone; and for comparison gsa, cnmf and fuse, methods of others. Every axis takes several values, "
+        "parted by commas or given repeatedly.",
         json_schema_extra=REPEATABLE,
     )
     psf: Psfs = Field(
