@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,9 @@ from geolift.degradation.degrade import apply_srf
 from geolift.pair.checks import Reading, check_pair
 from geolift.pair.checks.crosscheck import simulate_candidates
 from geolift.pair.comparison import compare
-from geolift.pair.region import plan_region
 from geolift.pipeline.pair_check import open_pair
 from geolift.runtime.progress import SILENT
-from geolift.settings import PairSettings, RegionSettings
+from geolift.settings import PairSettings
 
 ALIKE_R = 0.98
 OPEN = {"ok", "undetermined"}
@@ -114,14 +113,14 @@ def ask(pair: Pair, folder: Path) -> Iterator[dict[str, object]]:
     write(hsi_path, pair.hsi, 10.0 * pair.ratio, tags)
     write(msi_path, pair.msi, 10.0, [{} for _ in pair.msi], edge_px=pair.edge_px)
     settings = PairSettings(sensor=pair.sensor, msi_bands=",".join(pair.names), harmonize="off")
-    hsi, msi, spectra = open_pair(hsi_path, msi_path, settings, SILENT)
-    hsi, region = hsi.compute(), plan_region(hsi, msi, RegionSettings())
-    others = simulate_candidates(hsi, spectra, (slice(None), slice(None)))
+    opened = open_pair(hsi_path, msi_path, settings, SILENT)
+    opened, spectra = replace(opened, hsi=opened.hsi.compute()), opened.spectra
+    others = simulate_candidates(opened, (slice(None), slice(None)))
     bands = list(spectra.msi_bands)
-    simulated = apply_srf(hsi.data[list(spectra.good)], spectra.weights.astype(np.float64))
+    simulated = apply_srf(opened.hsi.data[list(spectra.good)], spectra.weights.astype(np.float64))
     for name, expected, image in mistakes(pair, simulated, bands):
-        used = msi.copy(data=image.astype(np.float32)).isel(band=bands)
-        compared = compare(hsi, used, spectra, region, settings)
+        mistaken = replace(opened, msi=opened.msi.copy(data=image.astype(np.float32)))
+        compared = compare(mistaken, settings)
         if compared is None:
             raise RuntimeError(f"{pair.label}: no overlap")
         shift = compared.shift

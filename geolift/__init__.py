@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from geolift import benchmark as benchmark
-    from geolift.pipeline.fusion import apply, fuse, train
+    from geolift.pipeline.application import apply
+    from geolift.pipeline.fusion import Fusion, fuse, prepare, train
     from geolift.pipeline.pair_check import coregister
     from geolift.pipeline.wald import evaluate
     from geolift.readers import open_cube as open
@@ -14,24 +16,45 @@ if TYPE_CHECKING:
 
 # Loaded when first used: torch and xarray stand behind most of them.
 _HOME = {
-    "apply": ("geolift.pipeline.fusion", "apply"),
+    "apply": ("geolift.pipeline.application", "apply"),
     "coregister": ("geolift.pipeline.pair_check", "coregister"),
     "evaluate": ("geolift.pipeline.wald", "evaluate"),
     "fuse": ("geolift.pipeline.fusion", "fuse"),
+    "prepare": ("geolift.pipeline.fusion", "prepare"),
+    "Fusion": ("geolift.pipeline.fusion", "Fusion"),
     "open": ("geolift.readers", "open_cube"),
     "train": ("geolift.pipeline.fusion", "train"),
     "SpectralResponse": ("geolift.srf", "SpectralResponse"),
 }
 
-__all__ = ["SpectralResponse", "apply", "coregister", "evaluate", "fuse", "open", "train"]
+__all__ = [
+    "Fusion",
+    "SpectralResponse",
+    "__version__",
+    "apply",
+    "coregister",
+    "evaluate",
+    "fuse",
+    "open",
+    "prepare",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("geolift")
     if name == "benchmark":
         return importlib.import_module("geolift.benchmark")
     if name in _HOME:
         module, attribute = _HOME[name]
         return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'geolift' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "benchmark"})

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from geolift.datamodel.cube import blocks_of, window_values
 from geolift.degradation.degrade import apply_srf
@@ -28,9 +27,8 @@ from geolift.pair.coregistration import (
 from geolift.pair.coregistration.local_shift import ShiftField, estimate_local_shifts
 from geolift.pair.harmonization import Harmonization, fit_harmonization
 from geolift.pair.overlay import Overlay, overlay
-from geolift.pair.region import RegionPlan
 from geolift.pair.robust import mad_sigma
-from geolift.pair.spectra import SpectralPlan
+from geolift.pair.scene_pair import ScenePair
 from geolift.settings import ComparisonSettings
 from geolift.training.noise import least_noise
 
@@ -123,21 +121,11 @@ class Comparison:
         }
 
 
-def compare(
-    hsi: xr.DataArray,
-    msi: xr.DataArray,
-    spectra: SpectralPlan,
-    region: RegionPlan,
-    settings: ComparisonSettings,
-    *,
-    look_for_variation: bool = False,
-) -> Comparison | None:
+def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation: bool = False) -> Comparison | None:
     """Compare the sensors where they overlap; None if no HSI pixel lies under the MSI.
 
     Parameters
     ----------
-    hsi, msi : DataArray (band, y, x)
-        Whole images, masked; the MSI with its used bands only, in the order of ``spectra.msi_names``.
     look_for_variation
         Also tell how the shift varies over the scene where it is not to be followed; takes several times as long.
 
@@ -146,10 +134,10 @@ def compare(
     TrustError
         Under ``strict``, if the shift found cannot be trusted.
     """
-    laid = overlay(hsi, msi, region.ratio)
+    laid = overlay(pair.hsi, pair.used_msi, pair.region.ratio)
     if laid is None:
         return None
-    simulated = simulate_msi(hsi, laid, spectra)
+    simulated = simulate_msi(pair, laid)
     notes: list[str] = []
     # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
     found = estimate(laid, simulated)
@@ -215,14 +203,13 @@ def _blur(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:
     return found if shift.reliable and np.isfinite(found).all() else (usual, usual)
 
 
-def simulate_msi(hsi: xr.DataArray, laid: Overlay, spectra: SpectralPlan) -> np.ndarray:
+def simulate_msi(pair: ScenePair, laid: Overlay) -> np.ndarray:
     """Apply the SRF to the overlay's part of the HSI: (c, h, w), NaN where any good band is invalid."""
-    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
-    part = hsi.data[:, laid.rows, laid.cols]
-    out = np.empty((len(spectra.msi_names), *part.shape[1:]), np.float32)
+    part, weights = pair.hsi.data[:, laid.rows, laid.cols], pair.spectra.weights.astype(np.float64)
+    out = np.empty((len(weights), *part.shape[1:]), np.float32)
     for rows, cols in blocks_of(part):
         block = window_values(part, rows, cols)
-        out[:, rows, cols] = apply_srf(block[positions], spectra.weights.astype(np.float64))
+        out[:, rows, cols] = apply_srf(block[pair.learned_bands], weights)
     return out
 
 
@@ -297,13 +284,13 @@ def _middles(windows: list[np.ndarray]) -> list[np.ndarray]:
     ]
 
 
-def telling_window(hsi: xr.DataArray, comparison: Comparison, spectra: SpectralPlan, side_px: int) -> np.ndarray:
+def telling_window(pair: ScenePair, comparison: Comparison, side_px: int) -> np.ndarray:
     """Return the good bands (C, y, x) of the HSI where the overlap has most to tell, or all of a small overlap."""
-    laid, positions = comparison.overlay, np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    laid = comparison.overlay
     (window,) = choose_windows(comparison.simulated, side_px, 1)
     rows = slice(laid.rows.start + window.y, laid.rows.start + window.y + window.height)
     cols = slice(laid.cols.start + window.x, laid.cols.start + window.x + window.width)
-    return np.asarray(window_values(hsi.data, rows, cols)[positions], np.float32)
+    return np.asarray(window_values(pair.hsi.data, rows, cols)[pair.learned_bands], np.float32)
 
 
 def _noise(comparison: Comparison, fine: list[np.ndarray]) -> np.ndarray:

@@ -15,9 +15,11 @@ from geolift.datamodel.cube import bands_of, grid_of
 from geolift.datamodel.quality import Flag
 from geolift.errors import InputError, UsageError
 from geolift.pair.checks import crosscheck
-from geolift.pipeline.fusion import Fusion, match_bands, prepare
+from geolift.pipeline.application import match_bands
+from geolift.pipeline.fusion import Fusion, fuse_cubes
 from geolift.pipeline.memory_plan import estimate_cost, fitted
 from geolift.pipeline.plan import file_facts
+from geolift.pipeline.run import Run
 from geolift.pipeline.trained import Inverted, Trained, inverted, load_trained
 from geolift.pipeline.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
 from geolift.provenance.run_key import BESIDE_THE_PRODUCT, run_identity
@@ -52,7 +54,7 @@ from geolift.writer import (
 if TYPE_CHECKING:
     from geolift.network.engine import Engine
 
-Run = TypeVar("Run", FuseSettings, ApplySettings)
+Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def fuse_files(
     cubes = open_pair(hsi, msi, settings)
     engine, settled = _settled(settings, listener)
     with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
-        fusion = prepare(*cubes, settled, listener, output, draft.model)
+        fusion = fuse_cubes(*cubes, Run(settings=settled, listener=listener, output=output, kept_model=draft.model))
         trained_s = time.perf_counter() - started
         streaming = fitted(settled, fusion.plan.cost)
         beside = streaming.model_copy(update={"overwrite": replace})
@@ -192,7 +194,7 @@ def _bytes(file: Path) -> int | None:
     return file.stat().st_size if file.is_file() else None
 
 
-def _settled(settings: Run, listener: Listener) -> tuple[Engine, Run]:
+def _settled(settings: Streamed, listener: Listener) -> tuple[Engine, Streamed]:
     """Settle what computes; the settings with it, so that a resumed run computes with the same."""
     from geolift.network.engine import choose_engine
 

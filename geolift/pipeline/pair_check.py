@@ -14,9 +14,9 @@ from geolift.errors import NoOverlapError, TrustError
 from geolift.pair.checks.crosscheck import check, document, enforce
 from geolift.pair.comparison import Comparison, compare
 from geolift.pair.coregistration.local_shift import ShiftField, resample
-from geolift.pair.masks import mask_of, without
 from geolift.pair.region import plan_region
-from geolift.pair.spectra import SpectralPlan, plan_spectra
+from geolift.pair.scene_pair import ScenePair, masked_pair
+from geolift.pair.spectra import plan_spectra
 from geolift.readers import opened
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import PairSettings, RegionSettings, WritingSettings
@@ -28,16 +28,20 @@ RESAMPLE_PX = 256
 
 def open_pair(
     hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings, listener: Listener
-) -> tuple[xr.DataArray, xr.DataArray, SpectralPlan]:
-    """Open both files, settle the bands, and tell the listener what had to be assumed."""
+) -> ScenePair:
+    """Open both files, settle bands and region, and tell the listener what had to be assumed.
+
+    Raises
+    ------
+    NoOverlapError
+        If the two do not overlap.
+    """
     hsi_cube = opened(hsi, settings.hsi_reading)
     msi_cube = opened(msi, settings.msi_reading, bands=settings.msi_bands)
     spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
-    hsi_cube = without(hsi_cube, None if settings.mask == "none" else mask_of(hsi_cube, "auto"))
-    msi_cube = without(msi_cube, mask_of(msi_cube, settings.mask, settings.mask_dilate))
     for text in (*hsi_cube.attrs.get("warnings", []), *msi_cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
-    return hsi_cube, msi_cube, spectra
+    return masked_pair(hsi_cube, msi_cube, spectra, plan_region(hsi_cube, msi_cube, RegionSettings()), settings)
 
 
 def coregister(
@@ -86,12 +90,10 @@ def coregister_files(
     """
     if output is not None:
         check_output(output, settings.overwrite, (str(hsi), str(msi)))
-    hsi_cube, msi_cube, spectra = open_pair(hsi, msi, settings, listener)
-    region = plan_region(hsi_cube, msi_cube, RegionSettings())
-    used = msi_cube.isel(band=list(spectra.msi_bands))
-    compared = compare(hsi_cube, used, spectra, region, settings, look_for_variation=True)
+    pair = open_pair(hsi, msi, settings, listener)
+    compared = compare(pair, settings, look_for_variation=True)
     if compared is None:
-        names = " and ".join(str(cube.attrs.get("source", "a cube")) for cube in (hsi_cube, msi_cube))
+        names = " and ".join(str(cube.attrs.get("source", "a cube")) for cube in (pair.hsi, pair.msi))
         raise NoOverlapError(f"{names}: no HSI pixel lies under the MSI")
     for text in compared.warnings:
         listener.warn(text)
@@ -100,11 +102,11 @@ def coregister_files(
         if settings.coregister == "local" and compared.field is not None and compared.field.degree > 0:
             writing = WritingSettings(overwrite=settings.overwrite, dtype="float32")
             write_cube(
-                followed(hsi_cube, compared.field, compared), output, writing, encoding=Encoding.of(writing, 1.0)
+                followed(pair.hsi, compared.field, compared), output, writing, encoding=Encoding.of(writing, 1.0)
             )
         else:
             move_x, move_y = _applied_units(compared)
-            write_moved(str(hsi_cube.attrs["source"]), output, move_x, move_y)
+            write_moved(str(pair.hsi.attrs["source"]), output, move_x, move_y)
         document["output"] = str(output)
     return document
 
@@ -150,18 +152,17 @@ def check_files(
         Under ``strict``, if anything was found that needs a hand.
     """
     quiet = settings.model_copy(update={"strict": False})
-    hsi_cube, msi_cube, spectra = open_pair(hsi, msi, settings, listener)
     try:
-        region = plan_region(hsi_cube, msi_cube, RegionSettings())
+        pair = open_pair(hsi, msi, settings, listener)
     except NoOverlapError as error:
         if settings.strict:
             raise TrustError(str(error)) from error
         return {"verdict": [{"code": "no-overlap", "message": str(error), "option": ""}], "bands": []}
-    compared = compare(hsi_cube, msi_cube.isel(band=list(spectra.msi_bands)), spectra, region, quiet)
+    compared = compare(pair, quiet)
     if compared is None:
         message = "no HSI pixel lies under the MSI; look at both extents and CRSs (`geolift info FILE`)"
         return {"verdict": [{"code": "no-overlap", "message": message, "option": ""}], "bands": []}
-    result = check(hsi_cube, msi_cube, spectra, compared)
+    result = check(pair, compared)
     if settings.strict:
         enforce(result)
     return document(result) | {"coregistration": compared.shift_json()}

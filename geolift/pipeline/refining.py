@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.alignment import positions_on
@@ -15,11 +13,10 @@ from geolift.datamodel.cube import window_values
 from geolift.pair.comparison import Comparison
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.overlay import Overlay, overlay
-from geolift.pipeline.plan import Plan
+from geolift.pair.scene_pair import ScenePair
+from geolift.pipeline.run import Run
 from geolift.pipeline.trained import TileCorrection, Trained
-from geolift.runtime.machine import available_cpus
-from geolift.runtime.progress import SILENT, Listener
-from geolift.settings import FuseSettings
+from geolift.runtime.machine import give_back_memory
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -73,52 +70,39 @@ class FusionPair:
 
 
 def refine(
-    hsi: xr.DataArray,
-    msi: xr.DataArray,
-    plan: Plan,
-    compared: Comparison,
-    trained: Trained,
-    training: TrainingSet,
-    settings: FuseSettings,
-    listener: Listener = SILENT,
-    folder: Path | None = None,
-) -> tuple[Refined, TileCorrection | None]:
-    """Find the correction that makes the product agree with the HSI; see `geolift.refinement`.
-
-    Parameters
-    ----------
-    hsi, msi : DataArray (band, y, x)
-        Whole images, masked.
-    folder
-        For large intermediate arrays; without one they stay in memory.
-    """
+    pair: ScenePair, compared: Comparison | None, trained: Trained, training: TrainingSet, run: Run
+) -> tuple[Refined | None, TileCorrection | None]:
+    """Find the correction that makes the product agree with the HSI; see `geolift.refinement`; None unasked."""
     from geolift.network.engine import choose_engine
     from geolift.refinement import Refined, find_refinement
 
+    settings = run.settings
+    if compared is None or settings.refine == "off":
+        return None, None
     forced = settings.refine == "on"
     if not (forced or compared.located):
         return Refined(None, "the place of the HSI on the MSI is not known well enough"), None
-    laid = overlay(hsi, msi.isel(band=list(plan.spectra.msi_bands)), plan.region.ratio, whole=True)
+    laid = overlay(pair.hsi, pair.used_msi, pair.region.ratio, whole=True)
     if laid is None:
         return Refined(None, "no HSI pixel lies under the MSI"), None
-    positions = np.asarray(plan.spectra.hsi_bands)[list(plan.spectra.good)]
-    pair = FusionPair(laid, hsi.data[:, laid.rows, laid.cols], positions, compared.harmonization)
+    images = FusionPair(laid, pair.hsi.data[:, laid.rows, laid.cols], pair.learned_bands, compared.harmonization)
     found = find_refinement(
-        pair,
+        images,
         trained.model,
         training,
         laid.fine_shift(*compared.applied_px),
         compared.blur_sigma_px,
         forced=forced,
-        folder=folder if settings.scheduler is None else None,
-        threads=settings.threads or available_cpus(),
+        folder=run.scratch_folder,
+        threads=run.threads,
         engine=choose_engine(settings.device),
-        progress=lambda share: listener.progress("refining", share),
+        progress=run.progress("refining"),
     )
+    give_back_memory()
     if found.correction is None:
         return found, None
     correction = found.correction
-    region, ground = plan.region.grid, laid.grid
+    region, ground = pair.region.grid, laid.grid
 
     shape = (int(region.shape[0]), int(region.shape[1]))
     places = _places(region, ground)

@@ -10,13 +10,11 @@ import numpy as np
 import xarray as xr
 
 from geolift.datamodel.cube import grid_of, make_cube
-from geolift.pair.comparison import Comparison, FineMSI, telling_window
+from geolift.pair.comparison import Comparison, look_at_fine_msi, telling_window
 from geolift.pair.harmonization import Harmonization
-from geolift.pipeline.plan import Plan
+from geolift.pair.scene_pair import ScenePair
+from geolift.pipeline.run import Run
 from geolift.pipeline.trained import Trained
-from geolift.runtime.machine import available_cpus
-from geolift.runtime.progress import SILENT, Listener
-from geolift.settings import FuseSettings
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -25,53 +23,46 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    hsi: xr.DataArray,
-    training: TrainingSet,
-    plan: Plan,
-    compared: Comparison | None,
-    fine: FineMSI | None,
-    settings: FuseSettings,
-    device: str,
-    *,
-    refined: bool,
-    listener: Listener = SILENT,
+    pair: ScenePair, compared: Comparison | None, training: TrainingSet, run: Run, *, refined: bool
 ) -> ErrorModel | None:
-    """Calibrate the standard error on held-out blocks of the HSI, and rehearse the job one level down.
+    """Calibrate the standard error on held-out blocks of the HSI, and at reduced resolution.
 
     Parameters
     ----------
-    hsi : DataArray (band, y, x)
-        Whole image, masked.
-    compared, fine
-        The MSI on the HSI's grid and at its own pixels; None where they do not overlap.
+    compared
+        The MSI on the HSI's grid; None where they do not overlap.
     refined
         Whether the product is.
 
     Returns
     -------
     ErrorModel or None
-        None if there are too few HSI pixels to hold some out.
+        None if there are too few HSI pixels to hold some out, which the run is told.
     """
     from geolift.training.fit import fit
     from geolift.uncertainty.calibration import fit_errors
     from geolift.uncertainty.reduced_resolution import WINDOW_PX, rehearse
 
+    settings = run.settings
+
     def refit(part: TrainingSet) -> SpectralModel:
-        threads = settings.threads or available_cpus()
-        options = {"device": device, "threads": threads, **settings.method_options}
+        options = {"device": run.device, "threads": run.threads, **settings.method_options}
         return fit(settings.method, part, seed=settings.seed, **options)
 
-    listener.progress("calibrating", 0.0)
+    run.listener.progress("calibrating", 0.0)
+    fine = None if compared is None else look_at_fine_msi(compared)
     spread = None if fine is None else fine.contrast * training.simulated.std(axis=0)
     errors = fit_errors(training, refit, spread, settings.seed)
-    listener.progress("calibrating", 0.5)
+    run.listener.progress("calibrating", 0.5)
     if errors is not None and compared is not None:
-        values = telling_window(hsi, compared, plan.spectra, WINDOW_PX)
+        values = telling_window(pair, compared, WINDOW_PX)
         blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
         found = rehearse(values, training.weights, refit, blur, training.msi_noise, refined=refined, seed=settings.seed)
         if found is not None:
             errors = replace(errors, needed=found.needed, refined_share=found.refined_share)
-    listener.progress("calibrating", 1.0)
+    run.listener.progress("calibrating", 1.0)
+    if errors is None:
+        run.warn("too few HSI pixels to hold some out: no uncertainty can be given")
     return errors
 
 

@@ -13,7 +13,7 @@ from geolift.degradation.degrade import apply_srf
 from geolift.errors import GeoliftError, TrustError
 from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_pair
 from geolift.pair.comparison import Comparison
-from geolift.pair.spectra import SpectralPlan
+from geolift.pair.scene_pair import ScenePair
 from geolift.srf import SpectralResponse, list_sensors, twins_of
 from geolift.srf.weights import SrfWeights
 
@@ -23,15 +23,11 @@ MAX_CHECKED_PX = 65_536
 FEWEST_CANDIDATE_BANDS = 3
 
 
-def check(
-    hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan, compared: Comparison, threads: int = 1
-) -> CheckResult:
+def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResult:
     """Check a compared pair for the mistakes that make a plausible, wrong product.
 
     Parameters
     ----------
-    hsi, msi : DataArray (band, y, x)
-        As compared.
     threads
         Candidate sensors looked at at once.
     """
@@ -44,15 +40,15 @@ def check(
     result = check_pair(
         compared.simulated[:, rows, cols],
         compared.degraded[:, rows, cols],
-        spectra.msi_names,
+        pair.spectra.msi_names,
         compared.shift,
         laid.ratio,
-        sensor=spectra.sensor,
-        candidates=simulate_candidates(hsi, spectra, window),
-        reading=_reading(hsi, msi, spectra),
+        sensor=pair.spectra.sensor,
+        candidates=simulate_candidates(pair, window),
+        reading=_reading(pair.hsi, pair.msi),
         threads=threads,
     )
-    units = _units(hsi, msi, compared)
+    units = _units(pair.hsi, pair.msi, compared)
     if not units:
         return result
     return replace(result, verdict=(*units, *(f for f in result.verdict if f.code != "ok")))
@@ -79,11 +75,11 @@ def _central(shape: tuple[int, ...]) -> tuple[slice, slice]:
     return slice(first[0], first[0] + kept[0]), slice(first[1], first[1] + kept[1])
 
 
-def simulate_candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[slice, slice]) -> dict[str, Candidate]:
+def simulate_candidates(pair: ScenePair, window: tuple[slice, slice]) -> dict[str, Candidate]:
     """Simulate what other sensors with a product of as many bands would have seen, and all bands of the named one."""
-    positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
+    spectra = pair.spectra
     centres, widths = spectra.bands.wavelength_nm[list(spectra.good)], spectra.bands.fwhm_nm[list(spectra.good)]
-    values = window_values(hsi.data, *window)[positions]
+    values = window_values(pair.hsi.data, *window)[pair.learned_bands]
     weighed: dict[str, SrfWeights] = {}
     for sensor in list_sensors():
         response = SpectralResponse.from_library(sensor)
@@ -109,7 +105,7 @@ def simulate_candidates(hsi: xr.DataArray, spectra: SpectralPlan, window: tuple[
     }
 
 
-def _reading(hsi: xr.DataArray, msi: xr.DataArray, spectra: SpectralPlan) -> Reading:
+def _reading(hsi: xr.DataArray, msi: xr.DataArray) -> Reading:
     def number(cube: xr.DataArray, key: str, neutral: float) -> float:
         value = cube.attrs.get(key, neutral)
         return float(value) if isinstance(value, int | float) else neutral
