@@ -78,7 +78,7 @@ class Product:
             "dtype": str(self.stored.layout.dtype),
             "scale": _one_or_all(decoding.scale),
             "offset": _one_or_all(decoding.offset),
-            "nodata": decoding.nodata[0] if decoding.nodata[0] is not None else decoding.empty,
+            "nodata": decoding.first_nodata,
             "quantity": self.quantity,
             "acquired": self.acquired,
             "evidence": self.evidence,
@@ -110,7 +110,7 @@ def overridden(decoding: Decoding, reading: Reading) -> Decoding:
     if reading.offset is not None:
         decoding = replace(decoding, offset=(reading.offset,) * count)
     if reading.nodata is not None:
-        decoding = replace(decoding, nodata=(reading.nodata,) * count, empty=None)
+        decoding = replace(decoding, nodata=(reading.nodata,) * count, invalid=(), empty=None, fills=(), limit=None)
     return decoding
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from rasterio.errors import RasterioError
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import spectral_metadata
+from geolift.readers.fill import Finding, recognise_fill, sample_of
 from geolift.readers.product import Product, iso_time, overridden
 from geolift.readers.shared_raster import SharedRaster, first_line, open_raster
-from geolift.readers.source import Decoded, Decoding, Stored, typical_value, undeclared_fill
+from geolift.readers.source import Decoding, Stored
 from geolift.settings import Reading
 
 COUNTS_RANGE = (100.0, 12_000.0)
@@ -113,16 +115,20 @@ def declared(source: Any) -> Declared:
 def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -> tuple[Decoding, str]:
     """Settle scale, offset, nodata and quantity: the user's word, then tags, then magnitude (with a warning)."""
     count, dtype = len(tags.scales), stored.layout.dtype
+    tags = _without_void_scales(tags, stored.path, notes)
     raw = overridden(Decoding((1.0,) * count, (0.0,) * count, tags.nodata), Reading(nodata=reading.nodata))
-    if all(number is None for number in raw.nodata):
-        raw = replace(raw, empty=_filled_with(stored, notes))
+    if reading.nodata is None:
+        raw, sample, findings = recognise_fill(stored, raw)
+        notes.extend(_told(stored.path, finding, tags.nodata[0]) for finding in findings)
+    else:
+        sample = sample_of(stored, raw)
     decoding = replace(raw, scale=tags.scales, offset=tags.offsets)
     tagged = any(s != 1 for s in tags.scales) or any(o != 0 for o in tags.offsets)
     quantity = "unknown"
     if not tagged and tags.reflectance_factor and tags.reflectance_factor > 0:
         decoding = replace(decoding, scale=(1.0 / tags.reflectance_factor,) * count)
         tagged, quantity = True, REFLECTANCE
-    median = typical_value(Decoded(stored, raw))
+    median = sample.median()
     overruled = reading.scale is not None or reading.offset is not None
     if not tagged and not overruled and dtype.kind in "iu" and dtype.itemsize > 1:
         low, high = COUNTS_RANGE
@@ -136,16 +142,27 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
     return decoding, quantity if quantity != "unknown" else _quantity(tags.units, median, decoding)
 
 
-def _filled_with(stored: Stored, notes: list[str]) -> float | None:
-    """Take a number that fills all the bands of many pixels for nodata where the file declares none, and say so."""
-    found = undeclared_fill(stored)
-    if found is None:
-        return None
+def _without_void_scales(tags: Declared, path: str, notes: list[str]) -> Declared:
+    """Leave out scales that turn every value into the offset, as some writers set them (GDAL 2.3: 0), and say so."""
+    void = [not isfinite(s) or s == 0 or not isfinite(o) for s, o in zip(tags.scales, tags.offsets, strict=True)]
+    if not any(void):
+        return tags
     notes.append(
-        f"{stored.path}: no nodata value is set, and {found[1]:.1%} of the pixels looked at hold {found[0]:g} in every "
-        "band: taken for no data. If they are data, pass nan as nodata (--hsi-nodata or --msi-nodata)."
+        f"{path}: {sum(void)} of {len(void)} bands declare the scale {tags.scales[void.index(True)]:g}, which is none: "
+        "left out. If the values have a scale, pass it (--hsi-scale or --msi-scale)."
     )
-    return found[0]
+    scales = tuple(1.0 if bad else s for bad, s in zip(void, tags.scales, strict=True))
+    offsets = tuple(0.0 if bad else o for bad, o in zip(void, tags.offsets, strict=True))
+    return replace(tags, scales=scales, offsets=offsets)
+
+
+def _told(path: str, finding: Finding, declared: float | None) -> str:
+    """Say what was taken for no data besides what the file declares."""
+    nodata = "no nodata value is set" if declared is None else f"the nodata value set is {declared:g}"
+    return (
+        f"{path}: {nodata}, and {finding.share:.2%} of the pixels looked at hold {finding.text}: taken for no data. "
+        "If they are data, pass nan as nodata (--hsi-nodata or --msi-nodata)."
+    )
 
 
 def _quantity(units: tuple[str, ...], median: float | None, decoding: Decoding) -> str:

@@ -18,13 +18,6 @@ BandIndices = Sequence[int] | np.ndarray
 CHUNK_BYTES = 32_000_000
 SAMPLE_EDGE_PX = 64
 SAMPLES_PER_AXIS = 4
-MOST_SAMPLED_BANDS = 64
-"""Spread evenly; a file's typical value is taken from them."""
-
-FILLS = (0.0, -999.0, -9999.0, -32768.0, -32767.0, 65535.0)
-"""Numbers that products put where there is no data."""
-FEWEST_FILLED_BANDS, LEAST_FILLED = 3, 1e-3
-"""A pixel may be dark (0) or saturated (65535) in a band or two by itself."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +75,9 @@ class Stored(Protocol):
 class Decoding:
     """How stored numbers become physical values: value = DN × scale + offset, per band.
 
-    ``nodata`` and ``invalid`` are compared with the stored number, before scaling; a pixel is also invalid where
-    every band holds ``empty``. ``masked``: the file has a validity mask of its own.
+    ``nodata`` and ``invalid`` are compared with the stored number, before scaling; so is ``limit``, beyond whose
+    magnitude no number is a measurement. A pixel is also invalid where every band holds ``empty``, or its own number
+    of one of ``fills`` (NaN = any). ``masked``: the file has a validity mask of its own.
     """
 
     scale: tuple[float, ...]
@@ -92,6 +86,8 @@ class Decoding:
     masked: bool = False
     invalid: tuple[float, ...] = ()
     empty: float | None = None
+    fills: tuple[tuple[float, ...], ...] = ()
+    limit: float | None = None
 
     @classmethod
     def uniform(
@@ -112,13 +108,13 @@ class Decoding:
         scale, offset, nodata = (
             tuple(field[band] for band in bands) for field in (self.scale, self.offset, self.nodata)
         )
-        return replace(self, scale=scale, offset=offset, nodata=nodata, empty=None)  # type: ignore[arg-type]
+        return replace(self, scale=scale, offset=offset, nodata=nodata, empty=None, fills=())  # type: ignore[arg-type]
 
     def apply(self, stored: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         """Return float32 values of a block (band, y, x), NaN = invalid."""
-        hidden = None if self.empty is None else np.ones(stored.shape[1:], bool)
-        for plane in stored if hidden is not None else ():
-            hidden &= plane == self.empty
+        hidden = [_filled(stored, fill) for fill in self.fills]
+        if self.empty is not None:
+            hidden.append(_filled(stored, (self.empty,) * len(stored)))
         out, values = np.empty(stored.shape, np.float32), np.empty(stored.shape[1:])
         # Band by band: a block in float64 would be the largest array of a run.
         for band, (plane, result) in enumerate(zip(stored, out, strict=True)):
@@ -127,18 +123,35 @@ class Decoding:
                 values *= self.scale[band]
                 values += self.offset[band]
                 result[...] = values
-            unusable = [] if hidden is None else [hidden]
+            unusable = list(hidden)
             for number in (*self.invalid, self.nodata[band]):
                 if number is not None and not np.isnan(number):
                     # A float32 file keeps its nodata rounded; an integer one may declare what it cannot hold.
                     unusable.append(plane == (np.float32(number) if stored.dtype == np.float32 else number))
             if not np.issubdtype(stored.dtype, np.integer):
-                unusable.append(~np.isfinite(plane))
+                unusable.append(~np.isfinite(plane) if self.limit is None else ~(np.abs(plane) <= self.limit))
             if valid is not None:
                 unusable.append((valid if valid.ndim == 2 else valid[band]) == 0)
             for where in unusable:
                 np.copyto(result, np.nan, where=where)
         return out
+
+
+    @property
+    def first_nodata(self) -> float | None:
+        """The number that marks what is no data, declared or found, of the first band; None if there is none."""
+        found = [n for fill in self.fills for n in fill if not np.isnan(n)]
+        numbers = (self.nodata[0], self.empty, *self.invalid[:1], *found[:1])
+        return next((number for number in numbers if number is not None), None)
+
+
+def _filled(stored: np.ndarray, fill: tuple[float, ...]) -> np.ndarray:
+    """Tell where (y, x) every band of a block (band, y, x) holds its own number of a fill; NaN = any number."""
+    hidden = np.ones(stored.shape[1:], bool)
+    for plane, number in zip(stored, fill, strict=True):
+        if not np.isnan(number):
+            hidden &= plane == number
+    return hidden
 
 
 @dataclass(frozen=True)
@@ -186,45 +199,6 @@ def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
         for row in row_starts
         for col in col_starts
     ]
-
-
-def typical_value(source: Decoded) -> float | None:
-    """Return the median of a sample of pixels and bands; None if the sample holds nothing valid."""
-    layout, values = source.stored.layout, []
-    bands = np.unique(np.linspace(0, layout.count - 1, min(layout.count, MOST_SAMPLED_BANDS)).astype(int)).tolist()
-    for rows, cols in sample_windows(layout.shape):
-        block = source.read(rows, cols, bands)
-        values.append(block[np.isfinite(block)])
-    merged = np.concatenate(values)
-    return float(np.median(merged)) if merged.size else None
-
-
-def undeclared_fill(stored: Stored) -> tuple[float, float] | None:
-    """Find a number that fills every band of many pixels of a sample, and their share; None if there is none.
-
-    It must fill a corner of the image, where what a sensor has not seen begins; dark water lies elsewhere. In bytes 0
-    is an ordinary dark pixel.
-    """
-    layout = stored.layout
-    if layout.dtype.itemsize == 1:
-        return None
-    filled, seen = np.zeros(len(FILLS), dtype=np.int64), 0
-    for rows, cols in sample_windows(layout.shape):
-        block, _ = stored.read(rows, cols)
-        seen += block[0].size
-        one_number = (block == block[0]).all(axis=0)
-        filled += [int((block[0][one_number] == number).sum()) for number in FILLS]
-    if layout.count < FEWEST_FILLED_BANDS:
-        filled[[number >= 0 for number in FILLS]] = 0
-    most = int(np.argmax(filled))
-    share = float(filled[most] / max(1, seen))
-    return (FILLS[most], share) if share >= LEAST_FILLED and _in_a_corner(stored, FILLS[most]) else None
-
-
-def _in_a_corner(stored: Stored, number: float) -> bool:
-    height, width = stored.layout.shape
-    corners = [stored.read(slice(y, y + 1), slice(x, x + 1))[0] for y in (0, height - 1) for x in (0, width - 1)]
-    return any(bool((corner == number).all()) for corner in corners)
 
 
 def bands_with_data(source: Decoded, candidates: np.ndarray, notes: list[str]) -> np.ndarray:
