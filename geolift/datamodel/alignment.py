@@ -8,6 +8,7 @@ import numpy as np
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from pyproj.exceptions import ProjError
 
 from geolift.errors import InputError
 
@@ -16,8 +17,21 @@ POSITION_STEP_PX = 32
 METRES_PER_DEGREE = 111_320.0
 
 
-def require_north_up(grid: GeoBox, source: str) -> None:
+UNPLACED = {
+    "gcps": "placed by ground control points (GCPs) alone, without a transform; resample it onto a map grid first: "
+    "gdalwarp -tps -t_srs EPSG:… IN OUT",
+    "rpcs": "placed by rational polynomials (RPCs) alone, without a transform; orthorectify it first: "
+    "gdalwarp -rpc -to RPC_DEM=dem.tif -t_srs EPSG:… IN OUT",
+}
+
+
+def require_north_up(grid: GeoBox, source: str, georeference: str | None = None) -> None:
     """Refuse grids that geolift does not fuse, by name.
+
+    Parameters
+    ----------
+    georeference : str, optional
+        What the file has instead of a transform: ``gcps`` or ``rpcs``.
 
     Raises
     ------
@@ -25,6 +39,8 @@ def require_north_up(grid: GeoBox, source: str) -> None:
         If the grid has no CRS, is not georeferenced, rotated or south-up.
     """
     affine = grid.affine
+    if affine.is_identity and georeference in UNPLACED:
+        raise InputError(f"{source}: {UNPLACED[georeference]}")
     if affine.is_identity:
         raise InputError(f"{source}: not georeferenced (no transform); set one with gdal_edit.py -a_ullr")
     if grid.crs is None:
@@ -32,13 +48,13 @@ def require_north_up(grid: GeoBox, source: str) -> None:
     if affine.b != 0 or affine.d != 0:
         angle = np.degrees(np.arctan2(affine.d, affine.a))
         raise InputError(
-            f"{source}: the grid is rotated by {angle:.1f}°; needed is a north-up one. "
+            f"{source}: the grid is rotated by {angle:.3g}°; needed is a north-up one. "
             "Bring it there first: gdalwarp -t_srs its CRS -r near IN OUT."
         )
     if affine.e > 0 or affine.a < 0:
         raise InputError(
             f"{source}: rows run from south to north (or columns from east to west); needed is a north-up grid. "
-            "Bring it there first: gdalwarp IN OUT."
+            "Open it with geolift.open, which turns it, or bring it there first: gdalwarp IN OUT."
         )
 
 
@@ -55,7 +71,14 @@ def bounds_in(grid: GeoBox, crs: CRS | None) -> tuple[float, float, float, float
 
 @functools.lru_cache(maxsize=32)
 def _transformer(source: str, target: str) -> Transformer:
-    return Transformer.from_crs(source, target, always_xy=True)
+    try:
+        return Transformer.from_crs(source, target, always_xy=True)
+    except ProjError as error:
+        names = " and ".join(repr(CRS(wkt).proj.name) for wkt in (source, target))
+        raise InputError(
+            f"there is no transformation between the CRSs {names}: a local or arbitrary one has no known place on "
+            "Earth. Give both files one CRS (--hsi-crs, --msi-crs), or georeference the local one."
+        ) from error
 
 
 def transformer(source: CRS | None, target: CRS | None) -> Transformer:
@@ -64,7 +87,7 @@ def transformer(source: CRS | None, target: CRS | None) -> Transformer:
     Raises
     ------
     InputError
-        If one is missing.
+        If one is missing, or they cannot be transformed into each other.
     """
     if source is None or target is None:
         raise InputError("a grid without CRS cannot be placed on another. Pass --hsi-crs or --msi-crs EPSG:…")

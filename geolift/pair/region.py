@@ -46,8 +46,8 @@ def plan_region(hsi: xr.DataArray, msi: xr.DataArray, settings: RegionSettings) 
     """
     hsi_grid, msi_grid = grid_of(hsi), grid_of(msi)
     hsi_name, msi_name = (str(c.attrs.get("source", n)) for c, n in ((hsi, "HSI"), (msi, "MSI")))
-    require_north_up(hsi_grid, hsi_name)
-    require_north_up(msi_grid, msi_name)
+    for cube, grid, name in ((hsi, hsi_grid, hsi_name), (msi, msi_grid, msi_name)):
+        require_north_up(grid, name, cube.attrs.get("georeference"))
     overlap = window_of(msi_grid, bounds_in(hsi_grid, msi_grid.crs))
     if overlap is None:
         raise NoOverlapError(

@@ -47,7 +47,7 @@ def match_bands(
     """Find the model's bands in an MSI file and cut its window; refuse what does not match."""
     source = str(msi.attrs.get("source", "MSI"))
     grid = grid_of(msi)
-    require_north_up(grid, source)
+    require_north_up(grid, source, msi.attrs.get("georeference"))
     notes = list(msi.attrs.get("warnings", []))
     wanted = trained.facts["msi_bands"]
     names = _file_band_names(trained, msi, settings, notes)

@@ -107,7 +107,10 @@ def _footprint(grid: GeoBox) -> dict[str, Any]:
     rows, cols = grid.shape
     corners = [grid.affine * corner for corner in ((0, 0), (0, rows), (cols, rows), (cols, 0), (0, 0))]
     xs, ys = zip(*corners, strict=True)
-    longitudes, latitudes = transformer(grid.crs, CRS("EPSG:4326")).transform(xs, ys)
+    try:
+        longitudes, latitudes = transformer(grid.crs, CRS("EPSG:4326")).transform(xs, ys)
+    except InputError:  # a local CRS has no known place on Earth
+        return {"geometry": None}
     ring = [[float(x), float(y)] for x, y in zip(longitudes, latitudes, strict=True)]
     return {
         "geometry": {"type": "Polygon", "coordinates": [ring]},

@@ -17,7 +17,7 @@ from geolift.readers import hdf5
 from geolift.readers.masks import QualityLayer
 from geolift.readers.product import Product, files_in, iso_time
 from geolift.readers.source import BandIndices, Decoding, Layout
-from geolift.readers.spectral_metadata import in_nanometres
+from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
 
 NAME = "EMIT L2A reflectance"

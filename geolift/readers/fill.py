@@ -38,7 +38,7 @@ BESIDE, CROWDED = 0.02, 0.25
 Where reflectance is clipped at 0, values just above it are common; next to fill there is a gap.
 """
 MOST_SPECTRA = 4
-FEW_BANDS = 3
+FEW_BANDS, MANY_BANDS = 3, 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def _impossible_sentinels(sample: Sample) -> list[float]:
     for number in np.unique(sample.values[is_sentinel]):
         held = sample.usable & (sample.values == number)
         bands = np.flatnonzero(held.any(axis=1))
-        if int(held.sum()) > 1 and all(_far_outside(sample, is_sentinel, band, float(number)) for band in bands):
+        if int(held.sum()) > 1 and all(_far_outside(sample, is_sentinel, int(band), float(number)) for band in bands):
             found.append(float(number))
     return found
 
@@ -240,17 +240,15 @@ def _is_fill(spectrum: np.ndarray, others: np.ndarray, pixels: np.ndarray, sampl
     at_corner, at_border = int((pixels & sample.corner).sum()), int((pixels & sample.border).sum())
     low, high = np.quantile(others, (0.01, 0.99), axis=1)
     below, above = spectrum <= low, spectrum >= high
-    if np.mean(below | above) < EXTREME_IN:
-        # HSI bands have noise below 0: one number in many bands is fill for all that
-        if not (len(spectrum) > FEW_BANDS * 4 and np.ptp(spectrum) == 0 and spectrum[0] <= 0):
-            return False
-    if kind.kind in "iu" and np.mean(above & ~below) > EXTREME_IN:
-        # saturated roofs stand anywhere; the largest number as fill begins in a corner
-        if not at_corner or spectrum[0] not in (np.iinfo(kind).max, 32_767, 65_535):
-            return False
-    if len(spectrum) < FEW_BANDS and not at_corner:
+    # HSI bands have noise below 0: one number in many bands is fill for all that
+    one_in_many = len(spectrum) > MANY_BANDS and np.ptp(spectrum) == 0 and spectrum[0] <= 0
+    if np.mean(below | above) < EXTREME_IN and not one_in_many:
         return False
-    if not at_corner and at_border < FEWEST_AT_BORDER:
+    # saturated roofs stand anywhere; the largest integer as fill begins in a corner
+    greatest = np.mean(above & ~below) > EXTREME_IN
+    if greatest and not (kind.kind in "iu" and at_corner and spectrum[0] in (np.iinfo(kind).max, 32_767, 65_535)):
+        return False
+    if not at_corner and (len(spectrum) < FEW_BANDS or at_border < FEWEST_AT_BORDER):
         return False
     beside = np.abs(others - spectrum[:, None]) <= BESIDE * (high - low)[:, None]
     lonely = beside.sum(axis=1) <= CROWDED * pixels.sum()

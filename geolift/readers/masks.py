@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import Bands, make_cube
 from geolift.errors import InputError
+from geolift.readers.placement import usual
 from geolift.readers.shared_raster import SharedRaster, first_line, is_virtual, open_raster
 from geolift.readers.source import Stored
 
@@ -51,6 +52,11 @@ class QualityLayer:
     rule: Rule
     values: tuple[int, ...] = ()
     bands: tuple[int, ...] | None = None
+
+    def turned(self) -> QualityLayer:
+        """Return the layer with its rows from the north and its columns from the west."""
+        stored, grid = usual(self.stored, self.grid)
+        return replace(self, stored=stored, grid=grid)
 
     def unusable(self, stored: np.ndarray) -> np.ndarray:
         """Judge a block (band, y, x) of stored numbers: bool (y, x), True = do not use."""
@@ -91,7 +97,7 @@ def mask_from_file(path: str | Path) -> xr.DataArray:
         layer = raster_layer(name, "mask", "masked by the user", "nonzero")
     except RasterioError as error:
         raise InputError(f"{name}: not a raster that GDAL can read: {first_line(error)}") from error
-    return _combined((layer,))
+    return _combined((layer.turned(),))
 
 
 def read_mask(cube: xr.DataArray, choice: str = "auto") -> xr.DataArray | None:

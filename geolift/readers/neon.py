@@ -17,7 +17,7 @@ from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.product import Product, iso_time
 from geolift.readers.source import Decoding
-from geolift.readers.spectral_metadata import in_nanometres
+from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
 
 NAME = "NEON imaging spectrometer reflectance"

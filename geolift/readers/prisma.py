@@ -15,7 +15,7 @@ from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.product import Product, grid_from_corners, iso_time
 from geolift.readers.source import BandIndices, Decoding, Layout, ranges, sample_windows
-from geolift.readers.spectral_metadata import in_nanometres
+from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
 
 NAME = "PRISMA L2D"

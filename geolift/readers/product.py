@@ -16,7 +16,7 @@ from rasterio.errors import CRSError
 
 from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
-from geolift.readers import spectral_metadata
+from geolift.readers import placement, spectral_metadata
 from geolift.readers.masks import QualityLayer
 from geolift.readers.shared_raster import first_line
 from geolift.readers.source import Decoded, Decoding, Stored, bands_with_data
@@ -45,6 +45,8 @@ class Product:
         Words that may name the spacecraft.
     check_empty : bool
         Whether bands without any data are searched and count as bad.
+    georeference : str or None
+        What the file has instead of a transform: ``gcps``, ``rpcs``.
     """
 
     source: str
@@ -62,14 +64,17 @@ class Product:
     notes: list[str] = field(default_factory=list)
     masks: tuple[QualityLayer, ...] = ()
     check_empty: bool = True
+    georeference: str | None = None
 
     def cube(self, reading: Reading, tile: int | None = None) -> xr.DataArray:
         """Open it lazily; the user's word wins over the product's. See `geolift.datamodel.cube` for what comes back."""
         notes = list(self.notes)
         decoding = overridden(self.decoding, reading)
-        grid = with_crs(self.grid, reading, self.source, notes)
+        stored, grid = placement.usual(self.stored, with_crs(self.grid, reading, self.source, notes))
+        if stored is not self.stored:
+            notes.append(f"{self.source}: rows run from south to north or columns from east to west: turned on reading")
         bands, origin = self._bands(reading, notes)
-        source = Decoded(self.stored, decoding)
+        source = Decoded(stored, decoding)
         if self.check_empty:
             bands = replace(bands, good=bands_with_data(source, bands.good, notes))
         attrs: dict[str, Any] = {
@@ -85,7 +90,8 @@ class Product:
             "product": self.name,
             "sensor": self.sensor,
             "wavelengths_from": origin,
-            "masks": self.masks,
+            "masks": tuple(layer.turned() for layer in self.masks),
+            "georeference": self.georeference,
             "warnings": notes,
         }
         return source.cube(grid, bands, attrs, tile)

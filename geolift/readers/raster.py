@@ -15,15 +15,16 @@ from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
-from geolift.readers import spectral_metadata
+from geolift.readers import envi_header, gate, spectral_metadata, truncation
+from geolift.readers.alpha import Alpha, alpha_of
 from geolift.readers.fill import Finding, recognise_fill, sample_of
+from geolift.readers.placement import georeference_of
 from geolift.readers.product import Product, iso_time, overridden
-from geolift.readers.shared_raster import SharedRaster, first_line, open_raster
+from geolift.readers.shared_raster import SharedRaster, first_line, is_virtual, open_raster
 from geolift.readers.source import Decoding, Stored
 from geolift.settings import Reading
 
 COUNTS_RANGE = (100.0, 12_000.0)
-ENVI_DATA_SUFFIXES = ("", ".img", ".dat", ".bsq", ".bil", ".bip", ".raw", ".bin", ".envi")
 TIME_TAGS = ("start_time", "acquisition_time", "acquisition time", "TIFFTAG_DATETIME", "datetime")
 SENSOR_TAGS = ("sensor", "sensor_type", "spacecraft", "platform", "satellite", "SPACECRAFT_ID", "PRODUCT_URI")
 
@@ -39,41 +40,77 @@ class RasterReader:
         self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
     ) -> xr.DataArray:
         """Open a raster as a lazy cube; see `geolift.readers.open_cube`."""
-        path = envi_data_file(path)
+        path = envi_header.data_file(path)
+        header = None if is_virtual(path) else envi_header.beside(path)
         try:
             source = open_raster(path)
         except RasterioError as error:
+            if header is not None and Path(path).is_file():
+                _require_readable_header(header)
+                envi_header.require_whole(header, path)
             raise InputError(_explain_unopened(path, error)) from error
         with source:
             try:
-                return _understood(source, path, reading).cube(reading, tile)
+                if header is not None and source.driver == "ENVI":
+                    envi_header.require_whole(header, path)
+                return _understood(source, path, reading, header).cube(reading, tile)
             except RasterioError as error:
                 raise InputError(f"{path}: cannot be read: {error.__cause__ or error}. Is it truncated?") from error
 
 
-def _understood(source: Any, path: str, reading: Reading) -> Product:
+def _require_readable_header(header: envi_header.EnviHeader) -> None:
+    if not header.readable_by_gdal:
+        raise InputError(
+            f"{header.path}: the header is encoded as {header.encoding.removesuffix('-sig').upper()} with a byte order "
+            "mark (BOM), and ENVI headers begin with the letters ENVI. Save it as plain UTF-8 without BOM: "
+            f"iconv -f {header.encoding.removesuffix('-sig').upper()} -t ASCII//TRANSLIT."
+        )
+
+
+def _understood(source: Any, path: str, reading: Reading, header: envi_header.EnviHeader | None = None) -> Product:
     notes: list[str] = []
     require_readable(source, path)
-    envi = {key.lower(): value for key, value in source.tags(ns="ENVI").items()}
-    spectral = spectral_metadata.read(source, path, reading.wavelengths, notes)
-    stored = SharedRaster(path)
-    decoding, quantity = settle(stored, declared(source), reading, notes)
-    tags = {**source.tags(), **envi}
+    truncation.require_whole_tiff(source, path)
+    header = header if header is not None and header.shape() == (source.count, *source.shape) else None
+    envi = {envi_header.name_of(key): value for key, value in source.tags(ns="ENVI").items()}
+    spectral = spectral_metadata.read(source, path, reading.wavelengths, notes, header)
+    bands = Bands(spectral.names, spectral.wavelength_nm, spectral.fwhm_nm, spectral.good)
+    tags = declared(source, header)
+    alpha = alpha_of(source)
+    stored, kept = _without_alpha(path, alpha, source.count, notes)
+    decoding, quantity = settle(stored, tags.take(kept), reading, notes)
+    words = {**source.tags(), **envi}
     return Product(
         source=path,
         stored=stored,
         grid=grid_of_raster(source),
-        bands=Bands(spectral.names, spectral.wavelength_nm, spectral.fwhm_nm, spectral.good),
+        bands=bands.take(kept),
         decoding=decoding,
         quantity=quantity,
         name=None,
         sensor=None,
         driver=source.driver,
-        acquired=acquired(tags, path),
-        evidence=" ".join([Path(path).name, *(tags[key] for key in SENSOR_TAGS if key in tags)]),
+        acquired=acquired(words, path),
+        evidence=" ".join([Path(path).name, *(words[key] for key in SENSOR_TAGS if key in words)]),
         wavelengths_from=spectral.origin,
         notes=notes,
+        georeference=georeference_of(source),
     )
+
+
+def _without_alpha(path: str, alpha: Alpha | None, count: int, notes: list[str]) -> tuple[SharedRaster, list[int]]:
+    """Open the bands that hold data; what becomes of a band called alpha is told."""
+    if alpha is None:
+        return SharedRaster(path), list(range(count))
+    kept = [band for band in range(count) if band != alpha.band or not alpha.masks]
+    if alpha.masks:
+        notes.append(f"{path}: band {alpha.band + 1} {alpha.reason}: it masks transparent pixels and is no band")
+        return SharedRaster(path, kept, alpha.band), kept
+    notes.append(
+        f"{path}: band {alpha.band + 1} is alpha by its colour interpretation, but {alpha.reason}: used as a band, "
+        "and nothing is masked by it"
+    )
+    return SharedRaster(path, None, "ignored"), kept
 
 
 def require_readable(source: Any, path: str) -> None:
@@ -99,16 +136,27 @@ class Declared:
     units: tuple[str, ...]
     reflectance_factor: float | None = None
 
+    def take(self, bands: Sequence[int]) -> Declared:
+        """Return what is declared of 0-based ``bands``."""
+        scales, offsets = (tuple(field[band] for band in bands) for field in (self.scales, self.offsets))
+        return replace(self, scales=scales, offsets=offsets, nodata=tuple(self.nodata[band] for band in bands))
 
-def declared(source: Any) -> Declared:
-    """Collect what an open rasterio dataset declares of its values."""
-    envi = {key.lower(): value for key, value in source.tags(ns="ENVI").items()}
+
+def declared(source: Any, header: envi_header.EnviHeader | None = None) -> Declared:
+    """Collect what an open rasterio dataset, and a header beside it, declare of its values."""
+    envi = {envi_header.name_of(key): value for key, value in source.tags(ns="ENVI").items()}
+    fields = {**({} if header is None else header.fields), **envi}
+    nodata = tuple(None if v is None else float(v) for v in source.nodatavals)
+    if source.driver == "ENVI" or all(value is None for value in nodata):
+        # GDAL reads a blank or braced value as 0
+        told = envi_header.ignore_values(fields.get("data_ignore_value"), source.name)
+        nodata = told if len(told) == source.count else (told[:1] or (None,)) * source.count
     return Declared(
         tuple(source.scales),
         tuple(source.offsets),
-        tuple(None if v is None else float(v) for v in source.nodatavals),
+        nodata,
         tuple(str(unit).lower() for unit in source.units if unit),
-        _number(envi.get("reflectance_scale_factor")),
+        gate.optional_number(fields.get("reflectance_scale_factor"), source.name, "reflectance scale factor"),
     )
 
 
@@ -186,26 +234,6 @@ def acquired(tags: dict[str, str], path: str) -> str | None:
     return None
 
 
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text.strip(" {}"))
-    except ValueError:
-        return None
-
-
-def envi_data_file(path: str) -> str:
-    """Accept an ENVI header for its data file. Raises InputError if the data is missing."""
-    header = Path(path)
-    if header.suffix.lower() != ".hdr":
-        return path
-    stem = header.with_suffix("")
-    for suffix in ENVI_DATA_SUFFIXES:
-        candidate = stem.with_name(stem.name + suffix)
-        if candidate.is_file():
-            return str(candidate)
-    raise InputError(f"{path}: an ENVI header without its data; looked for {stem.name} with .img, .dat, .bsq, …")
-
-
 def _explain_unopened(path: str, error: Exception) -> str:
     if Path(path).is_dir():
         return (
@@ -217,6 +245,6 @@ def _explain_unopened(path: str, error: Exception) -> str:
     if Path(path).suffix.lower() in (".zip", ".tar", ".gz", ".tgz"):
         return f"{path}: an archive; unpack it first"
     hint = "" if Path(path).suffix else " If it is ENVI data, its .hdr file is missing."
-    if Path(path).suffix.lower() in ENVI_DATA_SUFFIXES[1:]:
+    if Path(path).suffix.lower() in envi_header.DATA_SUFFIXES[1:]:
         hint = " If it is ENVI data, its .hdr file is missing."
     return f"{path}: not a raster that GDAL can read: {first_line(error)}.{hint}"

@@ -9,8 +9,9 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -104,16 +105,29 @@ def _answer_of(path: str) -> int | None:
 
 
 class SharedRaster:
-    """One handle that threads take turns with, so that GDAL's block cache serves neighbouring tiles."""
+    """One handle that threads take turns with, so that GDAL's block cache serves neighbouring tiles.
 
-    def __init__(self, path: str) -> None:
+    Parameters
+    ----------
+    path : str
+    bands : sequence of int, optional
+        0-based bands of the file that make up the raster; by default all.
+    alpha : int or "ignored", optional
+        0-based band of the file that masks (0 = transparent); "ignored": a band is called alpha, but is data.
+    """
+
+    def __init__(
+        self, path: str, bands: Sequence[int] | None = None, alpha: int | Literal["ignored"] | None = None
+    ) -> None:
         self._path = path
+        self._bands = None if bands is None else tuple(int(band) for band in bands)
+        self._alpha = alpha
         self._lock = threading.Lock()
         self._source: Any = None
         self._layout: Layout | None = None
 
-    def __reduce__(self) -> tuple[type[SharedRaster], tuple[str]]:
-        return SharedRaster, (self._path,)
+    def __reduce__(self) -> tuple[type[SharedRaster], tuple[Any, ...]]:
+        return SharedRaster, (self._path, self._bands, self._alpha)
 
     @property
     def path(self) -> str:
@@ -122,24 +136,39 @@ class SharedRaster:
 
     @property
     def layout(self) -> Layout:
-        """Its size and blocks."""
+        """Its size and blocks; the stored type is one that holds the numbers of all bands."""
         if self._layout is None:
             with self._lock:
                 source = self._opened()
-                self._layout = Layout(source.count, source.shape, np.dtype(source.dtypes[0]), source.block_shapes[0])
+                chosen = range(source.count) if self._bands is None else self._bands
+                dtype = np.result_type(*(np.dtype(source.dtypes[band]) for band in chosen))
+                self._layout = Layout(len(chosen), source.shape, dtype, source.block_shapes[0])
         return self._layout
 
     def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Read one window of stored numbers. Raises InputError where the file is damaged, RemoteError if remote."""
-        window = Window.from_slices(rows, cols)
+        window, dtype = Window.from_slices(rows, cols), self.layout.dtype
+        wanted = range(self.layout.count) if bands is None else [int(band) for band in bands]
+        indexes = [(band if self._bands is None else self._bands[band]) + 1 for band in wanted]
         try:
             with self._lock, environment(self._path):
                 source = self._opened()
-                stored = source.read(None if bands is None else [int(band) + 1 for band in bands], window=window)
-                masked = any(MaskFlags.per_dataset in flags for flags in source.mask_flag_enums)
-                return stored, source.dataset_mask(window=window) if masked else None
+                if len({source.dtypes[index - 1] for index in indexes}) == 1:
+                    stored = source.read(indexes, window=window)
+                else:  # rasterio reads bands of several types one by one only
+                    stored = np.stack([source.read(index, window=window).astype(dtype) for index in indexes])
+                return stored, self._mask(source, window)
         except RasterioError as error:
             raise self._damaged(rows, error) from error
+
+    def _mask(self, source: Any, window: Window) -> np.ndarray | None:
+        """Return the file's own mask of a window (y, x), 0 = invalid; None if it has none."""
+        if isinstance(self._alpha, int):
+            return np.asarray(source.read(self._alpha + 1, window=window))
+        per_dataset = [flags for flags in source.mask_flag_enums if MaskFlags.per_dataset in flags]
+        if not per_dataset or (self._alpha == "ignored" and all(MaskFlags.alpha in flags for flags in per_dataset)):
+            return None
+        return np.asarray(source.dataset_mask(window=window))
 
     def _opened(self) -> Any:
         if self._source is None:

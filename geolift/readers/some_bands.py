@@ -11,7 +11,8 @@ import numpy as np
 from rasterio.errors import RasterioError
 
 from geolift.errors import InputError
-from geolift.readers.raster import declared, envi_data_file, settle
+from geolift.readers import envi_header
+from geolift.readers.raster import declared, settle
 from geolift.readers.shared_raster import SharedRaster, first_line, open_raster
 from geolift.readers.source import BandIndices, Decoded, Layout
 from geolift.settings import Reading
@@ -48,12 +49,13 @@ def open_some_bands(path: str | Path, bands: Sequence[int]) -> da.Array:
     InputError
         If the file cannot be read.
     """
-    name = envi_data_file(str(path))
+    name = envi_header.data_file(str(path))
     stored = SharedRaster(name)
     try:
         with open_raster(name) as source:
             decoding, _ = settle(stored, declared(source), Reading(), [])
     except RasterioError as error:
         raise InputError(f"{name}: cannot be read: {first_line(error)}") from error
-    chosen = replace(decoding.take(bands), empty=decoding.empty)  # near enough for a picture
+    fills = tuple(tuple(fill[band] for band in bands) for fill in decoding.fills)
+    chosen = replace(decoding.take(bands), empty=decoding.empty, fills=fills)  # near enough for a picture
     return Decoded(SomeBands(stored, bands), chosen).lazy()

@@ -126,8 +126,10 @@ class Decoding:
             unusable = list(hidden)
             for number in (*self.invalid, self.nodata[band]):
                 if number is not None and not np.isnan(number):
-                    # A float32 file keeps its nodata rounded; an integer one may declare what it cannot hold.
+                    # A float32 band keeps its nodata rounded; an integer one may declare what it cannot hold.
                     unusable.append(plane == (np.float32(number) if stored.dtype == np.float32 else number))
+                    if stored.dtype == np.float64 and np.float32(number) != number:
+                        unusable.append(plane == np.float32(number))
             if not np.issubdtype(stored.dtype, np.integer):
                 unusable.append(~np.isfinite(plane) if self.limit is None else ~(np.abs(plane) <= self.limit))
             if valid is not None:
@@ -135,7 +137,6 @@ class Decoding:
             for where in unusable:
                 np.copyto(result, np.nan, where=where)
         return out
-
 
     @property
     def first_nodata(self) -> float | None:

@@ -19,7 +19,7 @@ from geolift.readers.product import Product, files_in, iso_time
 from geolift.readers.raster import grid_of_raster
 from geolift.readers.shared_raster import SharedRaster, first_line, is_virtual, open_raster
 from geolift.readers.source import Decoding
-from geolift.readers.spectral_metadata import in_nanometres
+from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".bsq", ".bil", ".bip", ".img", ".dat")

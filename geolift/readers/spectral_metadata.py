@@ -1,4 +1,4 @@
-"""Where a raster keeps its wavelengths: searched in one fixed order, units by declaration, then by magnitude."""
+"""Where a raster keeps its wavelengths: searched in one fixed order."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from geolift.datamodel.cube import UnitsNote
 from geolift.errors import InputError
+from geolift.readers import envi_header, gate
+from geolift.readers.wavelength_text import centres_in
+from geolift.readers.wavelengths import Found, settled
 
-DESCRIPTION = re.compile(
-    r"(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>nanometers?|nm|micrometers?|microns?|[uµμ]m)\b", re.IGNORECASE
+CENTRE_TAG = re.compile(
+    r"^(?:(?:eo_)?(?:cent(?:er|re)|central|band)_?)?wavelengths?(?:_(nm|um|µm|nanometers|micrometers))?$"
 )
-WIDEST_SHARE, NARROWEST_SHARE = 1.0, 2e-5
-"""FWHM in parts of the wavelength: beyond these they were given in another unit."""
-
-MICROMETRES_BELOW = 100.0
-PLAUSIBLE_NM = (150.0, 20_000.0)
-NANOMETRE_NAMES = {"nanometers", "nanometer", "nanometres", "nanometre", "nm"}
-MICROMETRE_NAMES = {"micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron", "um", "µm", "μm"}
+WIDTH_TAG = re.compile(r"^(?:eo_)?(?:fwhm|full_width_half_max|bandwidth)s?(?:_(nm|um|µm|nanometers|micrometers))?$")
+UNIT_TAG = re.compile(r"^(?:(?:cent(?:er|re)|central)_?)?wavelengths?_?units?$|^units?$")
+LIST_TAG = re.compile(
+    r"(?:^|_|#)(?<!good_)(?<!bad_)(?:(?:cent(?:er|re)|central|band)_?)?wavelengths?(?:_(nm|um|values))?$"
+)
+LIST_WIDTH = re.compile(r"(?:^|_|#)fwhms?(?:_(nm|um|values))?$")
+LIST_GOOD = re.compile(r"(?:^|_|#)(?:bbl|good_wavelengths?|good_bands?)(?:_values)?$")
+STAC_IN_MICROMETRES = ("center_wavelength", "full_width_half_max")
+SIDECAR_COLUMNS = ("wl", "wavelength", "wavelength_nm")
 
 
 @dataclass(frozen=True)
@@ -37,40 +41,37 @@ class SpectralMetadata:
     origin: str | None
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Numbers as found, with the declared unit; None = the field is absent."""
-
-    wavelength: list[float | None]
-    fwhm: list[float | None] | None = None
-    good: list[bool] | None = None
-    unit: str | None = None
-
-
-def read(source: Any, path: str, table: Path | None, notes: list[str]) -> SpectralMetadata:
+def read(
+    source: Any, path: str, table: Path | None, notes: list[str], header: envi_header.EnviHeader | None = None
+) -> SpectralMetadata:
     """Search a rasterio dataset for its spectral metadata.
 
-    Order: the user's table, ENVI lists (exact), band tags, the IMAGERY domain, band descriptions.
+    Order: the user's table, ENVI lists (exact), band tags, the IMAGERY domain, lists among the file's tags, a header
+    or table beside the file, band descriptions.
 
     Raises
     ------
     InputError
         If only some bands carry a wavelength, or the numbers cannot be wavelengths.
     """
-    places: list[tuple[str, Callable[[], _Found | None]]] = [
+    own = {envi_header.name_of(key): value for key, value in source.tags(ns="ENVI").items()}
+    aside = {} if header is None else dict(header.fields)
+    places: list[tuple[str, Callable[[], Found | None]]] = [
         (f"--wavelengths {table}", lambda: _from_table(table, source.count, path) if table else None),
-        ("ENVI header", lambda: _from_envi(source)),
-        ("band tags", lambda: _from_band_tags(source)),
-        ("IMAGERY domain", lambda: _from_imagery(source)),
-        ("band descriptions", lambda: _from_descriptions(source)),
+        ("ENVI header", lambda: _from_envi(own, source.count, path)),
+        ("band tags", lambda: _from_band_tags(source, path)),
+        ("IMAGERY domain", lambda: _from_imagery(source, path)),
+        ("tags", lambda: _from_lists(source.tags(), source.count, path)),
+        (f"ENVI header {header.path.name}" if header else "", lambda: _from_envi(aside, source.count, path)),
+        (Path(path).with_suffix(".wvl").name, lambda: _from_sidecar(Path(path).with_suffix(".wvl"), source.count)),
+        ("band descriptions", lambda: _from_descriptions(source.descriptions)),
     ]
-    names = _names(source)
-    good = _good_flags(source)
+    names, good = _names(source), _good_flags(source, {**aside, **own}, path)
     for origin, look in places:
         found = look()
         if found is None:
             continue
-        wavelength, fwhm = _in_nanometres(found, path, origin, source.count, notes)
+        wavelength, fwhm = settled(found, path, origin, source.count, notes)
         if found.good is not None:
             good = np.asarray(found.good)
         return SpectralMetadata(names, wavelength, fwhm, good, origin)
@@ -91,146 +92,108 @@ class Told:
 def from_table(table: Path, count: int, path: str, notes: list[str]) -> Told:
     """Read the user's table of wavelengths. Raises InputError if it does not fit the ``count`` bands of ``path``."""
     found, origin = _from_table(table, count, path), f"--wavelengths {table}"
-    wavelength, fwhm = _in_nanometres(found, path, origin, count, notes)
+    wavelength, fwhm = settled(found, path, origin, count, notes)
     return Told(wavelength, fwhm, None if found.good is None else np.asarray(found.good), origin)
 
 
-def in_nanometres(
-    wavelength: Sequence[float] | np.ndarray,
-    fwhm: Sequence[float] | np.ndarray | None,
-    path: str,
-    origin: str,
-    notes: list[str],
-    unit: str | None = "nm",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bring a product's centres and FWHM to nm; a declared unit that cannot be right is told and set right.
-
-    Raises
-    ------
-    InputError
-        If the numbers cannot be wavelengths.
-    """
-    widths = None if fwhm is None else [float(v) for v in fwhm]
-    found = _Found([float(v) for v in wavelength], widths, None, unit)  # type: ignore[arg-type]
-    return _in_nanometres(found, path, origin, len(found.wavelength), notes)
-
-
-def _in_nanometres(
-    found: _Found, path: str, origin: str, count: int, notes: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    values = np.array([np.nan if v is None else v for v in found.wavelength], dtype=np.float64)
-    present = np.isfinite(values)
-    if not present.all():
-        raise InputError(
-            f"{path}: {present.sum()} of {count} bands carry a centre wavelength ({origin}); all are needed. "
-            'Pass --wavelengths bands.csv or set the band tag "wavelength".'
-        )
-    fwhm = np.full(count, np.nan)
-    if found.fwhm is not None:
-        fwhm = np.array([np.nan if v is None or v <= 0 else v for v in found.fwhm], dtype=np.float64)
-    factor = _unit_factor(found.unit, values, path, origin, notes)
-    values, fwhm = values * factor, fwhm * factor
-    low, high = PLAUSIBLE_NM
-    if values.min() < low or values.max() > high:
-        raise InputError(
-            f"{path}: wavelengths from {values.min():g} to {values.max():g} nm ({origin}) cannot be right; "
-            f"expected {low:g} to {high:g} nm. Pass --wavelengths bands.csv."
-        )
-    return values, _settled_widths(values, fwhm, path, origin, notes)
-
-
-def _settled_widths(values: np.ndarray, fwhm: np.ndarray, path: str, origin: str, notes: list[str]) -> np.ndarray:
-    """Set FWHM right that are not in the unit of the centres: no band is wider than its wavelength."""
-    known = np.isfinite(fwhm)
-    share = float(np.median(fwhm[known] / values[known])) if known.any() else WIDEST_SHARE
-    if NARROWEST_SHARE < share <= WIDEST_SHARE:
-        return fwhm
-    factor = 1e-3 if share > WIDEST_SHARE else 1e3
-    notes.append(
-        UnitsNote(
-            f"{path}: FWHM around {np.median(fwhm[known]):g} nm ({origin}) cannot be right for bands around "
-            f"{np.median(values):g} nm; read as {np.median(fwhm[known]) * factor:g} nm."
-        )
-    )
-    return fwhm * factor
-
-
-def _unit_factor(unit: str | None, values: np.ndarray, path: str, origin: str, notes: list[str]) -> float:
-    """Return the factor to nm; a missing or contradicted unit is settled by magnitude and said."""
-    by_magnitude = 1000.0 if np.median(values) < MICROMETRES_BELOW else 1.0
-    word = (unit or "").strip().lower()
-    if word in NANOMETRE_NAMES | MICROMETRE_NAMES:
-        declared = 1000.0 if word in MICROMETRE_NAMES else 1.0
-        if declared == by_magnitude:
-            return declared
-        told = (
-            f"{path}: wavelengths are declared in {unit} ({origin}), but {values.min():g} to {values.max():g} can "
-            f"only be {'micrometres' if by_magnitude == 1000 else 'nanometres'}; read as such."
-        )
-        notes.append(UnitsNote(told))
-        return by_magnitude
-    told = (
-        f"{path}: wavelengths without a unit ({origin}); {values.min():g} to {values.max():g} are read as "
-        f"{'micrometres' if by_magnitude == 1000 else 'nanometres'}."
-    )
-    # Nanometres are what people mean who name no unit.
-    notes.append(told if by_magnitude == 1 else UnitsNote(told))
-    return by_magnitude
-
-
-def _list(text: str | None) -> list[float | None] | None:
-    if not text:
+def _from_envi(fields: Mapping[str, str], count: int, path: str) -> Found | None:
+    """Read the exact lists of an ENVI header; GDAL's own band metadata are rounded."""
+    name = next((key for key in ("wavelength", "wavelengths", "center_wavelengths") if fields.get(key)), None)
+    if name is None:
         return None
-    try:
-        return [float(part) for part in text.strip().strip("{}").replace("\n", " ").split(",") if part.strip()]
-    except ValueError:
+    wavelength = gate.listed(fields[name], path, f"ENVI's {name}")
+    if len(wavelength) != count:
         return None
+    fwhm = gate.listed(fields["fwhm"], path, "ENVI's fwhm") if fields.get("fwhm") else None
+    unit = fields.get("wavelength_units") or fields.get("wavelength_unit")
+    return Found(wavelength, fwhm if fwhm and len(fwhm) == count else None, None, unit)
 
 
 def _lower(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key.lower().replace(" ", "_"): value for key, value in tags.items()}
+    return {key.lower().replace(" ", "_").replace(":", "_"): value for key, value in tags.items()}
 
 
-def _from_envi(source: Any) -> _Found | None:
-    """Read the exact lists of an ENVI header; GDAL's own band metadata are rounded."""
-    tags = _lower(source.tags(ns="ENVI"))
-    wavelength = _list(tags.get("wavelength"))
-    if wavelength is None or len(wavelength) != source.count:
-        return None
-    fwhm = _list(tags.get("fwhm"))
-    return _Found(wavelength, fwhm if fwhm and len(fwhm) == source.count else None, None, tags.get("wavelength_units"))
-
-
-def _from_band_tags(source: Any) -> _Found | None:
+def _from_band_tags(source: Any, path: str) -> Found | None:
+    """Read each band's own tags, whatever program wrote them: wavelength, center_wavelength, CENTRAL_WAVELENGTH_UM."""
     tags = [_lower(source.tags(band)) for band in source.indexes]
-    wavelength = [_number(t.get("wavelength") or t.get("wavelength_nm")) for t in tags]
+    name = next((key for key in tags[0] if CENTRE_TAG.match(key)), None)
+    if name is None:
+        name = next((key for t in tags for key in t if CENTRE_TAG.match(key)), None)
+    if name is None:
+        return None
+    wavelength = [gate.optional_number(t.get(name), path, f"band {i}'s {name}") for i, t in enumerate(tags, 1)]
     if all(value is None for value in wavelength):
         return None
-    unit = next((t[k] for t in tags for k in ("wavelength_units", "wavelength_unit", "units") if k in t), None)
-    if unit is None and any("wavelength_nm" in t for t in tags):
-        unit = "nm"
-    return _Found(wavelength, [_number(t.get("fwhm") or t.get("fwhm_nm")) for t in tags], None, unit)
+    width = next((key for t in tags for key in t if WIDTH_TAG.match(key)), None)
+    fwhm = None
+    if width is not None:
+        fwhm = [gate.optional_number(t.get(width), path, f"band {i}'s {width}") for i, t in enumerate(tags, 1)]
+    match = CENTRE_TAG.match(name)
+    unit = match[1] if match else None
+    unit = unit or next((t[k] for t in tags for k in t if UNIT_TAG.match(k)), None)
+    return Found(wavelength, fwhm, None, unit)
 
 
-def _from_imagery(source: Any) -> _Found | None:
+def _from_imagery(source: Any, path: str) -> Found | None:
     tags = [source.tags(band, ns="IMAGERY") for band in source.indexes]
-    wavelength = [_number(t.get("CENTRAL_WAVELENGTH_UM")) for t in tags]
+    name, width = "CENTRAL_WAVELENGTH_UM", "FWHM_UM"
+    wavelength = [gate.optional_number(t.get(name), path, f"band {i}'s {name}") for i, t in enumerate(tags, 1)]
     if all(value is None for value in wavelength):
         return None
-    return _Found(wavelength, [_number(t.get("FWHM_UM")) for t in tags], None, "um")
+    fwhm = [gate.optional_number(t.get(width), path, f"band {i}'s {width}") for i, t in enumerate(tags, 1)]
+    return Found(wavelength, fwhm, None, "um")
 
 
-def _from_descriptions(source: Any) -> _Found | None:
-    """Read centres like "band 12 (513.2 Nanometers)"; a unit must stand there, since band names hold numbers too."""
-    matches = [DESCRIPTION.search(text or "") for text in source.descriptions]
-    if not all(matches):
+def _from_lists(raw: Mapping[str, str], count: int, path: str) -> Found | None:
+    """Read a list of all centres among a file's tags, as rioxarray, HDF5 and NetCDF leave it behind."""
+    tags = _lower(raw)
+    centres = _list_of(tags, LIST_TAG, count, path)
+    if centres is None:
         return None
-    first = matches[0]
-    assert first is not None
-    return _Found([float(m["value"]) for m in matches if m], None, None, first["unit"])
+    name, wavelength = centres
+    match = LIST_TAG.search(name)
+    unit = match[1] if match and match[1] != "values" else None
+    root = name.removesuffix("_values")
+    for key in (f"{root}_units", f"{root}_unit", f"{root}#units", "wavelength_units", "wavelength_unit"):
+        unit = unit or tags.get(key)
+    widths, flags = _list_of(tags, LIST_WIDTH, count, path), _list_of(tags, LIST_GOOD, count, path)
+    good = None if flags is None else [bool(v) for v in flags[1]]
+    return Found(wavelength, None if widths is None else widths[1], good, unit)
 
 
-def _from_table(table: Path, count: int, path: str) -> _Found:
+def _list_of(tags: Mapping[str, str], name: re.Pattern[str], count: int, path: str) -> tuple[str, list[float]] | None:
+    for key, text in tags.items():
+        if name.search(key) and len(re.split(r"[\s,;]+", text.strip(" {}[]()\n"))) == count and count > 1:
+            return key, gate.listed(text, path, f"the tag {key}")
+    return None
+
+
+def _from_sidecar(file: Path, count: int) -> Found | None:
+    """Read the table of wavelengths that prismaread writes beside its images: columns orBand, band, wl, fwhm."""
+    try:
+        rows = [line.replace(",", " ").split() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        return None
+    header = [cell.strip('"').lower() for cell in rows[0]] if rows else []
+    column = next((header.index(name) for name in SIDECAR_COLUMNS if name in header), None)
+    if column is None or len(rows) != count + 1 or any(len(row) != len(header) for row in rows):
+        return None
+    fwhm = header.index("fwhm") if "fwhm" in header else None
+    return Found(
+        gate.numbers((row[column] for row in rows[1:]), file, header[column]).tolist(),
+        None if fwhm is None else gate.numbers((row[fwhm] for row in rows[1:]), file, "fwhm").tolist(),
+        None,
+        "nm",
+    )
+
+
+def _from_descriptions(descriptions: Sequence[str | None]) -> Found | None:
+    """Read centres like "band 12 (513.2 Nanometers)" or "FWHM 6.6 nm, centre 402.4 nm"."""
+    found = centres_in(descriptions)
+    return None if found is None else Found(found.values, found.widths, None, found.unit)
+
+
+def _from_table(table: Path, count: int, path: str) -> Found:
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -251,7 +214,7 @@ def _from_table(table: Path, count: int, path: str) -> _Found:
     scale = 1.0 if unit != "um" else 1000.0
     fwhm = columns.get("fwhm_nm")
     good = columns.get("good")
-    return _Found(
+    return Found(
         [_number(v) for v in columns[key]],
         None if fwhm is None else [None if (n := _number(v)) is None else n / scale for v in fwhm],
         None if good is None else [v.lower() not in {"0", "false", "no", "bad"} for v in good],
@@ -272,15 +235,15 @@ def _wavelength_column(columns: dict[str, list[str]], table: Path) -> tuple[str,
     return numeric[0], None
 
 
-def _good_flags(source: Any) -> np.ndarray:
+def _good_flags(source: Any, envi: Mapping[str, str], path: str) -> np.ndarray:
     """Read bad-band flags: 1 = good, 0 = bad, as ENVI's bbl."""
-    listed = _list(_lower(source.tags(ns="ENVI")).get("bbl"))
-    if listed and len(listed) == source.count:
+    listed = gate.listed(envi["bbl"], path, "ENVI's bbl") if envi.get("bbl") else []
+    if len(listed) == source.count:
         return np.array([bool(v) for v in listed])
     flags = []
     for band in source.indexes:
         tags = _lower(source.tags(band))
-        flag = _number(tags.get("bbl") or tags.get("good"))
+        flag = gate.optional_number(tags.get("bbl") or tags.get("good"), path, f"band {band}'s bbl")
         flags.append(flag is None or flag != 0)
     return np.array(flags)
 
