@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +13,15 @@ from typing import Any
 import click
 
 from geolift.cli.interrupts import raise_interrupt
+
+
+def _finite(value: object) -> object:
+    """Turn what is not finite into null: a statistic of an image of one value is no number, and NaN is no JSON."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Console:
@@ -110,8 +120,8 @@ class Console:
             self._bar = None
         if self.mode == "json":
             self._line({"event": "result", **document})
-        click.echo(json.dumps(document, indent=2, allow_nan=False) if self.as_json else text)
+        click.echo(json.dumps(_finite(document), indent=2, allow_nan=False) if self.as_json else text)
 
     @staticmethod
     def _line(event: Mapping[str, Any]) -> None:
-        click.echo(json.dumps(event, allow_nan=False), err=True)
+        click.echo(json.dumps(_finite(event), allow_nan=False), err=True)
