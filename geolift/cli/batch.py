@@ -138,6 +138,7 @@ class _View:
         self._tasks: dict[int, Any] = {}
 
     def __enter__(self) -> _View:
+        self.console.settle()
         if self.console.mode == "bar":
             from rich.console import Console as RichConsole
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn

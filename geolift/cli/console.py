@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import click
 
 from geolift.cli.interrupts import raise_interrupt
+from geolift.cli.stages import Bar, Stage, ended_line
 
 
 def _finite(value: object) -> object:
@@ -27,7 +28,9 @@ def _finite(value: object) -> object:
 class Console:
     """One voice in five manners: a bar for people, plain lines for logs, JSON lines for programs, or silence."""
 
-    def __init__(self, mode: str, *, quiet: bool = False, verbose: int = 0, as_json: bool = False) -> None:
+    def __init__(
+        self, mode: str, *, quiet: bool = False, verbose: int = 0, as_json: bool = False, title: str = ""
+    ) -> None:
         if quiet and mode != "json":
             mode = "none"
         if mode == "auto":
@@ -36,63 +39,61 @@ class Console:
         self.quiet = quiet
         self.verbose = verbose
         self.as_json = as_json
-        self._stage = ""
-        self._started = time.monotonic()
-        self._shown = -1
-        self._bar: Any = None
-        self._task: Any = None
+        self._title = title
+        self._stage: Stage | None = None
+        self._bar: Bar | None = None
+        # A person reads them in the end, a log as they come.
+        self._warnings: list[str] = []
 
     def __enter__(self) -> Console:
+        if self.mode == "bar":
+            self._bar = Bar(self._title or "starting")
+        elif self.mode == "plain" and self._title:
+            self._print(self._title)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if error is not None:
+            self._stage = None  # it did not end
+        self.settle()
 
     def progress(self, stage: str, fraction: float, detail: str = "") -> None:
         """Tell how much of a stage is done (0 to 1), with a short detail such as the loss."""
         raise_interrupt()
-        percent = int(100 * min(max(fraction, 0.0), 1.0))
-        if stage != self._stage:
-            self._stage, self._started, self._shown = stage, time.monotonic(), -1
-        if self.mode == "json":
-            if percent != self._shown:
-                self._line({"event": "progress", "stage": stage, "pct": percent, "detail": detail})
-        elif self.mode == "plain":
-            if percent // 25 != self._shown // 25 or self._shown < 0:
-                click.echo(
-                    f"{stage} {percent:3d} % {', '.join(filter(None, (detail, self._left(fraction))))}".rstrip(),
-                    err=True,
-                )
-        elif self.mode == "bar":
-            self._draw(stage, fraction, detail)
-        self._shown = percent
-
-    def _left(self, fraction: float) -> str:
-        spent = time.monotonic() - self._started
-        if fraction <= 0.0 or fraction >= 1.0 or spent < 1.0:
-            return ""
-        return f"about {spent * (1 - fraction) / fraction:.0f} s left"
-
-    def _draw(self, stage: str, fraction: float, detail: str) -> None:
-        if self._bar is None:
-            from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description:<10}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[detail]}"),
-                console=RichConsole(stderr=True),
+        fraction = min(max(fraction, 0.0), 1.0)
+        is_new = self._stage is None or self._stage.name != stage
+        if is_new:
+            self._end_stage()
+            self._stage = Stage(stage)
+        now = self._stage
+        assert now is not None
+        percent, before, now.detail = int(100 * fraction), now.percent, detail or now.detail
+        now.percent = percent
+        if self.mode == "json" and percent != before:
+            self._line({"event": "progress", "stage": stage, "pct": percent, "detail": detail})
+        elif self.mode == "plain" and now.is_quiet():
+            click.echo(
+                f"{stage} {percent} % {', '.join(filter(None, (detail, now.left(fraction))))}".rstrip(), err=True
             )
-            self._bar.start()
-        if self._task is None or self._task[0] != stage:
-            self._task = (stage, self._bar.add_task(stage, total=1.0, detail=detail))
-        self._bar.update(self._task[1], completed=fraction, detail=detail)
+        elif self._bar is not None:
+            self._bar.show(now, fraction, is_new)
+
+    def _end_stage(self) -> None:
+        if self._stage is not None and self.mode in ("bar", "plain"):
+            self._print(ended_line(self._stage.name, self._stage.seconds, self._stage.detail))
+        self._stage = None
+
+    def settle(self) -> None:
+        """End what moves, and say what was held back."""
+        self._end_stage()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        for text in self._warnings:
+            self._print(f"warning: {text}")
+        self._warnings.clear()
 
     def note(self, text: str, level: int = 0) -> None:
         """Say something worth knowing (``level`` 1 and above only with as many -v)."""
@@ -104,20 +105,31 @@ class Console:
         """Say what had to be assumed or looks wrong."""
         if self.mode == "json":
             self._line({"event": "warning", "message": text})
+        elif self.mode == "bar" and self._bar is not None:
+            self._warnings.append(text)
         elif not self.quiet:
             self._print(f"warning: {text}")
 
+    def summary(self, lines: Sequence[str]) -> None:
+        """Say what came out, for a person; it stands for the warnings that were held back."""
+        if self.mode not in ("bar", "plain"):
+            return
+        if not self.verbose:
+            self._warnings.clear()
+        width = self._bar.width if self._bar is not None else 0
+        self.settle()
+        for line in lines:
+            self._print(_wrapped(line, width) if width else line)
+
     def _print(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.print(text)
         else:
             click.echo(text, err=True)
 
     def result(self, text: str, document: Mapping[str, Any]) -> None:
         """Print the result: text, or with --json the document."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self.settle()
         if self.mode == "json":
             self._line({"event": "result", **document})
         click.echo(json.dumps(_finite(document), indent=2, allow_nan=False) if self.as_json else text)
@@ -125,3 +137,9 @@ class Console:
     @staticmethod
     def _line(event: Mapping[str, Any]) -> None:
         click.echo(json.dumps(_finite(event), allow_nan=False), err=True)
+
+
+def _wrapped(line: str, width: int) -> str:
+    """Break a line of a summary at spaces only, so that no path is cut, under its second column."""
+    second = len(line) - len(line.partition(" ")[2].lstrip())
+    return textwrap.fill(line, width, subsequent_indent=" " * second, break_long_words=False, break_on_hyphens=False)

@@ -17,6 +17,7 @@ from geolift.cli.options import (
     output_option,
     run_options,
     settings_options,
+    tell,
 )
 from geolift.settings import FuseSettings
 
@@ -78,4 +79,5 @@ def fuse_command(
         return
     result = files.fuse_files(hsi, source, target, settings, console)
     console.note(json.dumps(result.sidecar["properties"]["geolift:written"]), level=1)
+    tell(result.output, result.sidecar, console, settings.report)
     console.result(str(result.output), result.to_json())

@@ -9,7 +9,7 @@ import click
 
 from geolift.cli.command import command
 from geolift.cli.console import Console
-from geolift.cli.options import SUFFIXES, dry_run_option, named_once, output_option, run_options, settings_options
+from geolift.cli.options import SUFFIXES, dry_run_option, named_once, output_option, run_options, settings_options, tell
 from geolift.errors import UsageError
 from geolift.settings import ApplySettings, TrainSettings
 
@@ -90,4 +90,5 @@ def apply_command(
         console.result("\n".join(f"{key:8}{value}" for key, value in plan.items()), plan)
         return
     result = files.apply_files(model, msi, target, settings, console)
+    tell(result.output, result.sidecar, console)
     console.result(str(result.output), result.to_json())

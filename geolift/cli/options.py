@@ -22,6 +22,7 @@ from geolift.settings import Settings
 
 Model = TypeVar("Model", bound=Settings)
 Command = Callable[..., Any]
+AT_ONCE = {"info", "sensors", "install", "report"}
 METAVARS = {int: "INTEGER", float: "NUMBER", Path: "FILE", str: "TEXT"}
 SUFFIXES = {"ENVI": ".img", "Zarr": ".zarr"}
 
@@ -176,7 +177,8 @@ def run_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_console(*args: Any, progress: str, quiet: bool, verbose: int, as_json: bool, **kwargs: Any) -> Any:
-        console = Console(progress, quiet=quiet, verbose=verbose, as_json=as_json)
+        title = _title(click.get_current_context())
+        console = Console(progress, quiet=quiet, verbose=verbose, as_json=as_json, title=title)
         with console:
             return command(*args, console=console, **kwargs)
 
@@ -193,6 +195,23 @@ def run_options(command: Command) -> Command:
         heading=RUN,
         help="How progress is shown on stderr.  [default: auto]",
     )(wrapped)
+
+
+def tell(output: Path, item: dict[str, Any], console: Console, report: Path | None = None) -> None:
+    """Sum a finished run up for a person, from its sidecar; the warnings that a log has heard are not repeated."""
+    from geolift.report import summary
+
+    shown = 0 if console.mode == "plain" else summary.SHOWN_WARNINGS
+    console.summary(summary.lines(output, item, report, warnings=shown))
+
+
+def _title(ctx: click.Context) -> str:
+    """Return what is at work, said before anything heavy is loaded; nothing where the answer comes at once."""
+    if ctx.info_name in AT_ONCE:
+        return ""
+    names = [param.name or "" for param in ctx.command.params if isinstance(param, click.Argument)]
+    inputs = (ctx.params.get(name) for name in names)
+    return " ".join([str(ctx.info_name), *(str(value) for value in inputs if value)])
 
 
 output_option = option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Output file.")

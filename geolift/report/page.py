@@ -19,6 +19,7 @@ from geolift.report import agreements, charts, evidence, inputs, repeat, words
 from geolift.report.digest import digest
 from geolift.report.images import palette_colours
 from geolift.report.scene import Scene, open_scene
+from geolift.report.verdict import findings_of
 
 GAP_STEPS = 4.0
 """Bands further apart than so many usual steps have a gap between them."""
@@ -201,17 +202,7 @@ def _findings(facts: dict[str, Any]) -> dict[str, Any] | None:
     check = facts.get("check")
     if check is None:
         return None
-    moved = bool((facts.get("coregistration") or {}).get("applied"))
-    verdict = [
-        {
-            **found,
-            "title": words.VERDICTS.get(found["code"], found["code"]),
-            "alarming": not (
-                found["code"] in words.HARMLESS or found.get("settled") or (found["code"] == "shift" and moved)
-            ),
-        }
-        for found in check["verdict"]
-    ]
+    verdict = findings_of(facts)
     return {**check, "verdict": verdict, "well": not any(found["alarming"] for found in verdict)}
 
 

@@ -139,10 +139,16 @@ def sentence(finding: Finding) -> str:
 
 
 def lines(document: dict[str, Any]) -> list[str]:
-    """Return the document as a person reads it."""
-    text = [
-        f"{f['code']}: {f['message']}" + (f"\n  add: {f['option']}" if f["option"] else "") for f in document["verdict"]
-    ]
+    """Return the document as a person reads it: what is wrong, or that nothing is; then what cannot be told."""
+    wrong = [f for f in document["verdict"] if f["code"] not in ("ok", "undetermined")]
+    text = [f"{f['code']}: {f['message']}" + (f"\n  add: {f['option']}" if f["option"] else "") for f in wrong]
+    if all(f["settled"] for f in wrong):
+        text.insert(0, "nothing wrong found" if document["pixels"] else "nothing could be compared")
+    text += [f["message"] for f in document["verdict"] if f["code"] == "ok"]
+    open_questions = [f for f in document["verdict"] if f["code"] == "undetermined"]
+    if open_questions:
+        told = [f["message"] + (f" ({f['option']})" if f["option"] else "") for f in open_questions]
+        text.append(f"what the images cannot tell: {'; '.join(told)}")
     if document["bands"]:
         text.append(f"{'band':12} {'slope':>9} {'intercept':>10} {'r':>7}  best match")
     text += [
