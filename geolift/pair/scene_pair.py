@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 from geolift.datamodel.cube import crop, grid_of
 from geolift.pair.masks import mask_of, without
 from geolift.pair.region import RegionPlan
+from geolift.pair.screening.findings import NOT_SCREENED, Screening
 from geolift.pair.spectra import SpectralPlan
 from geolift.settings import MaskSettings
 
@@ -33,6 +34,8 @@ class ScenePair:
         Which bands take part, and the SRF weights between them.
     region
         The window of the MSI's grid that is produced.
+    screening
+        What was found of faults in the HSI, and what became of them.
     """
 
     hsi: xr.DataArray
@@ -40,6 +43,7 @@ class ScenePair:
     msi_mask: da.Array | None
     spectra: SpectralPlan
     region: RegionPlan
+    screening: Screening = NOT_SCREENED
 
     @cached_property
     def hsi_grid(self) -> GeoBox:
@@ -54,7 +58,7 @@ class ScenePair:
     @cached_property
     def learned_bands(self) -> np.ndarray:
         """0-based bands of the HSI that are learned, in the order of ``spectra.weights``."""
-        return np.asarray(self.spectra.hsi_bands)[list(self.spectra.good)]
+        return self.spectra.learned_bands
 
     @cached_property
     def unmasked_msi(self) -> xr.DataArray:

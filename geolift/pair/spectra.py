@@ -34,6 +34,11 @@ class SpectralPlan:
     srf_sha256: str
     warnings: tuple[str, ...] = ()
 
+    @property
+    def learned_bands(self) -> np.ndarray:
+        """0-based bands of the HSI file that are learned."""
+        return np.asarray(self.hsi_bands)[list(self.good)]
+
     def to_json(self) -> dict[str, Any]:
         """Return what people and programs want to know of it."""
         return {

@@ -8,8 +8,15 @@ import numpy as np
 import xarray as xr
 
 from geolift.datamodel.cube import bands_of, grid_of
+from geolift.pair.screening import screen_hsi
 from geolift.pipeline.plan import file_facts
+from geolift.settings import ScreenSettings
 from geolift.srf import guess_sensor
+
+MOST_SCREENED_BYTES = 1_000_000_000
+"""Decoded size of an image that is read whole to be told of; larger ones are screened when they are used."""
+
+FEWEST_SCREENED_BANDS = 20
 
 
 def document(cube: xr.DataArray) -> dict[str, Any]:
@@ -28,8 +35,18 @@ def document(cube: xr.DataArray) -> dict[str, Any]:
         "sensor": sensor,
         "product": cube.attrs.get("product"),
         "masks": [f"{layer.name}: {layer.meaning}" for layer in cube.attrs.get("masks", ())],
+        "faults": _faults(cube),
         "warnings": list(cube.attrs.get("warnings", [])),
     }
+
+
+def _faults(cube: xr.DataArray) -> list[dict[str, Any]] | None:
+    """Return what is wrong with a hyperspectral image; None if it was not looked at: too large, or no such image."""
+    bands = bands_of(cube)
+    if cube.nbytes > MOST_SCREENED_BYTES or len(bands) < FEWEST_SCREENED_BANDS:
+        return None
+    _, screening = screen_hsi(cube, np.flatnonzero(bands.good), ScreenSettings(screen="report"))
+    return list(screening.to_json()["faults"])
 
 
 def _known(values: np.ndarray) -> list[float] | None:
@@ -70,6 +87,7 @@ def lines(document: dict[str, Any]) -> list[str]:
     if document["product"]:
         text.append(f"product      {document['product']}")
     text += [f"mask         {mask}" for mask in document["masks"]]
+    text += [f"fault        {fault['code']}: {fault['message']}" for fault in document["faults"] or ()]
     return text
 
 

@@ -228,6 +228,7 @@ def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
             "bits": fusion.trained.in_places(fusion.information.bits),
             "held_out_pixels": fusion.information.held_out,
         }
+    facts["screening"] = fusion.screening.to_json()
     if fusion.check is not None:
         facts["check"] = crosscheck.document(fusion.check)
     return facts

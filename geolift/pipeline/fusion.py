@@ -16,6 +16,8 @@ from geolift.pair.checks import CheckResult, Finding, crosscheck, measure_enlarg
 from geolift.pair.comparison import Comparison, compare, look_at_fine_msi
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
+from geolift.pair.screening import Screening, screen_hsi
+from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
 from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
 from geolift.pipeline.plan import Plan, file_facts
@@ -68,6 +70,9 @@ def train(hsi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **opti
     spectra = plan_spectra(cube, settings, settings)
     for text in (*cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
+    cube, screening = screen_hsi(cube, spectra.learned_bands, settings)
+    for text in screening.sentences:
+        listener.warn(text)
     training, _ = survey(cube, spectra, settings, listener)
     return learn(cube, training, spectra, settings, listener, device=device)
 
@@ -108,6 +113,8 @@ class Fusion:
 
     Parameters
     ----------
+    screening
+        What was found of faults in the HSI, and what became of them.
     compared, check
         What the two sensors say of each other; None where no HSI pixel lies under the MSI.
     refined
@@ -129,6 +136,7 @@ class Fusion:
     """
 
     plan: Plan
+    screening: Screening
     compared: Comparison | None
     check: CheckResult | None
     trained: Trained
@@ -184,6 +192,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     settings = run.settings
     run.warn(*plan.warnings)
     pair = kept_in_memory(masked_pair(hsi, msi, plan.spectra, plan.region, settings), plan, run)
+    pair = without_faults(pair, run)
     compared, check = compare_sensors(pair, run)
     require_something_to_fuse(pair, compared, settings)
     training, valid = training_pixels(pair, compared, run)
@@ -197,7 +206,8 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     mixing = None if settings.abundances is None else unmixed(trained)
     coverage = hsi_coverage(pair, valid, compared)
     return Fusion(
-        plan=plan, compared=compared, check=check, trained=trained, refined=refined, product=product, errors=errors,
+        plan=plan, screening=pair.screening, compared=compared, check=check, trained=trained, refined=refined,
+        product=product, errors=errors,
         quality=quality_raster(pair, trained, compared, coverage),
         sigma=None if errors is None else standard_error(pair.product_msi, used, trained, errors, relation),
         abundances=None if mixing is None else inverted(pair.product_msi, used, mixing, settings, relation).cube,
@@ -213,6 +223,13 @@ def kept_in_memory(pair: ScenePair, plan: Plan, run: Run) -> ScenePair:
     return replace(pair, hsi=in_memory(pair.hsi, run.threads, run.progress("reading")))
 
 
+def without_faults(pair: ScenePair, run: Run) -> ScenePair:
+    """Set right or leave out what is faulty of the HSI, and warn of it."""
+    pair = screened_pair(pair, run.settings)
+    run.warn(*pair.screening.sentences)
+    return pair
+
+
 def compare_sensors(pair: ScenePair, run: Run) -> tuple[Comparison | None, CheckResult | None]:
     """Hold the two sensors against each other and say what was found; TrustError under ``strict``."""
     run.listener.progress("comparing", 0.0)
@@ -222,7 +239,7 @@ def compare_sensors(pair: ScenePair, run: Run) -> tuple[Comparison | None, Check
         run.warn("no HSI pixel lies under the MSI: the two sensors could not be compared")
         return None, None
     result = crosscheck.check(pair, compared, run.threads)
-    findings = (f for f in (*result.alarms, *result.remarks) if not _is_settled(f, compared))
+    findings = (f for f in (*result.alarms, *result.remarks) if not _is_settled(f, compared, pair.screening))
     if run.settings.strict:
         crosscheck.enforce(result)
     run.warn(*compared.warnings, *map(crosscheck.sentence, findings))
@@ -230,9 +247,9 @@ def compare_sensors(pair: ScenePair, run: Run) -> tuple[Comparison | None, Check
     return compared, result
 
 
-def _is_settled(finding: Finding, compared: Comparison) -> bool:
-    """Tell whether a finding is a shift that has been corrected: told in the sidecar, no reason to worry."""
-    return finding.code == "shift" and compared.applied_px != (0.0, 0.0)
+def _is_settled(finding: Finding, compared: Comparison, screening: Screening) -> bool:
+    """Tell whether a finding is no news: a shift that has been corrected, or a fault of the HSI told already."""
+    return finding.code in screening.codes or (finding.code == "shift" and compared.applied_px != (0.0, 0.0))
 
 
 def require_something_to_fuse(pair: ScenePair, compared: Comparison | None, settings: FuseSettings) -> None:

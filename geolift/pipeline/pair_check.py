@@ -16,6 +16,7 @@ from geolift.pair.comparison import Comparison, compare
 from geolift.pair.coregistration.local_shift import ShiftField, resample
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
+from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
 from geolift.readers import opened
 from geolift.runtime.progress import SILENT, Listener
@@ -29,7 +30,7 @@ RESAMPLE_PX = 256
 def open_pair(
     hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings, listener: Listener
 ) -> ScenePair:
-    """Open both files, settle bands and region, and tell the listener what had to be assumed.
+    """Open both files, settle bands and region, screen the HSI, and tell the listener what had to be assumed.
 
     Raises
     ------
@@ -41,7 +42,8 @@ def open_pair(
     spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
     for text in (*hsi_cube.attrs.get("warnings", []), *msi_cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
-    return masked_pair(hsi_cube, msi_cube, spectra, plan_region(hsi_cube, msi_cube, RegionSettings()), settings)
+    region = plan_region(hsi_cube, msi_cube, RegionSettings())
+    return screened_pair(masked_pair(hsi_cube, msi_cube, spectra, region, settings), settings)
 
 
 def coregister(
@@ -91,6 +93,8 @@ def coregister_files(
     if output is not None:
         check_output(output, settings.overwrite, (str(hsi), str(msi)))
     pair = open_pair(hsi, msi, settings, listener)
+    for text in pair.screening.sentences:
+        listener.warn(text)
     compared = compare(pair, settings, look_for_variation=True)
     if compared is None:
         names = " and ".join(str(cube.attrs.get("source", "a cube")) for cube in (pair.hsi, pair.msi))

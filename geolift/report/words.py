@@ -15,6 +15,8 @@ VERDICTS = {
     "band-order": "Bands are taken for others",
     "sensor": "Another sensor fits better",
     "shift": "The images are shifted",
+    "bad-values": "Values in the HSI that no sensor measures",
+    "stripes": "Dead or striped columns in the HSI",
     "cloud-or-change": "Clouds, shadows or change between the dates",
     "no-overlap": "The images do not overlap",
     "other-place": "The images show different places",

@@ -22,6 +22,7 @@ from geolift.settings.groups import (
     MsiReadingSettings,
     RefineSettings,
     RegionSettings,
+    ScreenSettings,
     SeedSettings,
     SensorSettings,
     StreamingSettings,
@@ -37,6 +38,7 @@ class FuseSettings(
     MsiReadingSettings,
     ComparisonSettings,
     MaskSettings,
+    ScreenSettings,
     MethodSettings,
     RefineSettings,
     RegionSettings,
@@ -80,7 +82,13 @@ class FuseSettings(
 
 
 class PairSettings(
-    SensorSettings, HsiReadingSettings, MsiReadingSettings, ComparisonSettings, MaskSettings, BandSettings
+    SensorSettings,
+    HsiReadingSettings,
+    MsiReadingSettings,
+    ComparisonSettings,
+    MaskSettings,
+    ScreenSettings,
+    BandSettings,
 ):
     """Everything `geolift check` and `geolift coregister` can be told."""
 
@@ -88,7 +96,7 @@ class PairSettings(
     overwrite: bool = Field(False, description="Replace the output if it exists.", json_schema_extra=shown(main=4))
 
 
-class TrainSettings(SensorSettings, HsiReadingSettings, MethodSettings, BandSettings, DeviceSettings):
+class TrainSettings(SensorSettings, HsiReadingSettings, ScreenSettings, MethodSettings, BandSettings, DeviceSettings):
     """Everything `geolift train` can be told."""
 
     group: ClassVar[Group] = "output"

@@ -139,6 +139,17 @@ class RefineSettings(Settings):
     )
 
 
+class ScreenSettings(Settings):
+    """Whether the HSI is looked at for faults before anything is learned of it."""
+
+    group: ClassVar[Group] = "trust"
+    screen: Literal["auto", "report", "off"] = Field(
+        "auto",
+        description="Faults of the HSI (bad values, dead or striped columns, noisy bands, a resampled image): auto: "
+        "set right what is safe, leave out what is not; report: only tell; off.",
+    )
+
+
 class ComparisonSettings(Settings):
     """How HSI and MSI are brought to one place and one radiometry, and how strictly they are judged."""
 

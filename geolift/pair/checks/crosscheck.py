@@ -14,6 +14,7 @@ from geolift.errors import GeoliftError, TrustError
 from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_pair
 from geolift.pair.comparison import Comparison
 from geolift.pair.scene_pair import ScenePair
+from geolift.pair.screening.findings import Screening
 from geolift.srf import SpectralResponse, list_sensors, twins_of
 from geolift.srf.weights import SrfWeights
 
@@ -48,10 +49,15 @@ def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResul
         reading=_reading(pair.hsi, pair.msi),
         threads=threads,
     )
-    units = _units(pair.hsi, pair.msi, compared)
-    if not units:
+    first = (*_units(pair.hsi, pair.msi, compared), *_faults(pair.screening))
+    if not first:
         return result
-    return replace(result, verdict=(*units, *(f for f in result.verdict if f.code != "ok")))
+    return replace(result, verdict=(*first, *(f for f in result.verdict if f.code != "ok")))
+
+
+def _faults(screening: Screening) -> list[Finding]:
+    """Return the faults of the HSI as findings; what was set right or left out is settled."""
+    return [Finding(fault.code, fault.text, settled=fault.action != "told") for fault in screening.faults]
 
 
 def _units(hsi: xr.DataArray, msi: xr.DataArray, compared: Comparison) -> list[Finding]:

@@ -1,0 +1,84 @@
+"""What a survey of an HSI found, as faults an analyst understands."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.datamodel.cube import Bands
+from geolift.pair.screening.columns import left_out
+from geolift.pair.screening.findings import Fault, listed, listed_bands
+from geolift.pair.screening.survey import Survey
+
+Order = NDArray[np.intp]
+
+
+def bad_value_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
+    """Tell of values that no sensor measured, beside dead columns and lines.
+
+    Parameters
+    ----------
+    order
+        0-based bands that were surveyed, in the survey's order.
+    """
+    bad = survey.bad
+    if bad.pixels == 0:
+        return []
+    touched = np.sort(order[bad.per_band > 0])
+    row, col, band, value = bad.places[0]
+    number = "no value" if np.isnan(value) else f"{value:.6g}"
+    everywhere = touched.size == order.size
+    where = "all bands" if everywhere else listed_bands(bands, touched)
+    place = f"line {row}, column {col}"
+    if bad.pixels == 1:
+        text = (
+            f"{number} in {where} of one pixel of the HSI ({place}, counted from 0) is nothing that a sensor measures"
+        )
+    else:
+        own = listed_bands(bands, [int(order[band])])
+        text = f"{int(bad.per_band.sum())} values in {where} and {bad.pixels} pixels of the HSI are nothing that a "
+        text += f"sensor measures, such as {number} in {own}, {place} (counted from 0)"
+    mended = bad.pixels - bad.left_out
+    done = [] if mended == 0 else ["set right by the other bands of the pixel"]
+    if bad.left_out:
+        done.append("the pixel is left out" if bad.pixels == 1 else f"{bad.left_out} pixels are left out")
+    return [
+        Fault(
+            code="bad-values",
+            message=text,
+            done=", ".join(done),
+            advice="If that number stands for no data, pass it as --hsi-nodata." if np.isfinite(value) else "",
+            action="mended" if mended else "left out",
+            bands=() if everywhere else tuple(int(b) + 1 for b in touched),
+            rows=tuple(sorted({place[0] for place in bad.places})),
+            cols=tuple(sorted({place[1] for place in bad.places})),
+            size=float(bad.per_band.sum()),
+        )
+    ]
+
+
+def dead_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
+    """Tell of dead columns and lines."""
+    faults = []
+    for noun, dead in (("column", survey.columns), ("line", survey.lines)):
+        if not dead.any():
+            continue
+        whole = bool(left_out(dead).any())
+        where = np.flatnonzero(dead.any(axis=0))
+        touched = np.sort(order[dead.any(axis=1)])
+        everywhere = touched.size == order.size
+        text = f"{listed(where, noun)} of the HSI (counted from 0) {'is' if where.size == 1 else 'are'} dead: one "
+        text += f"number all along, in {'all bands' if everywhere else listed_bands(bands, touched)}"
+        faults.append(
+            Fault(
+                code="stripes",
+                message=text,
+                done="left out of all that is learned" if whole else "set right by the other bands",
+                action="left out" if whole else "mended",
+                bands=() if everywhere else tuple(int(b) + 1 for b in touched),
+                rows=tuple(map(int, where)) if noun == "line" else (),
+                cols=tuple(map(int, where)) if noun == "column" else (),
+                size=float(where.size),
+            )
+        )
+    return faults

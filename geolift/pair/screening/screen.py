@@ -1,0 +1,109 @@
+"""Screen an HSI before anything is learned of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from geolift.datamodel.cube import bands_of, grid_of, make_cube
+from geolift.pair.screening.bad_values import ValueLimits, find_bad_values, mend_values
+from geolift.pair.screening.describe import bad_value_faults, dead_faults
+from geolift.pair.screening.findings import NOT_SCREENED, NOTHING_FOUND, Screening, only_told
+from geolift.pair.screening.survey import strips, survey_hsi
+from geolift.settings import ScreenSettings
+
+FEWEST_BANDS = 8
+"""Bands with which a spectrum says what its bands should be."""
+
+
+def screen_hsi(
+    hsi: xr.DataArray,
+    good: NDArray[np.intp],
+    settings: ScreenSettings,
+) -> tuple[xr.DataArray, Screening]:
+    """Find the faults of an HSI, set right what is safe, and leave out what is not.
+
+    The result does not depend on the blocks the image is read in. With nothing found, it is the very image given.
+
+    Parameters
+    ----------
+    hsi : DataArray (band, y, x)
+        Masked; NaN = invalid.
+    good
+        0-based bands that take part.
+    settings
+        Whether to look, and whether to act.
+
+    Returns
+    -------
+    hsi, screening
+        The image to go on with, lazy if the one given is, and what was found.
+    """
+    bands = bands_of(hsi)
+    good = np.asarray(good, np.intp)
+    if settings.screen == "off" or good.size < FEWEST_BANDS:
+        return hsi, NOT_SCREENED
+    order = good[np.argsort(bands.wavelength_nm[good], kind="stable")]
+    survey = survey_hsi(hsi.data, order)
+    faults = (*dead_faults(survey, bands, order), *bad_value_faults(survey, bands, order))
+    if not faults:
+        return hsi, NOTHING_FOUND
+    screening = Screening(faults if settings.screen == "auto" else tuple(only_told(fault) for fault in faults))
+    if settings.screen == "report":
+        return hsi, screening
+    repair = Repair(order, survey.limits, survey.columns, survey.lines)
+    return _applied(hsi, repair), screening
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """What becomes of each block of an HSI.
+
+    Parameters
+    ----------
+    order
+        (B,) the bands that take part, in the order of their wavelengths.
+    limits
+        What is usual in each of them.
+    columns, lines
+        (B, width) and (B, height), True where dead.
+    """
+
+    order: NDArray[np.intp]
+    limits: ValueLimits
+    columns: NDArray[np.bool_]
+    lines: NDArray[np.bool_]
+
+    def block(self, values: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
+        """Return a block (band, y, x) mended; the same array where nothing is wrong with it."""
+        spectra = values[self.order]
+        dead = self.columns[:, None, cols] | self.lines[:, rows, None]
+        bad = find_bad_values(spectra, self.limits)
+        if bad is None and not dead.any():
+            return values
+        wrong = (dead if bad is None else dead | bad) & ~np.isnan(spectra).all(axis=0)
+        out = np.array(values, np.float32)
+        out[self.order] = mend_values(spectra, wrong, self.limits)
+        return out
+
+
+def _applied(hsi: xr.DataArray, repair: Repair) -> xr.DataArray:
+    """Return the HSI with each block mended: in memory if it is, else lazily."""
+    if isinstance(hsi.data, np.ndarray):
+        data: Any = np.array(hsi.data)
+        for rows in strips(data.shape):
+            data[:, rows] = repair.block(data[:, rows], rows, slice(0, data.shape[2]))
+    else:
+
+        def block(values: np.ndarray, block_info: Any = None) -> np.ndarray:
+            _, rows, cols = block_info[0]["array-location"]
+            return repair.block(values, slice(*rows), slice(*cols))
+
+        data = da.asarray(hsi.data).rechunk({0: -1})
+        data = data.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    return make_cube(data, grid=grid_of(hsi), bands=bands_of(hsi), attrs=hsi.attrs)

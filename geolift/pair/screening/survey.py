@@ -1,0 +1,147 @@
+"""One walk over the HSI: bad values and dead lines counted, what each column and line holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.datamodel.cube import window_values
+from geolift.pair.screening.bad_values import ValueLimits, find_bad_values, most_mended, value_limits
+from geolift.pair.screening.columns import dead_columns
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+STRIP_VALUES = 8_000_000
+"""Values read at once: whole lines, the same whatever blocks the file is read in."""
+
+SAMPLE_PX = 5_000
+"""Pixels, on a lattice over the scene, from which it is learned what is usual."""
+
+MOST_PLACES = 100
+"""Pixels with bad values that are remembered by their place."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BadValues:
+    """How many values no sensor measured, beside dead columns and lines.
+
+    Parameters
+    ----------
+    per_band
+        (B,) bad values of each band.
+    pixels, left_out
+        Pixels that hold any, and those of them in which too few other bands are left to set them right.
+    places
+        (row, col, band, value) of the first of them.
+    """
+
+    per_band: NDArray[np.int64]
+    pixels: int
+    left_out: int
+    places: tuple[tuple[int, int, int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Survey:
+    """What a walk over an HSI found, its bands in the order of their wavelengths.
+
+    Parameters
+    ----------
+    limits
+        What is usual in each band.
+    bad
+        Values that no sensor measured.
+    columns, lines
+        (B, width) and (B, height), True where dead.
+    """
+
+    limits: ValueLimits
+    bad: BadValues
+    columns: BoolArray
+    lines: BoolArray
+
+
+def strips(shape: tuple[int, int, int]) -> Iterator[slice]:
+    """Cut an image (band, y, x) into runs of whole lines."""
+    count, height, width = shape
+    step = max(1, STRIP_VALUES // max(1, count * width))
+    for row in range(0, height, step):
+        yield slice(row, min(height, row + step))
+
+
+def lattice_sample(data: Any, order: NDArray[np.intp]) -> FloatArray:
+    """Return every n-th pixel of every n-th line: (B, pixels)."""
+    height, width = data.shape[1:]
+    step = max(1, int(np.ceil(np.sqrt(height * width / SAMPLE_PX))))
+    if isinstance(data, np.ndarray):
+        return np.asarray(data[:, ::step, ::step][order].reshape(order.size, -1), np.float32)
+    lines = [window_values(data, slice(row, row + 1), slice(None))[order, 0, ::step] for row in range(0, height, step)]
+    return np.concatenate(lines, axis=1).astype(np.float32, copy=False)
+
+
+def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
+    """Walk over an HSI once.
+
+    Parameters
+    ----------
+    data
+        (band, y, x) values, lazy or in memory; NaN = invalid.
+    order
+        The bands that count, in the order of their wavelengths.
+    """
+    limits = value_limits(lattice_sample(data, order))
+    _, height, width = data.shape
+    low = np.full((order.size, width), np.nan, np.float32)
+    high, seen = low.copy(), np.zeros((order.size, width), np.int64)
+    lines = np.zeros((order.size, height), bool)
+    line_low, line_high = np.empty_like(lines, np.float32), np.empty_like(lines, np.float32)
+    line_seen = np.zeros_like(lines, np.int64)
+    suspicious = False
+    for rows in strips(data.shape):
+        values = window_values(data, rows, slice(None))[order]
+        valid = np.isfinite(values)
+        low, high = np.fmin(low, np.fmin.reduce(values, axis=1)), np.fmax(high, np.fmax.reduce(values, axis=1))
+        line_low[:, rows], line_high[:, rows] = np.fmin.reduce(values, axis=2), np.fmax.reduce(values, axis=2)
+        seen += valid.sum(axis=1)
+        line_seen[:, rows] = valid.sum(axis=2)
+        suspicious |= find_bad_values(values, limits) is not None
+    columns = dead_columns(low, high, seen)
+    lines = dead_columns(line_low, line_high, line_seen)
+    if suspicious:
+        bad = _count_bad(data, order, limits, columns, lines)
+    else:
+        bad = BadValues(per_band=np.zeros(order.size, np.int64), pixels=0, left_out=0, places=())
+    return Survey(limits=limits, bad=bad, columns=columns, lines=lines)
+
+
+def _count_bad(
+    data: Any, order: NDArray[np.intp], limits: ValueLimits, columns: BoolArray, lines: BoolArray
+) -> BadValues:
+    """Count the bad values beside dead columns and lines."""
+    per_band, pixels, left_out = np.zeros(order.size, np.int64), 0, 0
+    places: list[tuple[int, int, int, float]] = []
+    for rows in strips(data.shape):
+        values = window_values(data, rows, slice(None))[order]
+        bad = find_bad_values(values, limits)
+        if bad is None:
+            continue
+        bad &= ~(columns[:, None, :] | lines[:, rows, None])
+        per_band += bad.sum(axis=(1, 2))
+        of_pixel = bad.sum(axis=0)
+        pixels += int((of_pixel > 0).sum())
+        left_out += int((of_pixel > most_mended(order.size)).sum())
+        places += _places(values, bad, rows.start)[: MOST_PLACES - len(places)]
+    return BadValues(per_band=per_band, pixels=pixels, left_out=left_out, places=tuple(places))
+
+
+def _places(values: FloatArray, bad: BoolArray, first_row: int) -> list[tuple[int, int, int, float]]:
+    found = []
+    for row, col in np.argwhere(bad.any(axis=0))[:MOST_PLACES]:
+        band = int(np.argmax(bad[:, row, col]))
+        found.append((int(row) + first_row, int(col), band, float(values[band, row, col])))
+    return found
