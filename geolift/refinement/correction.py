@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from geolift.degradation.sampling import FloatArray
@@ -59,6 +60,8 @@ class Correction:
         (C, K): from the whitened subspace to spectra.
     solution, factors
         (K, h, w) s β, turned back, and (1 + M, h, w) D φ on the HSI's pixels.
+    counts
+        (1, h, w) one where an HSI pixel counts, zero where it is an outlier.
     """
 
     process: ResidualProcess
@@ -66,6 +69,7 @@ class Correction:
     decode: FloatArray
     solution: Sheets
     factors: Sheets
+    counts: Sheets
 
     def cell(
         self, guides: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray, known: Known | None = None
@@ -75,7 +79,7 @@ class Correction:
         Parameters
         ----------
         guides
-            (1 + M, y, x): one, and what `guides` gives.
+            (1 + M, y, x): what `guides` gives.
         rows_lr, cols_lr
             Places in HSI pixels, the centre of pixel (0, 0) at 0: (y, 1) and (1, x), or both (y, x) where the grids
             are turned against each other.
@@ -87,11 +91,33 @@ class Correction:
             return fields.mul_(torch.from_numpy(guides)[:, :, None]).sum(0).transpose(0, 1).numpy()
 
     def guides(self, msi: FloatArray) -> FloatArray:
-        """One, and φ(x) as far as it is trusted: (1 + M, y, x) of a harmonised MSI (c, y, x); zero where invalid."""
+        """Amplitude, and φ(x) as far as trusted: (1 + M, y, x) of a harmonised MSI (c, y, x); zero where invalid."""
         values = self.guide(msi)
-        values *= self.guide.trust[:, None, None].astype(np.float32)
-        one = np.ones((1, *values.shape[1:]), np.float32)
-        return np.concatenate([one, np.nan_to_num(values, copy=False)])
+        values[1:] *= self.guide.trust[:, None, None].astype(np.float32)
+        return np.nan_to_num(values, copy=False)
+
+    def withheld(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Share (y, x) of the correction that counts at places in HSI pixels, and which lie in outliers.
+
+        One at the centres of HSI pixels that count, zero in and at the edge of those that do not.
+        """
+        rows, cols = (
+            slice(max(0, int(np.floor(p.min()))), max(1, int(np.ceil(p.max())) + 1)) for p in (rows_lr, cols_lr)
+        )
+        window = tuple(
+            slice(min(part.start, size - 1), min(part.stop, size))
+            for part, size in zip((rows, cols), self.counts.shape[1:], strict=True)
+        )
+        counts = self.counts.read(*window)[0]
+        shape = np.broadcast_shapes(rows_lr.shape, cols_lr.shape)
+        if counts.all():
+            return np.ones(shape, np.float32), np.zeros(shape, bool)
+        where = [
+            np.broadcast_to(places, shape) - part.start for places, part in zip((rows_lr, cols_lr), window, strict=True)
+        ]
+        nearest = ndimage.map_coordinates(counts, where, order=0, mode="nearest") < 0.5
+        between = ndimage.map_coordinates(counts, where, order=1, mode="nearest")
+        return np.where(nearest, np.float32(0), np.clip(2 * between - 1, 0, 1)).astype(np.float32), nearest
 
     def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
         """(1 + M, y, K, x) at places in HSI pixels."""
@@ -157,10 +183,12 @@ class Correction:
         for row in range(first[0], last[0], CELL_PX):
             for col in range(first[1], last[1], CELL_PX):
                 rows, cols = slice(row, min(row + CELL_PX, shape[0])), slice(col, min(col + CELL_PX, shape[1]))
+                spot = places(rows, cols)
                 cell = np.zeros((len(guides), rows.stop - row, cols.stop - col), np.float32)
                 inner, outer = _common((rows, cols), corner, (size[0], size[1]))
                 cell[:, inner[0], inner[1]] = guides[:, outer[0], outer[1]]
-                found[:, outer[0], outer[1]] = self.cell(cell, *places(rows, cols), known)[:, inner[0], inner[1]]
+                cell *= self.withheld(*spot)[0]
+                found[:, outer[0], outer[1]] = self.cell(cell, *spot, known)[:, inner[0], inner[1]]
         return found
 
 

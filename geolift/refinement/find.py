@@ -15,7 +15,7 @@ from geolift.network.engine import ON_CPU, Engine
 from geolift.network.model import SpectralModel
 from geolift.pair.coregistration import estimate_shift
 from geolift.refinement.correction import Correction
-from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, gaussian_footprint
+from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, gaussian_footprint, without_outliers
 from geolift.refinement.guide import find_guide
 from geolift.refinement.pair import ArrayPair, Pair
 from geolift.refinement.process import ResidualProcess, fit_process
@@ -91,16 +91,21 @@ def find_refinement(
     views = list(work.views(start.margin_lr))
     if sum(int(np.isfinite(low).all(axis=0).sum()) for low, _, _ in views) < FEWEST_PIXELS:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels to compare with")
-    footprint = fit_footprint([(low, fine) for low, fine, _ in views], start, start.margin_lr)
-    guide = find_guide([fine for _, fine, _ in views])
+    windows = [(low, fine) for low, fine, _ in views]
+    footprint = fit_footprint(windows, start, start.margin_lr)
+    guide = find_guide(without_outliers(windows, footprint, start.margin_lr))
     zeros = _sees_zeros_beyond(views, footprint, start.margin_lr)
-    residual, factors = work.residuals(footprint, guide, zeros, lambda share: progress(0.5 * share))
+    residual, factors, visible = work.residuals(footprint, guide, zeros, lambda share: progress(0.5 * share))
+    faults = work.misfit_model(residual, visible)
+    if faults is None:
+        return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")
+    counts = work.free_of_faults(faults, residual, visible)
     give_back_memory()
-    windows = work.process_windows(residual, factors)
-    if sum(int(np.isfinite(r[0]).sum()) for r, _ in windows) < FEWEST_PIXELS:
+    fitted_on = work.process_windows(residual, factors)
+    if sum(int(np.isfinite(r[0]).sum()) for r, _ in fitted_on) < FEWEST_PIXELS:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")
     metric = work.decode.T @ work.decode / len(work.decode)
-    process, explained, doubt = fit_process(windows, footprint, metric, threads)
+    process, explained, doubt = fit_process(fitted_on, footprint, metric, threads)
     facts = _facts(process, explained, doubt, zeros)
     if not forced and (not process.strength.any() or explained < max(DOUBT * doubt, LEAST_EXPLAINED)):
         return Refined(
@@ -112,7 +117,7 @@ def find_refinement(
         solution, agreement = work.solve(process, residual, factors, lambda share: progress(0.5 + 0.5 * share))
     except FloatingPointError as error:
         return Refined(None, str(error), facts)
-    chosen = Correction(process, guide, work.decode.astype(np.float32), solution, factors)
+    chosen = Correction(process, guide, work.decode.astype(np.float32), solution, factors, counts)
     return Refined(
         chosen, f"predicts {explained:.0%} of what the inversion leaves of held-out HSI pixels", facts | agreement
     )

@@ -146,7 +146,8 @@ def fit_footprint(windows: Sequence[tuple[FloatArray, FloatArray]], start: Footp
     scale = np.nanstd(np.concatenate([fine.reshape(len(fine), -1) for _, fine in windows], axis=1), axis=1)
     scaled = (1.0 / np.maximum(scale, 1e-12)).astype(np.float32)[:, None, None]
     pairs = [(low * scaled, np.nan_to_num(fine * scaled)) for low, fine in windows]
-    use = [np.isfinite(low).all(axis=0) & _wholly_seen(fine, start, margin) for low, fine in windows]
+    seen_whole = [np.isfinite(low).all(axis=0) & _wholly_seen(fine, start, margin) for low, fine in windows]
+    use = _inliers(pairs, start, margin, seen_whole)  # a cloud would bend the first round, and all that follow from it
     unknowns = sum(len(weights) for weights in start.weights)
     if sum(int(chosen.sum()) for chosen in use) * len(scale) < EQUATIONS_PER_WEIGHT * unknowns:
         return start
@@ -161,8 +162,27 @@ def fit_footprint(windows: Sequence[tuple[FloatArray, FloatArray]], start: Footp
             current = _solved(table.astype(np.float64), seen.astype(np.float64), start, current, axis)
         if turn == 1:
             pairs = _weighed(pairs, current, margin, use)
-            use = _inliers(pairs, current, margin, use)
+            use = _inliers(pairs, current, margin, seen_whole)
     return current
+
+
+def without_outliers(
+    windows: Sequence[tuple[FloatArray, FloatArray]], footprint: Footprint, margin: int
+) -> list[FloatArray]:
+    """The fine images of windows (see `fit_footprint`), NaN where an HSI pixel lies far from what is seen of them."""
+    known = [
+        np.asarray(np.isfinite(low).all(axis=0) & np.isfinite(footprint.degrade(fine, margin)).all(axis=0))
+        for low, fine in windows
+    ]
+    if not any(part.any() for part in known):
+        return [fine for _, fine in windows]
+    inliers = _inliers(_weighed(windows, footprint, margin, known), footprint, margin, known)
+    cleaned = []
+    for (_, fine), valid, own in zip(windows, known, inliers, strict=True):
+        foreign = np.pad(valid & ~own, margin, mode="edge")
+        hidden = foreign.repeat(footprint.ratio, axis=0).repeat(footprint.ratio, axis=1)
+        cleaned.append(np.where(hidden, np.float32(np.nan), fine))
+    return cleaned
 
 
 def _wholly_seen(fine: FloatArray, start: Footprint, margin: int) -> NDArray[np.bool_]:

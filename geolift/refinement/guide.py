@@ -19,10 +19,12 @@ fourth gains 0.1 dB on the average, six hardly more, and each costs as much time
 GUIDE_LIMIT = 6.0
 """Guides are cut at so many standard deviations."""
 
+LEAST_AMPLITUDE, MOST_AMPLITUDE = 0.02, 4.0
+
 
 @dataclass(frozen=True, eq=False)
 class Guide:
-    """φ(x): the MSI's leading principal components, of variance one.
+    """What the correction of a pixel depends on: its brightness, and φ(x), the MSI's leading principal components.
 
     Parameters
     ----------
@@ -37,13 +39,30 @@ class Guide:
     trust: DoubleArray
 
     def __call__(self, msi: FloatArray) -> FloatArray:
-        """(M, y, x) of a fine MSI (c, y, x), not shrunk; NaN where a band is."""
+        """(1 + M, y, x) amplitude and φ of a fine MSI (c, y, x), φ not shrunk; NaN where a band is."""
         centred = msi - self.mean[:, None, None].astype(np.float32)
-        values = np.zeros((len(self.projection), *msi.shape[1:]), np.float32)
-        for row, weights in zip(values, self.projection.astype(np.float32), strict=True):
+        values = np.zeros((1 + len(self.projection), *msi.shape[1:]), np.float32)
+        for row, weights in zip(values[1:], self.projection.astype(np.float32), strict=True):
             for band, weight in zip(centred, weights, strict=True):  # term by term: no window changes the rounding
                 row += weight * band
-        return np.clip(values, -GUIDE_LIMIT, GUIDE_LIMIT)
+        np.clip(values[1:], -GUIDE_LIMIT, GUIDE_LIMIT, out=values[1:])
+        values[0] = self.amplitude(msi)
+        return values
+
+    def amplitude(self, msi: FloatArray) -> FloatArray:
+        """(y, x) root of the brightness relative to the scene's: what a bright pixel lacks is not lent to a dark one.
+
+        Reflectance errors grow with reflectance. With an amplitude that is the same everywhere, dark pixels beside
+        bright ones paid with their angles.
+        """
+        lit = [(band, np.float32(mean)) for band, mean in zip(msi, self.mean, strict=True) if mean > 0]
+        if not lit:
+            return np.where(np.isfinite(msi[0]), np.float32(1), np.float32(np.nan))
+        total = np.zeros(msi.shape[1:], np.float32)
+        for band, mean in lit:
+            total += band / mean
+        root = np.sqrt(np.maximum(total / np.float32(len(lit)), np.float32(0)))
+        return np.asarray(np.clip(root, LEAST_AMPLITUDE, MOST_AMPLITUDE), np.float32)
 
 
 def find_guide(fine: Sequence[FloatArray]) -> Guide:

@@ -2,11 +2,11 @@
 
 The product A of the per-pixel inversion misses the truth by e. In the noise-whitened subspace, per component,
 
-    e(p, x) = g_0(p) + Σ_m φ_m(x) g_m(p),   cov g_0 = s ρ(ℓ_0),   cov g_m = s γ ρ(ℓ_m),   ρ(ℓ) = exp(−d² / 2ℓ²)
+    e(p, x) = a(x) g_0(p) + Σ_m φ_m(x) g_m(p),   cov g_0 = s ρ(ℓ_0),   cov g_m = s γ ρ(ℓ_m),   ρ(ℓ) = exp(−d² / 2ℓ²)
 
-a correction that varies with the place p and, ever more slowly, with how it depends on the MSI values x: a material
-that the MSI cannot tell from another is usually the same material across a field or a roof. The HSI shows e through
-its footprint D, with noise: r = D e + n. Expectation given r is area-to-point kriging with spatially varying
+a correction in proportion to a(x) that varies with the place p and, ever more slowly, with how it depends on the MSI
+values x: a material that the MSI cannot tell from another is usually the same material across a field or a roof. The
+HSI shows e through its footprint D, with noise: r = D e + n. Expectation given r is area-to-point kriging with spatially varying
 coefficients.
 
 References

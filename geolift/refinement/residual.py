@@ -19,6 +19,7 @@ from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.guide import Guide
+from geolift.refinement.misfit import HALO_LR, MisfitModel, fit_misfit
 from geolift.refinement.pair import Pair, Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import solve_block
@@ -37,6 +38,9 @@ WHOLE_LR = 25
 
 BLOCK_FINE_PX, SOLVED_LR = 320, 128
 """Edges of the pieces in which the residual is formed, in fine pixels, and solved, in HSI pixels. Fixed: law 1."""
+
+LEAST_MISFIT = 0.5
+"""The misfit is never taken to be less noisy than so much of the HSI's own noise."""
 
 Progress = Callable[[float], None]
 
@@ -57,7 +61,9 @@ class Residual:
         self.srf = training.weights.astype(np.float64)
         with one_torch_thread():
             subspace = find_subspace(torch.from_numpy(training.spectra))
-        self.mean, self.encode, self.decode = (t.numpy() for t in (subspace.mean, subspace.encode, subspace.decode))
+        self.mean, self.encode, self.decode, self.noise = (
+            t.numpy() for t in (subspace.mean, subspace.encode, subspace.decode, subspace.noise)
+        )
         whitened = model.network.projected(self.encode.T, self.mean)
         self.whitened_model = None if whitened is None else replace(model, network=whitened)
 
@@ -69,35 +75,62 @@ class Residual:
             low = apply_srf(self.pair.hsi(rows, cols), self.srf).astype(np.float32)
             yield low, self.pair.msi(*place), self.pair.beyond(*place)
 
-    def residuals(self, footprint: Footprint, guide: Guide, zeros: bool, progress: Progress) -> tuple[Sheets, Sheets]:
-        """Residual (K, h, w) in the whitened subspace, and D φ (1 + M, h, w), on all HSI pixels."""
+    def residuals(
+        self, footprint: Footprint, guide: Guide, zeros: bool, progress: Progress
+    ) -> tuple[Sheets, Sheets, Sheets]:
+        """Residual (K, h, w) in the whitened subspace, factors D φ (1 + M, h, w), and misfit with D M (2 c, h, w)."""
         margin = footprint.margin_lr
         edge = max(4, BLOCK_FINE_PX // self.pair.ratio - 2 * margin)
-        count = self.encode.shape[1]
-        residual = Sheets((count, *self.pair.shape), self.folder)
-        factors = Sheets((1 + len(guide.projection), *self.pair.shape), self.folder)
+        count, bands, terms = self.encode.shape[1], len(self.srf), 1 + len(guide.projection)
+        sheets = tuple(Sheets((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
 
-        def form(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
+        def form(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
             place = (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
             seen = footprint.degrade(self._fine(place, guide, zeros), margin)
-            goal = self._whitened(self.pair.hsi(rows, cols))
-            return goal - seen[:count], seen[count:]
+            spectra = self.pair.hsi(rows, cols)
+            degraded = seen[count + terms :]
+            misfit = apply_srf(spectra, self.srf).astype(np.float32) - degraded
+            return (
+                self._whitened(spectra) - seen[:count],
+                seen[count : count + terms],
+                np.concatenate([misfit, degraded]),
+            )
 
-        for (rows, cols), (left, factor) in self._blocks(edge, form, progress):
-            residual.write(rows, cols, left)
-            factors.write(rows, cols, factor)
-        return residual, factors
+        for window, parts in self._blocks(edge, form, progress):
+            for sheet, part in zip(sheets, parts, strict=True):
+                sheet.write(*window, part)
+        return sheets[0], sheets[1], sheets[2]
+
+    def misfit_model(self, residual: Sheets, visible: Sheets) -> MisfitModel | None:
+        """What the residual owes to faults of the sensors, learned where the footprint was."""
+        windows = [(residual.read(*place), *np.split(visible.read(*place), 2)) for place in self.places]
+        noise = np.sqrt(np.square(self.srf) @ np.square(self.noise))
+        return fit_misfit([(r, v, m) for r, v, m in windows], LEAST_MISFIT * noise)
+
+    def free_of_faults(self, model: MisfitModel, residual: Sheets, visible: Sheets) -> Sheets:
+        """Free the residual of faults, in its place; returns (1, h, w): one where it counts, zero at outliers."""
+        kept, shape = Sheets((1, *self.pair.shape), self.folder), self.pair.shape
+
+        def clean(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
+            wide, core = _widened((rows, cols), HALO_LR, shape)
+            misfit, seen = np.split(visible.read(*wide), 2)
+            left, outliers = model.cleaned(residual.read(*wide), misfit, seen)
+            return left[:, core[0], core[1]], np.float32(1) - outliers[None, core[0], core[1]]
+
+        for window, (left, counts) in self._blocks(SOLVED_LR, clean, lambda share: None):
+            residual.write(*window, left)
+            kept.write(*window, counts)
+        return kept
 
     def _fine(self, place: tuple[int, int, int, int, int], guide: Guide, zeros: bool) -> FloatArray:
-        """(K + 1 + M, y, x): the inversion in the whitened subspace, and φ; NaN = invalid."""
+        """(K + 1 + M + c, y, x): the inversion in the whitened subspace, φ and the MSI itself; NaN = invalid."""
         msi = self.pair.msi(*place)
         if self.whitened_model is not None:
             fused = predict_block(self.whitened_model, msi, self.engine)
         else:
             strips = [slice(row, row + 64) for row in range(0, msi.shape[1], 64)]
             fused = np.concatenate([self._whitened(predict_block(self.model, msi[:, s])) for s in strips], axis=1)
-        ones = np.where(np.isfinite(fused[:1]), np.float32(1), np.float32(np.nan))
-        stack = np.concatenate([fused, ones, guide(msi)])
+        stack = np.concatenate([fused, guide(msi), msi])
         stack[:, ~np.isfinite(stack).all(axis=0)] = np.nan
         if zeros:
             black = np.concatenate([-(self.encode.T @ self.mean), np.zeros(len(stack) - len(fused))])
@@ -134,11 +167,8 @@ class Residual:
         before = after = count = 0.0
 
         def solved(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
-            wide = [
-                slice(max(0, p.start - halo), min(n, p.stop + halo)) for p, n in zip((rows, cols), shape, strict=True)
-            ]
+            wide, core = _widened((rows, cols), halo, shape)
             left, factor = _agreed(residual.read(*wide), factors.read(*wide))
-            core = [slice(p.start - w.start, p.stop - w.start) for p, w in zip((rows, cols), wide, strict=True)]
             found = solve_block(process, left, factor, self.engine.device)
             return found[:, core[0], core[1]], left[:, core[0], core[1]]
 
@@ -170,6 +200,17 @@ class Residual:
                 under_way.extend(pool.submit(work, *further) for further in ahead)
                 yield window, under_way.popleft().result()
                 progress(done / len(windows))
+
+
+def _widened(window: Window, halo: int, shape: tuple[int, int]) -> tuple[Window, Window]:
+    """A window with a halo as far as the grid goes, and where the window lies in it."""
+    rows, cols = (
+        slice(max(0, part.start - halo), min(size, part.stop + halo)) for part, size in zip(window, shape, strict=True)
+    )
+    down, across = (
+        slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(window, (rows, cols), strict=True)
+    )
+    return (rows, cols), (down, across)
 
 
 def _agreed(residual: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
