@@ -13,22 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from geolift.errors import GeoliftError, InputError, UsageError
 from geolift.settings import ApplySettings, FuseSettings
+from geolift.settings.validation import validated
 
 INPUTS = ("hsi", "msi", "model", "reference")
 COLUMNS = (*INPUTS, "out", *FuseSettings.model_fields)
 ALIASES = {"output": "out"}
-# Options that name a file which is written beside the product.
-SIDE_PRODUCTS = {
-    "save_model": "model",
-    "qa": "raster",
-    "uncertainty": "raster",
-    "abundances": "raster",
-    "report": "page",
-}
 # Not paths of this machine: URLs, GDAL's virtual file systems, and GDAL's names of subdatasets.
 REMOTE = re.compile(r"^(/vsi|[a-z][a-z0-9+.-]+://|[A-Z][A-Z0-9_]+:)")
 WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
@@ -60,7 +51,7 @@ class Job:
     @property
     def side_products(self) -> dict[str, Path]:
         """Option → file that is written beside the product."""
-        named = {name: getattr(self.settings, name, None) for name in SIDE_PRODUCTS}
+        named = {name: getattr(self.settings, name, None) for name in FuseSettings.side_products()}
         return {name: Path(file) for name, file in named.items() if file is not None}
 
     @property
@@ -237,15 +228,11 @@ def _settings(
     for one, other in (("srf", "sensor"), ("sensor", "srf")):
         if one in options and other not in options:
             values.pop(other, None)
-    if values.get("threads") == "ALL_CPUS":
-        values.pop("threads")
     try:
-        return model.model_validate({name: _read(model, name, value) for name, value in values.items()})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) + ": " if first["loc"] else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"row {number}: {name}{message} (got {first['input']!r})") from error
+        typed = {name: _read(model, name, value) for name, value in values.items()}
+        return validated(FuseSettings, typed) if verb == "fuse" else validated(ApplySettings, typed)
+    except UsageError as error:
+        raise UsageError(f"row {number}: {error}") from None
 
 
 def _read(model: type[FuseSettings | ApplySettings], name: str, value: Any) -> Any:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
-from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from geolift.cli import configuration
 from geolift.cli.command import ADVANCED, MAIN, RUN, option
 from geolift.cli.console import Console
-from geolift.errors import InputError
+from geolift.errors import InputError, UsageError
 from geolift.settings import Settings
+from geolift.settings.validation import validated
 
 Model = TypeVar("Model", bound=Settings)
 Command = Callable[..., Any]
@@ -127,15 +127,15 @@ def _click_type(kind: Any) -> Any:
 
 
 def _validated(model: type[Model], values: dict[str, Any]) -> Model:
-    if values.get("threads") == "ALL_CPUS":
-        values.pop("threads")
     try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise click.UsageError(f"{name}: {message} (got {first['input']!r})" if name else message) from error
+        return validated(model, values, spelled=flag_of)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def flag_of(name: str) -> str:
+    """Return an option's name as it is typed."""
+    return "--" + name.replace("_", "-")
 
 
 def _from_file(config: Path | None, model: type[Settings]) -> dict[str, Any]:

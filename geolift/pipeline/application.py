@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import xarray as xr
 
@@ -16,23 +16,42 @@ from geolift.pipeline.trained import Trained, inverted, load_trained
 from geolift.readers import opened
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import ApplySettings, SensorSettings
+from geolift.settings.typed import ApplyOptions
+from geolift.settings.validation import validated
 
 
 def apply(
     model: str | Path,
     msi: str | Path | xr.DataArray,
+    settings: ApplySettings | None = None,
     *,
     listener: Listener = SILENT,
-    **options: Any,
+    **options: Unpack[ApplyOptions],
 ) -> xr.DataArray:
     """Apply a saved model to an MSI of its sensor, lazily.
+
+    Parameters
+    ----------
+    model
+        A file of `geolift train` or ``geolift fuse --save-model``.
+    msi : path or DataArray (band, y, x)
+        As `geolift.open` gives it.
+    settings
+        Every option at once; ``**options`` are laid over it.
+    **options
+        Fields of `geolift.settings.ApplySettings`.
+
+    Returns
+    -------
+    xarray.DataArray (band, y, x)
+        float32 on the MSI's grid, NaN = invalid.
 
     Raises
     ------
     InputError
         If the MSI's bands are not those the model was trained for.
     """
-    settings = ApplySettings(**options)
+    settings = validated(ApplySettings, options, given=settings)
     trained = load_trained(model)
     cube = opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)

@@ -22,7 +22,7 @@ from geolift.pipeline.plan import file_facts
 from geolift.pipeline.run import Run
 from geolift.pipeline.trained import Inverted, Trained, inverted, load_trained
 from geolift.pipeline.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
-from geolift.provenance.run_key import BESIDE_THE_PRODUCT, run_identity
+from geolift.provenance.run_key import run_identity
 from geolift.provenance.sidecar import (
     MSI_INPUT,
     dump_settings,
@@ -179,7 +179,7 @@ def _already(output: Path, inputs: dict[str, str], settings: FuseSettings | Appl
         facts = read_sidecar(sidecar)
     except InputError:
         return None
-    named = {name: getattr(settings, name, None) for name in BESIDE_THE_PRODUCT - {"report"}}
+    named = {name: getattr(settings, name, None) for name in settings.side_products().keys() - {"report"}}
     beside = {name: path for name, path in named.items() if path is not None}
     known = "inputs" in facts and "settings" in facts and facts.get("output_bytes") == _bytes(output)
     if not known or change_since(facts, output, inputs, settings, beside):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import xarray as xr
@@ -31,6 +31,8 @@ from geolift.readers import opened
 from geolift.runtime.machine import give_back_memory
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import FuseSettings, MethodSettings, TrainSettings
+from geolift.settings.typed import FuseOptions, TrainOptions
+from geolift.settings.validation import validated
 from geolift.training.explained_variance import Information, measure_information
 from geolift.training.training_set import TrainingSet
 
@@ -53,18 +55,30 @@ def plan_fusion(hsi: xr.DataArray, msi: xr.DataArray, settings: FuseSettings, ou
     return Plan(file_facts(hsi), file_facts(msi), spectra, region, cost, output, tuple(notes))
 
 
-def train(hsi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **options: Any) -> Trained:
+def train(
+    hsi: str | Path | xr.DataArray,
+    settings: TrainSettings | None = None,
+    *,
+    listener: Listener = SILENT,
+    **options: Unpack[TrainOptions],
+) -> Trained:
     """Learn the spectral inversion of an HSI for a sensor; no MSI is needed.
 
     Parameters
     ----------
     hsi : path or DataArray (band, y, x)
+    settings
+        Every option at once; ``**options`` are laid over it.
     **options
         Fields of `geolift.settings.TrainSettings`, for example ``sensor="sentinel2"``.
+
+    Raises
+    ------
+    InputError, UsageError
     """
     from geolift.network.engine import choose_engine
 
-    settings = TrainSettings(**options)
+    settings = validated(TrainSettings, options, given=settings)
     cube = opened(hsi, settings.hsi_reading)
     device = choose_engine(settings.device).device
     spectra = plan_spectra(cube, settings, settings)
@@ -80,9 +94,10 @@ def train(hsi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **opti
 def fuse(
     hsi: str | Path | xr.DataArray,
     msi: str | Path | xr.DataArray,
+    settings: FuseSettings | None = None,
     *,
     listener: Listener = SILENT,
-    **options: Any,
+    **options: Unpack[FuseOptions],
 ) -> xr.DataArray:
     """Fuse an HSI with an MSI: all the bands of the one at the pixels of the other, lazily.
 
@@ -92,6 +107,8 @@ def fuse(
     ----------
     hsi, msi : path or DataArray (band, y, x)
         As `geolift.open` gives them.
+    settings
+        Every option at once; ``**options`` are laid over it.
     **options
         Fields of `geolift.settings.FuseSettings`, for example ``sensor="sentinel2"``.
 
@@ -104,7 +121,7 @@ def fuse(
     ------
     InputError, UsageError
     """
-    return prepare(hsi, msi, listener=listener, **options).fused
+    return prepare(hsi, msi, settings, listener, **options).fused
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -161,7 +178,7 @@ def prepare(
     msi: str | Path | xr.DataArray,
     settings: FuseSettings | None = None,
     listener: Listener = SILENT,
-    **options: Any,
+    **options: Unpack[FuseOptions],
 ) -> Fusion:
     """Do everything of `fuse` up to the pixels, and return all that is known of it: cube, quality, error, check.
 
@@ -178,8 +195,7 @@ def prepare(
     ------
     InputError, UsageError
     """
-    given = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
-    chosen = FuseSettings(**{**given, **options})
+    chosen = validated(FuseSettings, options, given=settings)
     hsi_cube = opened(hsi, chosen.hsi_reading)
     msi_cube = opened(msi, chosen.msi_reading, chosen.tile_size, chosen.msi_bands)
     return fuse_cubes(hsi_cube, msi_cube, Run(settings=chosen, listener=listener))

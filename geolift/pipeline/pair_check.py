@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import dask.array as da
 import numpy as np
@@ -21,6 +21,8 @@ from geolift.pair.spectra import plan_spectra
 from geolift.readers import opened
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import PairSettings, RegionSettings, WritingSettings
+from geolift.settings.typed import PairOptions
+from geolift.settings.validation import validated
 from geolift.writer import Encoding, check_output, write_cube
 from geolift.writer.moved import write_moved
 
@@ -47,7 +49,12 @@ def open_pair(
 
 
 def coregister(
-    hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, *, listener: Listener = SILENT, **options: Any
+    hsi: str | Path | xr.DataArray,
+    msi: str | Path | xr.DataArray,
+    settings: PairSettings | None = None,
+    *,
+    listener: Listener = SILENT,
+    **options: Unpack[PairOptions],
 ) -> dict[str, Any]:
     """Estimate the shift that brings an HSI onto an MSI, +dy down, +dx right.
 
@@ -55,6 +62,8 @@ def coregister(
     ----------
     hsi, msi : path or DataArray (band, y, x)
         As `geolift.open` gives them.
+    settings
+        Every option at once; ``**options`` are laid over it.
     **options
         Fields of `geolift.settings.PairSettings`, for example ``sensor="sentinel2"``.
 
@@ -71,7 +80,7 @@ def coregister(
     InputError
         If the two do not overlap.
     """
-    return coregister_files(hsi, msi, None, PairSettings(**options), listener)
+    return coregister_files(hsi, msi, None, validated(PairSettings, options, given=settings), listener)
 
 
 def coregister_files(

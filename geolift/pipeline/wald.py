@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import rasterio.warp
@@ -34,6 +34,8 @@ from geolift.provenance.sidecar import (
 from geolift.readers import open_cube
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import BandSettings, EvaluateSettings, SimulateSettings
+from geolift.settings.typed import EvaluateOptions
+from geolift.settings.validation import validated
 from geolift.writer import Encoding, check_output, choose_scale, write_cube
 
 TILE_PX = 512
@@ -175,9 +177,10 @@ def simulate_files(
 def evaluate(
     product: str | Path | xr.DataArray,
     reference: str | Path | xr.DataArray,
+    settings: EvaluateSettings | None = None,
     *,
     listener: Listener = SILENT,
-    **options: Any,
+    **options: Unpack[EvaluateOptions],
 ) -> Scores:
     """Measure a product against its reference: RMSE, PSNR, SSIM, UIQI, ERGAS, SAM, over what is valid in both.
 
@@ -185,6 +188,8 @@ def evaluate(
     ----------
     product, reference : path or DataArray (band, y, x)
         On one grid, or with ``resample=`` on two.
+    settings
+        Every option at once; ``**options`` are laid over it.
     **options
         Fields of `geolift.settings.EvaluateSettings`.
 
@@ -193,7 +198,7 @@ def evaluate(
     InputError
         If grids or bands differ, or nothing is valid in both.
     """
-    settings = EvaluateSettings(**options)
+    settings = validated(EvaluateSettings, options, given=settings)
     truth = reference if isinstance(reference, xr.DataArray) else open_cube(reference)
     given = product if isinstance(product, xr.DataArray) else open_cube(product)
     given, truth = _same_bands(given, truth)

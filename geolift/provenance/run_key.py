@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from geolift.provenance.sidecar import dump_settings, software_versions
-from geolift.settings import Settings, StreamingSettings
+from geolift.settings import Settings
 
-# Options that change where or how the run goes, not what it makes.
-BESIDE_THE_PRODUCT = {"save_model", "qa", "uncertainty", "abundances", "report"}
-NOT_OF_THE_PRODUCT = {"overwrite", "overviews", "strict", *BESIDE_THE_PRODUCT, *StreamingSettings.model_fields}
 # A folder product is known by its size and time, and so are the files in it, as far down as products go.
 DEPTH = 3
 
@@ -20,7 +17,8 @@ def run_identity(settings: Settings, inputs: dict[str, str]) -> dict[str, Any]:
 
     Files named by options, such as ``--srf``, count as inputs.
     """
-    options = {key: value for key, value in dump_settings(settings).items() if key not in NOT_OF_THE_PRODUCT}
+    decisive = settings.with_effect("pixels")
+    options = {key: value for key, value in dump_settings(settings).items() if key in decisive}
     named = {name: str(value) for name in options if isinstance(value := getattr(settings, name), Path)}
     files = {name: _stamp(path) for name, path in {**inputs, **named}.items()}
     return {"inputs": files, "options": options, "versions": software_versions()}

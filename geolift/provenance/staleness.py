@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geolift.provenance.sidecar import dump_settings, input_facts, sidecar_path
-from geolift.settings import Settings, StreamingSettings
-
-# Options that never change the product, and so never make a finished one stale.
-WITHOUT_EFFECT = {"overwrite", "report", *StreamingSettings.model_fields}
+from geolift.settings import Settings
 
 
 def change_since(
@@ -48,14 +45,18 @@ def change_since(
         if not file.exists():
             return f"{file.name} is not there"
     for name, file in _files_named_by(settings):
-        if name not in {*side_products, *WITHOUT_EFFECT} and file.is_file() and file.stat().st_mtime > made:
+        if (
+            name not in {*side_products, *settings.with_effect("run")}
+            and file.is_file()
+            and file.stat().st_mtime > made
+        ):
             return f"{name} {file.name} changed since"
     return ""
 
 
 def _changed_option(before: Mapping[str, Any], settings: Settings) -> str:
     now, defaults = dump_settings(settings), dump_settings(type(settings)())
-    for name in now.keys() - WITHOUT_EFFECT:
+    for name in now.keys() - settings.with_effect("run"):
         if before.get(name, defaults[name]) != now[name]:
             return f"{name} was {before.get(name, defaults[name])}, is {now[name]}"
     return ""

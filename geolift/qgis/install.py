@@ -17,7 +17,6 @@ from typing import Any, Literal
 from pydantic import BeforeValidator
 from pydantic_core import PydanticUndefined
 
-from geolift.batch.manifest import SIDE_PRODUCTS
 from geolift.errors import InputError, ResourceError
 from geolift.provenance.sidecar import software_versions
 from geolift.settings import ApplySettings, EvaluateSettings, FuseSettings, PairSettings, Settings
@@ -211,8 +210,9 @@ def _kind(name: str, annotation: Any) -> tuple[str, list[str]]:
     """Return which field of a form suits an option, and the choices of a drop-down."""
     if name == "sensor":
         return "choice", [*FAMILIES, *list_sensors()]
-    if name in SIDE_PRODUCTS:
-        return ("new raster" if SIDE_PRODUCTS[name] == "raster" else "new file"), []
+    kinds = FuseSettings.side_products()
+    if name in kinds:
+        return ("new raster" if kinds[name] == "raster" else "new file"), []
     if name == "bounds":
         return "extent", []
     if name.endswith("_crs"):

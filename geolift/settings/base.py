@@ -11,13 +11,29 @@ Group = Literal["input", "sensor and bands", "method", "trust", "output", "machi
 """Under which heading an option stands in the help, in this order."""
 
 
-def shown(metavar: str | None = None, *, group: Group | None = None, main: int = 0) -> dict[str, Any]:
-    """Return how help and forms present an option.
+Effect = Literal["pixels", "beside", "run"]
+"""What an option changes: the product's pixels; what is written or judged beside them; only how the run goes."""
+
+SideProduct = Literal["raster", "model", "page"]
+
+
+def shown(
+    metavar: str | None = None,
+    *,
+    group: Group | None = None,
+    main: int = 0,
+    effect: Effect | None = None,
+    side_product: SideProduct | None = None,
+) -> dict[str, Any]:
+    """Return what is to be known of an option beside its rule: how it is presented, and what it changes.
 
     ``metavar`` stands for its value; ``group`` is the heading where it is not its class's; the few options with a
-    rank ``main`` come before all groups.
+    rank ``main`` come before all groups; ``effect`` where it is not its class's; ``side_product``: the option names a
+    file of that kind, which is written beside the product.
     """
-    facts = {"metavar": metavar, "group": group, "main": main}
+    if side_product is not None and effect is None:
+        effect = "beside"
+    facts = {"metavar": metavar, "group": group, "main": main, "effect": effect, "side_product": side_product}
     return {name: value for name, value in facts.items() if value}
 
 
@@ -27,6 +43,7 @@ class Settings(BaseModel):
     # Built when first validated: `--help` needs names and texts only.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     group: ClassVar[Group] = "input"
+    effect: ClassVar[Effect] = "pixels"
 
     @classmethod
     def group_of(cls, name: str) -> Group:
@@ -35,6 +52,22 @@ class Settings(BaseModel):
         if isinstance(extra, dict) and "group" in extra:
             return extra["group"]  # type: ignore[return-value]
         return cls._home_of(name).group
+
+    @classmethod
+    def with_effect(cls, *effects: Effect) -> set[str]:
+        """Return the options that change these things."""
+        return {name for name in cls.model_fields if cls._fact(name, "effect", cls._home_of(name).effect) in effects}
+
+    @classmethod
+    def side_products(cls) -> dict[str, SideProduct]:
+        """Return the options that name a file written beside the product, each with the kind of file."""
+        kinds = {name: cls._fact(name, "side_product", None) for name in cls.model_fields}
+        return {name: kind for name, kind in kinds.items() if kind is not None}
+
+    @classmethod
+    def _fact(cls, name: str, fact: str, default: Any) -> Any:
+        extra = cls.model_fields[name].json_schema_extra
+        return extra.get(fact, default) if isinstance(extra, dict) else default
 
     @classmethod
     def in_reading_order(cls) -> list[str]:

@@ -50,22 +50,26 @@ class FuseSettings(
     """Everything `geolift fuse` can be told."""
 
     group: ClassVar[Group] = "output"
-    save_model: Path | None = Field(None, description="Also save the trained model here (safetensors).")
+    save_model: Path | None = Field(
+        None,
+        description="Also save the trained model here (safetensors).",
+        json_schema_extra=shown(side_product="model"),
+    )
     qa: Path | None = Field(
         None,
         description="Also write a quality raster: bits nodata 1, masked 2, out of range 4, low confidence 8, "
         "outside the HSI 16.",
-        json_schema_extra=shown(group="trust"),
+        json_schema_extra=shown(group="trust", side_product="raster"),
     )
     uncertainty: Path | None = Field(
         None,
         description="Also write the standard error of every band and pixel, calibrated on held-out LR pixels.",
-        json_schema_extra=shown(group="trust"),
+        json_schema_extra=shown(group="trust", side_product="raster"),
     )
     report: Path | None = Field(
         None,
         description="Also write a report of the run here: one HTML file for people.",
-        json_schema_extra=shown(group="trust", main=3),
+        json_schema_extra=shown(group="trust", main=3, effect="run", side_product="page"),
     )
 
     @model_validator(mode="after")
@@ -93,14 +97,18 @@ class PairSettings(
     """Everything `geolift check` and `geolift coregister` can be told."""
 
     group: ClassVar[Group] = "output"
-    overwrite: bool = Field(False, description="Replace the output if it exists.", json_schema_extra=shown(main=4))
+    overwrite: bool = Field(
+        False, description="Replace the output if it exists.", json_schema_extra=shown(main=4, effect="run")
+    )
 
 
 class TrainSettings(SensorSettings, HsiReadingSettings, ScreenSettings, MethodSettings, BandSettings, DeviceSettings):
     """Everything `geolift train` can be told."""
 
     group: ClassVar[Group] = "output"
-    overwrite: bool = Field(False, description="Replace the model file if it exists.", json_schema_extra=shown(main=4))
+    overwrite: bool = Field(
+        False, description="Replace the model file if it exists.", json_schema_extra=shown(main=4, effect="run")
+    )
 
 
 class ApplySettings(
@@ -191,7 +199,9 @@ class BenchmarkSettings(HsiReadingSettings):
     msi_snr: float = Field(40.0, description="Signal-to-noise ratio of the HR-MSI in power dB per band.")
     seed: Seeds = Field((0,), description="Seeds of the methods.", json_schema_extra=REPEATABLE)
     noise_seed: int = Field(42, ge=0, description="Seed of the noise: it is the same for every method.")
-    overwrite: bool = Field(False, description="Replace the CSV if it exists.", json_schema_extra=shown(main=4))
+    overwrite: bool = Field(
+        False, description="Replace the CSV if it exists.", json_schema_extra=shown(main=4, effect="run")
+    )
     resume: bool = Field(False, description="Continue the CSV: cases that are in it are skipped.")
 
     @model_validator(mode="after")

@@ -7,8 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from geolift.settings.base import Group, Settings, shown
-from geolift.settings.values import BandNumbers, Bounds, Names, coregistration, size_in_bytes
+from geolift.settings.base import Effect, Group, Settings, shown
+from geolift.settings.values import BandNumbers, Bounds, Names, all_cpus, coregistration, size_in_bytes
+
+OVERWRITE = shown(main=4, effect="run")
 
 
 class Reading(Settings):
@@ -166,7 +168,9 @@ class ComparisonSettings(Settings):
         "auto", description="Radiometric relation applied to the MSI: auto decides on held-out blocks."
     )
     strict: bool = Field(
-        False, description="Exit with code 5 if co-registration or the cross-sensor check is not trustworthy."
+        False,
+        description="Exit with code 5 if co-registration or the cross-sensor check is not trustworthy.",
+        json_schema_extra=shown(effect="beside"),
     )
 
 
@@ -215,7 +219,9 @@ class WritingSettings(Settings):
     """How rasters are written."""
 
     group: ClassVar[Group] = "output"
-    overwrite: bool = Field(False, description="Replace the output if it exists.", json_schema_extra=shown(main=4))
+    overwrite: bool = Field(
+        False, description="Replace the output if it exists.", json_schema_extra=shown(main=4, effect="run")
+    )
     of: Literal["GTiff", "COG", "ENVI", "Zarr"] = Field("GTiff", description="Output format.")
     co: tuple[str, ...] = Field(
         (),
@@ -235,6 +241,7 @@ class WritingSettings(Settings):
         "auto",
         description="Smaller copies for viewers: auto: in a COG, and in FILE.ovr for GTiff and ENVI with an edge over "
         "4096 pixels; none.",
+        json_schema_extra=shown(effect="beside"),
     )
 
     @model_validator(mode="after")
@@ -287,12 +294,12 @@ class StreamingSettings(Settings):
     """How the work is cut and spread; never changes the product."""
 
     group: ClassVar[Group] = "machine"
+    effect: ClassVar[Effect] = "run"
     tile_size: int = Field(
         256, ge=16, description="Edge of the processing tile in MSI pixels, rounded up to whole file blocks."
     )
-    threads: int | None = Field(
+    threads: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(all_cpus)] = Field(
         None,
-        ge=1,
         description="Worker threads (N or ALL_CPUS). Default: all allowed.",
         json_schema_extra=shown("N|ALL_CPUS"),
     )
@@ -319,4 +326,5 @@ class AbundanceSettings(Settings):
         None,
         description="Also write the abundances, one band for each endmember (with --method spectramorph), and the "
         "endmembers' spectra beside them as CSV.",
+        json_schema_extra=shown(side_product="raster"),
     )

@@ -58,6 +58,11 @@ def size_in_bytes(value: object) -> object:
         raise ValueError("a size such as 2GB or 800MB is expected") from error
 
 
+def all_cpus(value: object) -> object:
+    """Accept ``ALL_CPUS``, which is no limit."""
+    return None if isinstance(value, str) and value.strip().upper() == "ALL_CPUS" else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(split_names)]
 BandNumbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(band_numbers)]
 Bounds = Annotated[tuple[float, float, float, float], BeforeValidator(split_numbers)]
