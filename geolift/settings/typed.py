@@ -33,6 +33,7 @@ class FuseOptions(TypedDict, total=False):
     strict: bool
     mask: str
     mask_dilate: int
+    screen: Literal["auto", "report", "off"]
     method: Literal["auto", "linear", "spectralift", "spectramorph"]
     max_train_pixels: int
     endmembers: int
@@ -73,6 +74,7 @@ class TrainOptions(TypedDict, total=False):
     hsi_offset: float | None
     hsi_crs: str | None
     wavelengths: str | Path | None
+    screen: Literal["auto", "report", "off"]
     method: Literal["auto", "linear", "spectralift", "spectramorph"]
     max_train_pixels: int
     endmembers: int
@@ -132,6 +134,7 @@ class PairOptions(TypedDict, total=False):
     strict: bool
     mask: str
     mask_dilate: int
+    screen: Literal["auto", "report", "off"]
     bands: str | Sequence[int] | None
     drop_bad_bands: bool
 
