@@ -9,6 +9,7 @@ import torch
 from geolift.errors import UsageError
 from geolift.network.formula import NO_RESIDUAL
 from geolift.network.model import SpectralModel
+from geolift.runtime.blas import set_blas_threads
 from geolift.training.fit import fit
 from geolift.training.methods.spectralift import LayerStack, PublishedSettings, absolute_error
 from geolift.training.training_set import Seam, TrainingSampler, TrainingSet, training_set_from_cube
@@ -158,10 +159,13 @@ def test_the_model_does_not_depend_on_threads_and_repeats_by_seed() -> None:
     assert not same(one, other)
 
 
-def test_training_leaves_the_thread_setting_of_torch_alone(training: TrainingSet) -> None:
+def test_training_leaves_the_thread_settings_of_torch_and_blas_alone(training: TrainingSet) -> None:
+    set_blas_threads(2)
     before = torch.get_num_threads()
     fit("spectralift", training, epochs=2)
+    fit("auto", training)
     assert torch.get_num_threads() == before
+    assert set(set_blas_threads(2)) == {2}
 
 
 def test_scaling_the_scene_scales_the_product(training: TrainingSet) -> None:

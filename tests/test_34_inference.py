@@ -142,9 +142,9 @@ def test_where_no_code_can_be_compiled_torch_runs_the_network() -> None:
     assert isinstance(made_ready(random_network()), TorchNetwork if HERE is None else CompiledNetwork)
     code = (
         "import sys; sys.modules['llvmlite'] = None\n"  # as if it were not installed
-        "import numpy as np, geolift.inference\n"
+        "import numpy as np, geolift.network.inference\n"
         "from geolift.network.engine import choose_engine\n"
-        "from geolift.network import Network\n"
+        "from geolift.network.formula import Network\n"
         "from geolift.network.backends import made_ready\n"
         "eye = np.eye(3, dtype=np.float32)\n"
         "runner = made_ready(Network((), (), (), 0.0, None, eye, None, eye[0]), choose_engine('cpu', 'bf16'))\n"
@@ -185,7 +185,7 @@ def test_code_for_other_systems_needs_nothing_from_outside_and_keeps_its_sums_in
 
 
 @pytest.mark.skipif(HERE is None, reason="no code can be compiled here")
-def test_code_that_gives_something_else_than_torch_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_gives_something_else_than_the_formula_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled_for.__wrapped__() == HERE
     right = CompiledNetwork.stored
 
@@ -203,7 +203,7 @@ def test_code_that_gives_something_else_than_torch_is_not_used(monkeypatch: pyte
 
 @pytest.mark.skipif(HERE is None or HERE.lanes < AVX512.lanes, reason="needs a CPU with AVX-512")
 def test_tiles_are_used_only_where_the_system_allows_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_init_amx", lambda: False, raising=False)
+    monkeypatch.setattr("geolift.network.llvm.cpu._allow_tiles", lambda: False)
     assert this_cpu.__wrapped__() == AVX512
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from geolift.network.model import SpectralModel
+from geolift.runtime.blas import set_blas_threads
 from geolift.training.fit import fit
 from geolift.training.methods.common import NOISE_SHARE
 from geolift.training.methods.features import draw_features, learn_network, sharpen
@@ -111,33 +111,32 @@ def test_auto_follows_the_curve_that_linear_misses() -> None:
 def test_auto_and_linear_do_not_depend_on_threads_and_repeat_by_seed() -> None:
     training = training_set_from_cube(curved_scene(56, 50), box_weights())  # several chunks
     for method, options in (("auto", {"features": 256, "copies": 3}), ("linear", {})):
-        before = torch.get_num_threads()
+        (before, *_) = set_blas_threads(1)
         try:
-            torch.set_num_threads(1)
             one = fit(method, training, threads=1, seed=3, **options)
-            torch.set_num_threads(2)
+            set_blas_threads(2)
             assert same(one, fit(method, training, threads=2, seed=3, **options))
         finally:
-            torch.set_num_threads(before)
+            set_blas_threads(before)
     assert not same(fit("auto", training, seed=3, features=64), fit("auto", training, seed=4, features=64))
 
 
 def test_the_network_of_auto_is_the_average_of_its_parts(training: TrainingSet) -> None:
     model = fit("auto", training, features=96)
     subspace, pixels = sharpen(training, 6, 0)
-    mapping = draw_features(torch.cat([part.inputs for part in pixels]), pixels[0].inputs, 96, 0)
+    mapping = draw_features(np.concatenate([part.inputs for part in pixels]), pixels[0].inputs, 96, 0)
     with ThreadPoolExecutor(1) as pool:
         sums = NormalSums.total([accumulate(mapping, p.inputs, p.targets, p.weights, pool) for p in pixels])
-        ones = torch.ones_like(pixels[0].weights)
+        ones = np.ones_like(pixels[0].weights)
         straight = accumulate(lambda x: mapping(x)[:, -5:], pixels[0].inputs, pixels[0].targets, ones, pool)
     ridge, linear = solve(sums).readout, least_squares(straight, 101)
     layers, unit = learn_network(training, mapping, subspace, linear[96:], 0)
-    learned = evaluate(layers, (pixels[0].inputs - mapping.centre) @ mapping.linear.T).double() @ torch.linalg.inv(unit)
+    learned = evaluate(layers, (pixels[0].inputs - mapping.centre) @ mapping.linear.T) @ np.linalg.inv(unit)
     one, two = model.choices["linear_share"], model.choices["network_share"]
     phi = mapping(pixels[0].inputs)
     mixed = (1 - one - two) * phi @ ridge + one * phi @ linear + two * learned
-    expected = (subspace.mean + mixed @ subspace.decode.T).numpy()
-    assert np.allclose(model.predict(pixels[0].inputs.float().numpy()), expected, atol=2e-4)
+    expected = subspace.mean + mixed @ subspace.decode.T
+    assert np.allclose(model.predict(pixels[0].inputs.astype(np.float32)), expected, atol=2e-4)
 
 
 def test_scale_and_unit_of_the_data_do_not_matter(training: TrainingSet) -> None:
@@ -151,9 +150,9 @@ def test_scale_and_unit_of_the_data_do_not_matter(training: TrainingSet) -> None
 def test_sharpened_pairs_obey_the_spectral_response(training: TrainingSet) -> None:
     subspace, pixels = sharpen(training, 4, seed=0)
     rebuilt = pixels[3].targets @ subspace.decode.T + subspace.mean
-    simulated = rebuilt @ torch.tensor(training.weights, dtype=torch.float64).T
-    assert torch.allclose(simulated, pixels[3].inputs, atol=0.02)  # up to the noise outside the subspace
-    assert pixels[3].targets.var(0)[0] > pixels[0].targets.var(0)[0]
+    simulated = rebuilt @ training.weights.T.astype(np.float64)
+    assert np.allclose(simulated, pixels[3].inputs, atol=0.02)  # up to the noise outside the subspace
+    assert pixels[3].targets.var(axis=0)[0] > pixels[0].targets.var(axis=0)[0]
     assert sum(float(part.weights.sum()) for part in pixels) == pytest.approx(len(training.spectra))
 
 
@@ -161,42 +160,42 @@ def test_the_subspace_finds_the_planted_number_of_components_and_the_noise() -> 
     rng = np.random.default_rng(2)
     sigma = np.linspace(0.01, 0.03, 60)
     signal = rng.standard_normal((2000, 5)) @ rng.standard_normal((5, 60))
-    spectra = torch.tensor(signal + sigma * rng.standard_normal((2000, 60)))
+    spectra = signal + sigma * rng.standard_normal((2000, 60))
     found = find_subspace(spectra)
     assert found.decode.shape[1] == 5
-    ratio = found.noise.numpy() / sigma
+    ratio = found.noise / sigma
     assert 0.9 < ratio.min() < np.median(ratio) < 1.1
     assert ratio.max() < 1.5
     rebuilt = (spectra - found.mean) @ found.encode @ found.decode.T + found.mean
-    assert np.sqrt(np.square(rebuilt.numpy() - signal).mean()) < 0.4 * sigma.mean()
+    assert np.sqrt(np.square(rebuilt - signal).mean()) < 0.4 * sigma.mean()
 
 
 def test_sums_over_chunks_equal_the_whole_product() -> None:
-    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
     count = 3 * CHUNK_PIXELS + 5
-    x = torch.rand(count, 3, generator=generator, dtype=torch.float64)
-    t = torch.rand(count, 2, generator=generator, dtype=torch.float64)
-    w = torch.rand(count, generator=generator, dtype=torch.float64)
+    x = rng.random((count, 3))
+    t = rng.random((count, 2))
+    w = rng.random(count)
     with ThreadPoolExecutor(2) as pool:
         sums = accumulate(lambda v: v, x, t, w, pool)
-    assert torch.allclose(sums.gram, x.T @ (x * w[:, None]))
-    assert torch.allclose(sums.moment, x.T @ (t * w[:, None]))
-    one, other = torch.rand(3, 2, generator=generator).double(), torch.rand(3, 2, generator=generator).double()
-    expected = (((t - x @ one) * (t - x @ other)).sum(1) * w).sum()
-    assert sums.product(one, other, torch.eye(2, dtype=torch.float64)) == pytest.approx(float(expected))
+    assert np.allclose(sums.gram, x.T @ (x * w[:, None]))
+    assert np.allclose(sums.moment, x.T @ (t * w[:, None]))
+    one, other = rng.random((3, 2)), rng.random((3, 2))
+    expected = (((t - x @ one) * (t - x @ other)).sum(axis=1) * w).sum()
+    assert sums.product(one, other, np.eye(2)) == pytest.approx(float(expected))
 
 
 def test_the_evidence_picks_a_large_ridge_for_noise_and_a_small_one_for_signal() -> None:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(400, 20, generator=generator, dtype=torch.float64)
-    clean = x @ torch.randn(20, 1, generator=generator, dtype=torch.float64)
-    noise = torch.randn(400, 1, generator=generator, dtype=torch.float64)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((400, 20))
+    clean = x @ rng.standard_normal((20, 1))
+    noise = rng.standard_normal((400, 1))
     with ThreadPoolExecutor(1) as pool:
-        sums = accumulate(lambda v: v, x, torch.cat([clean, noise], 1), torch.ones(400, dtype=torch.float64), pool)
+        sums = accumulate(lambda v: v, x, np.concatenate([clean, noise], axis=1), np.ones(400), pool)
     found = solve(sums)
     assert found.ridges[0] < 0.01 * found.ridges[1]
     assert found.freedom[0] > 19
-    assert torch.allclose(least_squares(sums, 20)[:, :1], found.readout[:, :1], atol=1e-3)
+    assert np.allclose(least_squares(sums, 20)[:, :1], found.readout[:, :1], atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12])
@@ -237,10 +236,10 @@ def test_the_choices_are_told(training: TrainingSet) -> None:
 
 
 def test_the_small_network_bends_where_least_squares_cannot() -> None:
-    generator = torch.Generator().manual_seed(4)
-    x = torch.randn(600, 2, generator=generator, dtype=torch.float64)
-    truth = torch.stack([x[:, 0].abs(), x[:, 1]], 1)
-    noise = 0.1 * torch.eye(2, dtype=torch.float64)
-    still, linear = torch.zeros_like(x), torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.8, 0.0]], dtype=torch.float64)
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((600, 2))
+    truth = np.stack([np.abs(x[:, 0]), x[:, 1]], axis=1)
+    noise = 0.1 * np.eye(2)
+    still, linear = np.zeros_like(x), np.array([[0.0, 0.0], [0.0, 1.0], [0.8, 0.0]])
     error = evaluate(train_network(x, still, truth, still, linear, noise, seed=0), x) - truth
-    assert float(error.square().mean()) < 0.1 * float((x[:, 0].abs() - 0.8).square().mean()) / 2
+    assert np.square(error).mean() < 0.1 * np.square(np.abs(x[:, 0]) - 0.8).mean() / 2

@@ -91,10 +91,10 @@ def test_training_that_does_not_fit_the_device_is_a_resource_error(monkeypatch: 
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("made up")
 
-    monkeypatch.setattr("geolift.training.methods.features.draw_features", full)
+    monkeypatch.setattr("geolift.training.methods.spectralift.full_batch_adam", full)
     hsi = np.random.default_rng(3).random((12, 8, 8), dtype=np.float32)
     with pytest.raises(ResourceError, match="training of 64 pixels"):
-        fit("auto", training_set_from_cube(hsi, np.full((2, 12), 1 / 12, np.float32)))
+        fit("spectralift", training_set_from_cube(hsi, np.full((2, 12), 1 / 12, np.float32)))
 
 
 @pytest.mark.parametrize("network", [*NETWORKS, random_network(8, 60, 48, basis=9, skip=True)])

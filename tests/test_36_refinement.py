@@ -98,8 +98,8 @@ def test_the_solution_and_the_correction_are_those_of_dense_kriging(process: Res
     points = np.array([1.3, 4.0]), np.array([2.1, 6.6, 7.0])
     turned = np.einsum("kl,lyx->ykx", process.rotation * process.strength, beta).astype(np.float32)
     shares = np.array([1.0, 0.3, 0.3], np.float32)[:, None, None]
-    known = torch.from_numpy(turned), torch.from_numpy(shares * np.nan_to_num(factors))
-    fields = correction_fields(process, *known, (0, 0), *points).transpose(1, 2).numpy()
+    known = turned, shares * np.nan_to_num(factors)
+    fields = correction_fields(process, *known, (0, 0), *points).swapaxes(1, 2)
     rows, cols = np.indices((9, 8)).reshape(2, -1).astype(float)
     for index, (length, share) in enumerate([(1.0, 1.0), (4.0, 0.3), (4.0, 0.3)]):
         along_y = cross_covariance(process.footprint, 0, length, points[0][:, None] - rows)
@@ -113,9 +113,11 @@ def test_a_process_without_a_guided_term_leaves_nothing_of_the_memory_it_was_giv
     alone = replace(process, guided_length_lr=0.0, guided_share=0.0)
     at = (np.arange(48) + 0.5) / RATIO - 0.5
     for _ in range(3):
-        junk = [torch.full((5, 48, 3, 48), 1e9) for _ in range(4)]
+        junk = [np.full((5, 48, 3, 48), 1e9, np.float32) for _ in range(4)]
         del junk
-        fields = correction_fields(alone, torch.zeros(12, 3, 12), torch.ones(5, 12, 12), (0, 0), at, at)
+        fields = correction_fields(
+            alone, np.zeros((12, 3, 12), np.float32), np.ones((5, 12, 12), np.float32), (0, 0), at, at
+        )
         assert not fields.any()
 
 
@@ -164,7 +166,7 @@ def test_a_device_too_small_for_the_equations_is_a_resource_error(
     monkeypatch.setattr(solution, "conjugate_gradients", full)
     residual, factors = np.ones((3, 6, 5), np.float32), np.ones((3, 6, 5), np.float32)
     with pytest.raises(ResourceError, match=r"does not hold 30 HSI pixels of the refinement.*--device cpu"):
-        solve_block(process, residual, factors)
+        solve_block(process, residual, factors, "meta")
 
 
 def test_the_parameters_tell_structure_from_noise() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from geolift.errors import InputError, UsageError
 from geolift.network.inference import predict_block
 from geolift.refinement import refine_arrays
 from geolift.runtime.machine import available_cpus
-from geolift.training.fit import METHODS, fit
+from geolift.training.fit import METHODS, PUBLISHED, fit
 from geolift.training.noise import least_noise
 from geolift.training.training_set import training_set_from_cube
 
@@ -97,8 +96,7 @@ def fuse_arrays(
         product[:, ~np.isfinite(msi).all(axis=0)] = np.nan
         return Fused(np.clip(product, 0, 1), 0.0, time.perf_counter() - started)
     name = method.removesuffix(REFINED)
-    keeps_scale = "unit_scale" in inspect.signature(METHODS[name]).parameters
-    options: dict[str, Any] = {"unit_scale": True} if keeps_scale else {}
+    options: dict[str, Any] = {"unit_scale": True} if name in PUBLISHED else {}
     training = training_set_from_cube(hsi, weights, least_noise([msi]))
     model = fit(name, training, seed=seed, **options)
     learned = time.perf_counter()

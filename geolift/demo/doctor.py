@@ -8,12 +8,12 @@ from typing import Any
 
 import psutil
 import rasterio
-import torch
 from rasterio.crs import CRS
 from rasterio.drivers import is_blacklisted
 
 from geolift.demo import showcase
 from geolift.network.backends import compiled_for
+from geolift.network.engine import gpu_name
 from geolift.pipeline import files, wald
 from geolift.provenance.sidecar import software_versions
 from geolift.runtime.machine import available_cpus, memory_limit_bytes
@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
         "memory_bytes": memory_limit_bytes(),
         "memory_free_bytes": int(psutil.virtual_memory().available),
         "network_compiled_for": None if (cpu := compiled_for()) is None else cpu.name,
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "gpu": gpu_name() or None,
         "sensors": len(list_sensors()),
     }
 

@@ -1,4 +1,4 @@
-"""What runs a network here: code compiled for this CPU, or torch."""
+"""What runs a network here: code compiled for this CPU, or torch where nothing is compiled and on GPUs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.datamodel.encoding import Counts, Encoding
-from geolift.network.engine import ON_CPU, Engine, choose_engine
+from geolift.network.engine import ON_CPU, Engine, choose_engine, require_torch
 from geolift.network.formula import NO_RESIDUAL, Floats, Network
 from geolift.network.llvm.cpu import Cpu, this_cpu
 from geolift.network.pixels import Placing
-from geolift.network.torch_backend import TorchNetwork
 
 
 class Runner(Protocol):
@@ -35,7 +34,7 @@ class Runner(Protocol):
 
 @functools.cache
 def compiled_for() -> Cpu | None:
-    """The CPU that networks are compiled for; None where that cannot be done, or gives not what torch gives."""
+    """The CPU that networks are compiled for; None where that cannot be done, or gives not what the formula gives."""
     cpu = this_cpu()
     if cpu is None:
         return None
@@ -47,12 +46,23 @@ def compiled_for() -> Cpu | None:
     weights, residuals = (deep[0][:, :3], *deep), (NO_RESIDUAL, 0, 1)
     network = Network(weights, (bias, bias, bias), residuals, 0.3, head, None, basis, np.ones(17, np.float32))
     pixels, encoding = rng.random((3, 4000), dtype=np.float32), Encoding("int16", 1e-3, -32768.0)
-    runners = CompiledNetwork(network, cpu), TorchNetwork(network)
     try:
-        ours, theirs = (runner.stored(pixels, encoding, Placing(np.arange(17), 17))[0] for runner in runners)
+        ours = CompiledNetwork(network, cpu).stored(pixels, encoding, Placing(np.arange(17), 17))[0]
     except RuntimeError:  # LLVM's
         return None
-    return cpu if np.abs(ours.astype(int) - theirs).max() <= 1 else None
+    expected = np.rint(_evaluate(network, pixels) * encoding.steps_per_unit)
+    return cpu if np.abs(ours - expected).max() <= 1 else None
+
+
+def _evaluate(network: Network, x: Floats) -> NDArray[np.float64]:
+    """(C, n) the formula of `Network` for a plain chain of layers with a head and a basis, in float64."""
+    layers: list[NDArray[np.float64]] = []
+    for weight, bias, added in zip(network.weights, network.biases, network.residuals, strict=True):
+        product = weight.astype(np.float64) @ (layers[-1] if layers else x) + bias[:, None]
+        activated = np.maximum(product, network.slope * product)
+        layers.append(activated if added == NO_RESIDUAL else activated + layers[added])
+    assert network.head is not None and network.basis is not None
+    return np.asarray(network.basis @ (network.head @ layers[-1]) + network.offset[:, None], np.float64)
 
 
 def made_ready(network: Network, engine: Engine = ON_CPU) -> Runner:
@@ -63,6 +73,9 @@ def made_ready(network: Network, engine: Engine = ON_CPU) -> Runner:
 
         kind = CompiledNetwork if network.unmixing is None else CompiledUnmixing
         return kind(network, cpu, engine.precision)
+    require_torch("the network where it is not compiled for the CPU")
+    from geolift.network.torch_backend import TorchNetwork
+
     if engine.device == "cuda":
         choose_engine(engine.device)  # a worker of a cluster may have none
     return TorchNetwork(network, engine.device, engine.precision)

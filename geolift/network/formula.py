@@ -14,11 +14,13 @@ the weights, so physical units go in and come out.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
@@ -48,7 +50,7 @@ class Unmixing:
 
     def abundances(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(K, n) abundances of (K, n) coordinates."""
-        level = torch.tensor(self.level, device=coordinates.device)
+        level = coordinates.new_tensor(self.level)
         return self.constrained(coordinates + level[:, None], dim=0)
 
     def constrained(self, free: torch.Tensor, dim: int) -> torch.Tensor:
@@ -63,10 +65,22 @@ class Unmixing:
         if not self.non_negative:
             return free - (free.sum(dim, keepdim=True) - 1) / free.shape[dim]
         falling = free.sort(dim, descending=True).values
-        number = torch.ones_like(falling).cumsum(dim)
+        number = falling.new_ones(falling.shape).cumsum(dim)
         surplus = (falling.cumsum(dim) - 1) / number
         used = (falling > surplus).sum(dim, keepdim=True).clamp_min(1)
         return (free - surplus.gather(dim, used - 1)).clamp_min(0)
+
+    def nearest(self, free: Floats) -> Floats:
+        """The same of (K, n) arrays, endmembers first."""
+        if not self.sum_to_one:
+            return np.maximum(free, np.float32(0)) if self.non_negative else free
+        if not self.non_negative:
+            return np.asarray(free - (free.sum(axis=0) - 1) / np.float32(len(free)), np.float32)
+        falling = np.sort(free, axis=0)[::-1]
+        number = np.arange(1, len(free) + 1, dtype=np.float32)[:, None]
+        surplus = (np.cumsum(falling, axis=0, dtype=np.float32) - 1) / number
+        used = np.maximum((falling > surplus).sum(axis=0, keepdims=True), 1)
+        return np.maximum(free - np.take_along_axis(surplus, used - 1, axis=0), np.float32(0))
 
 
 @dataclass(frozen=True, eq=False)

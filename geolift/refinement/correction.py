@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from geolift.degradation.sampling import FloatArray
-from geolift.network.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray
 from geolift.refinement.guide import Guide
 from geolift.refinement.pair import Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import correction_fields
+from geolift.runtime.blas import one_blas_thread
 from geolift.runtime.scratch import Sheets
 
 CELL_PX = 64
@@ -33,14 +32,14 @@ class Known:
     """What is known of a window of HSI pixels, read at once for a whole tile: see `correction_fields`."""
 
     window: Window
-    solution: torch.Tensor
-    factors: torch.Tensor
+    solution: FloatArray
+    factors: FloatArray
 
     def has(self, window: Window) -> bool:
         """Tell whether a window lies within this one."""
         return all(own.start <= p.start and p.stop <= own.stop for own, p in zip(self.window, window, strict=True))
 
-    def cut(self, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
+    def cut(self, window: Window) -> tuple[FloatArray, FloatArray]:
         """Return both on a window within this one."""
         rows, cols = (
             slice(p.start - own.start, p.stop - own.start) for own, p in zip(self.window, window, strict=True)
@@ -86,9 +85,10 @@ class Correction:
         known
             What has been read already.
         """
-        with torch.inference_mode(), one_torch_thread():
+        with one_blas_thread():
             fields = self._fields(rows_lr, cols_lr, known)
-            return fields.mul_(torch.from_numpy(guides)[:, :, None]).sum(0).transpose(0, 1).numpy()
+        fields *= guides[:, :, None]
+        return np.asarray(fields.sum(axis=0).swapaxes(0, 1))
 
     def guides(self, msi: FloatArray) -> FloatArray:
         """Amplitude, and φ(x) as far as trusted: (1 + M, y, x) of a harmonised MSI (c, y, x); zero where invalid."""
@@ -119,7 +119,7 @@ class Correction:
         between = ndimage.map_coordinates(counts, where, order=1, mode="nearest")
         return np.where(nearest, np.float32(0), np.clip(2 * between - 1, 0, 1)).astype(np.float32), nearest
 
-    def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
+    def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
         """(1 + M, y, K, x) at places in HSI pixels."""
         if rows.shape[1] == 1 and cols.shape[0] == 1:
             return self._fields_along(rows[:, 0], cols[0], known)
@@ -127,15 +127,15 @@ class Correction:
         step = 0.5 / self.process.footprint.ratio
         along = [np.arange(places.min() - step, places.max() + 2 * step, step) for places in (rows, cols)]
         where = [(places - line[0]) / step for places, line in zip((rows, cols), along, strict=True)]
-        fields = self._fields_along(along[0], along[1], known).transpose(1, 2)
-        flat = fields.flatten(0, 1).numpy()
+        fields = self._fields_along(along[0], along[1], known).swapaxes(1, 2)
+        flat = fields.reshape(-1, *fields.shape[2:])
         read = [ndimage.map_coordinates(field, where, order=1, mode="nearest") for field in flat]
-        return torch.from_numpy(np.stack(read)).view(*fields.shape[:2], *rows.shape).transpose(1, 2)
+        return np.stack(read).reshape(*fields.shape[:2], *rows.shape).swapaxes(1, 2)
 
-    def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> torch.Tensor:
+    def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
         window = self._window(rows, cols)
         if any(part.start >= part.stop for part in window):
-            return torch.zeros((self.factors.shape[0], len(rows), self.solution.shape[0], len(cols)))
+            return np.zeros((self.factors.shape[0], len(rows), self.solution.shape[0], len(cols)), np.float32)
         if known is None or not known.has(window):
             known = self._read(window)
         return correction_fields(self.process, *known.cut(window), (window[0].start, window[1].start), rows, cols)
@@ -153,7 +153,7 @@ class Correction:
         solution, factors = self.solution.read(*window), np.nan_to_num(self.factors.read(*window), copy=False)
         for _, share, part in self.process.terms:
             factors[part] *= share
-        return Known(window, torch.from_numpy(np.ascontiguousarray(solution.swapaxes(0, 1))), torch.from_numpy(factors))
+        return Known(window, np.ascontiguousarray(solution.swapaxes(0, 1)), factors)
 
     def coordinates(
         self, msi: FloatArray, corner: tuple[int, int], shape: tuple[int, int], places: Places

@@ -23,12 +23,11 @@ from dataclasses import dataclass
 from itertools import chain, product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.degradation.sampling import FloatArray
-from geolift.network.engine import one_torch_thread
 from geolift.refinement.footprint import DoubleArray, Footprint
+from geolift.runtime.blas import one_blas_thread
 
 LENGTHS_LR = (0.5, 0.75, 1.0, 1.5)
 GUIDED_LENGTHS_LR = (2.0, 4.0)
@@ -124,7 +123,7 @@ class _Fit:
     lost: DoubleArray
     strength: DoubleArray
     noise: DoubleArray
-    systems: list[tuple[torch.Tensor, torch.Tensor]]
+    systems: list[tuple[DoubleArray, DoubleArray]]
 
 
 def fit_process(
@@ -162,7 +161,7 @@ def fit_process(
     def lost(choice: tuple[tuple[float, float, float], _Fit]) -> float:
         return float(choice[1].lost.sum())
 
-    with ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         alone = min((((length, 0.0, 0.0), tried(length, 0.0, 0.0)) for length in LENGTHS_LR), key=lost)
         best = alone[0][0]
         guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(parts[0].factors) > 1 else ()
@@ -180,22 +179,21 @@ def _window(residual: FloatArray, factors: FloatArray, rotation: DoubleArray) ->
 
 def _best_strengths(parts: Sequence[_Window], grams: Sequence[DoubleArray], pool: Executor) -> _Fit:
     """Per component the strength and noise of highest likelihood, over all windows."""
-    choices = torch.tensor([(s, n) for s in STRENGTHS for n in NOISES], dtype=torch.float64)
+    choices = np.array([(s, n) for s in STRENGTHS for n in NOISES])
     strength, noise = choices[:, :1], choices[:, 1:]
 
-    @torch.inference_mode()
-    def judged(part: _Window, gram: DoubleArray) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-        with one_torch_thread():
-            values, vectors = torch.linalg.eigh(torch.from_numpy(gram))
-            values = values.clamp_min(0)
-            power = (vectors.T @ torch.from_numpy(part.residual.T)).square()
-            spread = strength * values + noise
-            return (values, vectors), 0.5 * (spread.log().sum(1, keepdim=True) + (1.0 / spread) @ power)
+    def judged(part: _Window, gram: DoubleArray) -> tuple[tuple[DoubleArray, DoubleArray], DoubleArray]:
+        values, vectors = np.linalg.eigh(gram)
+        values = np.maximum(values, 0.0)
+        power = np.square(vectors.T @ part.residual.T)
+        spread = strength * values + noise
+        return (values, vectors), 0.5 * (np.log(spread).sum(axis=1, keepdims=True) + (1.0 / spread) @ power)
 
     systems, lost = zip(*pool.map(judged, parts, grams), strict=True)
-    least, best = torch.stack(lost).sum(0).min(0)
-    picked = choices[best].numpy()
-    return _Fit(least.numpy(), picked[:, 0], picked[:, 1], list(systems))
+    total = np.sum(lost, axis=0)
+    best = total.argmin(axis=0)
+    picked = choices[best]
+    return _Fit(total[best, np.arange(len(best))], picked[:, 0], picked[:, 1], list(systems))
 
 
 def _without(parts: Sequence[_Window]) -> DoubleArray:
@@ -208,18 +206,17 @@ def _without(parts: Sequence[_Window]) -> DoubleArray:
 def _left_out(parts: Sequence[_Window], fit: _Fit, strength: DoubleArray, metric: DoubleArray) -> tuple[float, float]:
     """Share of the squared residual predicted where each pixel is left out in turn, and its standard error."""
     before, after = [], []
-    with torch.inference_mode(), one_torch_thread():
-        weighed = torch.from_numpy(metric)
+    with one_blas_thread():
         for part, (values, vectors) in zip(parts, fit.systems, strict=True):
-            residual = torch.from_numpy(part.residual)
-            left = residual.clone()
+            residual, squared = part.residual, np.square(vectors)
+            left = residual.copy()
             for k in np.flatnonzero(strength):
                 weight = 1.0 / (float(strength[k]) * values + float(fit.noise[k]))
                 # error at a pixel left out: (C⁻¹ r)_i / (C⁻¹)_ii
-                left[k] = (vectors @ (weight * (vectors.T @ residual[k]))) / (vectors.square() @ weight)
-            before.append(((weighed @ residual) * residual).sum(0))
-            after.append(((weighed @ left) * left).sum(0))
-        first = torch.cat(before)
-        gain = first - torch.cat(after)
+                left[k] = (vectors @ (weight * (vectors.T @ residual[k]))) / (squared @ weight)
+            before.append(((metric @ residual) * residual).sum(axis=0))
+            after.append(((metric @ left) * left).sum(axis=0))
+    first = np.concatenate(before)
+    gain = first - np.concatenate(after)
     total = max(float(first.sum()), 1e-300)
-    return float(gain.sum()) / total, float(gain.std(correction=0)) * len(gain) ** 0.5 / total
+    return float(gain.sum()) / total, float(gain.std()) * len(gain) ** 0.5 / total

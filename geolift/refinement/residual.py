@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.degradation.degrade import apply_srf
 from geolift.degradation.sampling import FloatArray
-from geolift.network.engine import Engine, one_torch_thread
+from geolift.network.engine import Engine
 from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
 from geolift.refinement.footprint import DoubleArray, Footprint
@@ -23,6 +22,7 @@ from geolift.refinement.misfit import HALO_LR, MisfitModel, fit_misfit
 from geolift.refinement.pair import Pair, Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import solve_block
+from geolift.runtime.blas import one_blas_thread
 from geolift.runtime.scratch import Sheets
 from geolift.training.methods.subspace import find_subspace
 from geolift.training.training_set import TrainingSet
@@ -59,11 +59,8 @@ class Residual:
     ) -> None:
         self.pair, self.model, self.folder, self.threads, self.engine = pair, model, folder, threads, engine
         self.srf = training.weights.astype(np.float64)
-        with one_torch_thread():
-            subspace = find_subspace(torch.from_numpy(training.spectra))
-        self.mean, self.encode, self.decode, self.noise = (
-            t.numpy() for t in (subspace.mean, subspace.encode, subspace.decode, subspace.noise)
-        )
+        subspace = find_subspace(training.spectra)
+        self.mean, self.encode, self.decode, self.noise = subspace.mean, subspace.encode, subspace.decode, subspace.noise
         whitened = model.network.projected(self.encode.T, self.mean)
         self.whitened_model = None if whitened is None else replace(model, network=whitened)
 
@@ -139,11 +136,8 @@ class Residual:
 
     def _whitened(self, spectra: FloatArray) -> FloatArray:
         """(K, y, x) of (C, y, x)."""
-        with torch.inference_mode(), one_torch_thread():
-            flat = torch.from_numpy(np.ascontiguousarray(spectra.reshape(len(spectra), -1)))
-            centred = flat - torch.from_numpy(self.mean.astype(np.float32))[:, None]
-            result = torch.from_numpy(self.encode.T.astype(np.float32)) @ centred
-            return result.numpy().reshape(-1, *spectra.shape[1:])
+        flat = spectra.reshape(len(spectra), -1) - self.mean.astype(np.float32)[:, None]
+        return np.asarray(self.encode.T.astype(np.float32) @ flat).reshape(-1, *spectra.shape[1:])
 
     def process_windows(self, residual: Sheets, factors: Sheets) -> list[tuple[FloatArray, FloatArray]]:
         """Residual and factors where the process is fitted."""
@@ -194,7 +188,7 @@ class Residual:
             for col in range(0, width, edge)
         ]
         under_way: deque[Future[Any]] = deque()
-        with ThreadPoolExecutor(self.threads) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(self.threads) as pool:
             for done, window in enumerate(windows, start=1):
                 ahead = windows[done - 1 + len(under_way) : done + self.threads]
                 under_way.extend(pool.submit(work, *further) for further in ahead)

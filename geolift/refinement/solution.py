@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.degradation.sampling import FloatArray
 from geolift.errors import ResourceError
-from geolift.network.engine import alone_on
+from geolift.network.engine import alone_on, require_torch
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance
+from geolift.runtime.blas import one_blas_thread
 
 TOLERANCE, MAX_ITERATIONS = 1e-3, 3000
 """The product then lies 1e-5 from the exact solution (rms), a tenth of what the edges of the blocks change. Thirty to
@@ -23,6 +25,9 @@ seventy steps are usual, a thousand where hardly any noise meets many invalid pi
 TOGETHER = 8
 """Components solved at once by a core: more do not stay in its caches."""
 
+
+Array = Any
+"""Of NumPy on the CPU, a torch tensor on a GPU: what is written here means the same for both."""
 
 NOTHING = 1e-30
 """Smaller correlations are zero. They change no bit of the solution, but what comes of them lies below the normal
@@ -60,22 +65,35 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
     if not used.size or not valid.any():
         return out
     rotated = np.einsum("kl,kyx->ylx", process.rotation[:, used], np.where(valid, residual, 0.0)).astype(np.float32)
+    together = TOGETHER if device == "cpu" else len(used)
+    with _computing(device, valid.size) as (library, there):
+        system = _System(process, used, np.where(valid, factors, 0.0), valid, library, there)
+        goal = there(rotated) * system.mask
+        for first in range(0, len(used), together):
+            some = slice(first, first + together)
+            solution = conjugate_gradients(system.of(some), goal[:, some])
+            here = solution if device == "cpu" else solution.cpu().numpy()
+            out[used[some]] = here.swapaxes(0, 1)
+    return out
+
+
+@contextmanager
+def _computing(device: str, pixels: int) -> Iterator[tuple[Any, Callable[[NDArray[Any]], Array]]]:
+    """The library that computes on a device, and what brings an array there as float32."""
+    if device == "cpu":
+        with one_blas_thread():
+            yield np, lambda values: values.astype(np.float32)
+        return
+    torch = require_torch(f"--device {device}")
     where = torch.device(device)
-    together = TOGETHER if where.type == "cpu" else len(used)
     try:
         with torch.inference_mode(), alone_on(where):
-            system = _System(process, used, np.where(valid, factors, 0.0), valid, where)
-            goal = torch.from_numpy(rotated).to(where) * system.mask
-            for first in range(0, len(used), together):
-                some = slice(first, first + together)
-                solution = conjugate_gradients(system.of(some), goal[:, some])
-                out[used[some]] = solution.transpose(0, 1).cpu().numpy()
+            yield torch, lambda values: torch.from_numpy(values.astype(np.float32)).to(where)
     except torch.cuda.OutOfMemoryError as error:
         raise ResourceError(
-            f"--device {device}: its memory does not hold {valid.size} HSI pixels of the refinement. "
+            f"--device {device}: its memory does not hold {pixels} HSI pixels of the refinement. "
             "End what else runs there, or pass --device cpu."
         ) from error
-    return out
 
 
 class _System:
@@ -91,46 +109,52 @@ class _System:
         used: NDArray[np.intp],
         factors: FloatArray,
         valid: NDArray[np.bool_],
-        device: torch.device,
+        library: Any,
+        there: Callable[[NDArray[Any]], Array],
     ) -> None:
-        def there(values: NDArray[Any]) -> torch.Tensor:
-            return torch.from_numpy(values.astype(np.float32)).to(device)
-
+        self.library = library
         known, self.mask = there(factors), there(valid)[:, None]
         self.strength, self.noise = (there(v[used])[:, None] for v in (process.strength, process.noise))
         self.terms = [
             ([there(m) for m in _matrices(process.footprint, length, valid.shape)], share, known[part, :, None])
             for length, share, part in process.terms
         ]
-        (down, self.down), (across, self.across) = (torch.linalg.eigh(matrix) for matrix in self.terms[0][0])
-        power = known[0].square().sum() / self.mask.sum()
-        self.own = (down[:, None] * across * power).clamp_min(0)[:, None]
+        (down, self.down), (across, self.across) = (library.linalg.eigh(matrix) for matrix in self.terms[0][0])
+        power = (known[0] * known[0]).sum() / self.mask.sum()
+        self.own = library.clip(down[:, None] * across * power, 0, None)[:, None]
         self.spectrum = self.strength * self.own + self.noise
 
-    def of(self, which: torch.Tensor | slice) -> _System:
+    def of(self, which: Array | slice) -> _System:
         """The system of these of its components."""
         part = copy(self)
         part.strength, part.noise, part.spectrum = self.strength[which], self.noise[which], self.spectrum[:, which]
         return part
 
-    def times(self, x: torch.Tensor) -> torch.Tensor:
+    def times(self, x: Array) -> Array:
         """The system times x."""
-        total = torch.zeros_like(x)
+        total = self.library.zeros_like(x)
         for (along_y, along_x), share, factors in self.terms:
-            seen = along_y @ (factors * x).flatten(2)
-            part = (seen.view(-1, x.shape[2]) @ along_x).view(-1, *x.shape)
-            total += part.mul_(share * factors).sum(0)
-        return torch.addcmul(self.noise * x, self.strength, total).mul_(self.mask)
+            seen = along_y @ (factors * x).reshape(-1, x.shape[0], x.shape[1] * x.shape[2])
+            part = (seen.reshape(-1, x.shape[2]) @ along_x).reshape(-1, *x.shape)
+            part *= share * factors
+            total += part.sum(0)
+        total *= self.strength
+        total += self.noise * x
+        total *= self.mask
+        return total
 
-    def nearly_solved(self, x: torch.Tensor) -> torch.Tensor:
+    def nearly_solved(self, x: Array) -> Array:
         """The inverse of the own term and the noise, times x."""
-        modes = _along(self.down.T, x, self.across).div_(self.spectrum)
-        return _along(self.down, modes, self.across.T).mul_(self.mask)
+        modes = _along(self.down.T, x, self.across)
+        modes /= self.spectrum
+        near = _along(self.down, modes, self.across.T)
+        near *= self.mask
+        return near
 
 
-def _along(left: torch.Tensor, x: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def _along(left: Array, x: Array, right: Array) -> Array:
     """Both products of x (h, k, w), along each axis."""
-    return ((left @ x.flatten(1)).view(-1, x.shape[2]) @ right).view(x.shape)
+    return ((left @ x.reshape(x.shape[0], -1)).reshape(-1, x.shape[2]) @ right).reshape(x.shape)
 
 
 def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) -> list[DoubleArray]:
@@ -143,14 +167,16 @@ def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) ->
     return matrices
 
 
-def conjugate_gradients(system: _System, goal: torch.Tensor) -> torch.Tensor:
+def conjugate_gradients(system: _System, goal: Array) -> Array:
     """Solve for every component of (h, k, w) on its own; one at rest takes no more part."""
 
-    def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a * b).sum(dim=(0, 2), dtype=torch.float64)[:, None]
+    library = system.library
 
-    solution, which = torch.zeros_like(goal), torch.arange(goal.shape[1], device=goal.device)
-    found = torch.zeros_like(goal)
+    def dot(a: Array, b: Array) -> Array:
+        return (a * b).sum(axis=(0, 2), dtype=library.float64)[:, None]
+
+    solution, which = library.zeros_like(goal), library.arange(goal.shape[1], device=goal.device)
+    found = library.zeros_like(goal)
     enough = TOLERANCE**2 * dot(goal, goal)
     left = goal
     near = system.nearly_solved(left)
@@ -159,30 +185,30 @@ def conjugate_gradients(system: _System, goal: torch.Tensor) -> torch.Tensor:
         moving = (dot(left, left) > enough)[:, 0]
         if not moving.all():
             solution[:, which[~moving]] = found[:, ~moving]
-            still = moving.nonzero()[:, 0]
+            still = library.argwhere(moving)[:, 0]
             if not len(still):
                 return solution
             system = system.of(still)
             which, enough, power = which[still], enough[still], power[still]
             left, way, found = left[:, still], way[:, still], found[:, still]
         image = system.times(way)
-        step = (power / dot(way, image)).to(goal.dtype)
-        found = torch.addcmul(found, step, way)
-        left = torch.addcmul(left, step, image, value=-1)
+        step = library.asarray(power / dot(way, image), dtype=goal.dtype)
+        found = found + step * way
+        left = left - step * image
         near = system.nearly_solved(left)
         new = dot(left, near)
-        way, power = torch.addcmul(near, (new / power).to(goal.dtype), way), new
+        way, power = near + library.asarray(new / power, dtype=goal.dtype) * way, new
     raise FloatingPointError(f"the correction did not come to rest in {MAX_ITERATIONS} steps")
 
 
 def correction_fields(
     process: ResidualProcess,
-    solution: torch.Tensor,
-    factors: torch.Tensor,
+    solution: FloatArray,
+    factors: FloatArray,
     origin: tuple[int, int],
     rows_lr: DoubleArray,
     cols_lr: DoubleArray,
-) -> torch.Tensor:
+) -> FloatArray:
     """Expectation of g_0 and of the g_m, in the whitened subspace, on a grid of points.
 
     Parameters
@@ -197,22 +223,22 @@ def correction_fields(
 
     Returns
     -------
-    torch.Tensor
+    FloatArray
         (1 + M, y, K, x): so that each is two large products, one along each axis, without a transpose between them.
     """
     height, count, width = solution.shape
-    fields = torch.zeros((len(factors), len(rows_lr), count, len(cols_lr)))  # no term may speak for a factor
+    fields = np.zeros((len(factors), len(rows_lr), count, len(cols_lr)), np.float32)  # no term may speak for a factor
     down = _ways(process, 0, rows_lr.tobytes(), origin[0], height)
     across = _ways(process, 1, cols_lr.tobytes(), origin[1], width)
     for (_, _, part), along_y, along_x in zip(process.terms, down, across, strict=True):
         seen = factors[part, :, None] * solution
-        half = along_y @ seen.flatten(2)
-        torch.mm(half.view(-1, width), along_x.T, out=fields[part].flatten(0, 2))
+        half = along_y @ seen.reshape(-1, height, count * width)
+        np.matmul(half.reshape(-1, width), along_x.T, out=fields[part].reshape(-1, len(cols_lr)))
     return fields
 
 
 @lru_cache(maxsize=256)
-def _ways(process: ResidualProcess, axis: int, places: bytes, origin: int, size: int) -> list[torch.Tensor]:
+def _ways(process: ResidualProcess, axis: int, places: bytes, origin: int, size: int) -> list[FloatArray]:
     """Per term the covariance (n, size) of points with the pixels of a window along an axis.
 
     The cells of a tile share those of their row and of their column. ``places``: (n,) float64, as bytes.
@@ -222,5 +248,5 @@ def _ways(process: ResidualProcess, axis: int, places: bytes, origin: int, size:
     for length, _, _ in process.terms:
         weights = cross_covariance(process.footprint, axis, length, apart)
         weights[np.abs(apart) > process.reach_lr(length)] = 0.0
-        ways.append(torch.from_numpy(weights.astype(np.float32)))
+        ways.append(weights.astype(np.float32))
     return ways

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
-import torch
-
-from geolift.errors import ResourceError, UsageError
-from geolift.network.engine import one_torch_thread
+from geolift.errors import UsageError
 from geolift.network.model import SpectralModel
+from geolift.runtime.blas import one_blas_thread
 from geolift.runtime.machine import available_cpus
 from geolift.training.methods.common import Progress
 from geolift.training.methods.features import fit_features
 from geolift.training.methods.linear import fit_linear
-from geolift.training.methods.spectralift import fit_published
-from geolift.training.methods.spectramorph import fit_spectramorph
 from geolift.training.training_set import TrainingSet
 
-METHODS: dict[str, Callable[..., SpectralModel]] = {
+Fit = Callable[..., SpectralModel]
+
+
+def _spectralift(*given: Any, **options: Any) -> SpectralModel:
+    from geolift.training.methods.spectralift import fit_published  # needs torch, which takes seconds to import
+
+    return fit_published(*given, **options)
+
+
+def _spectramorph(*given: Any, **options: Any) -> SpectralModel:
+    from geolift.training.methods.spectramorph import fit_spectramorph
+
+    return fit_spectramorph(*given, **options)
+
+
+METHODS: dict[str, Fit] = {
     "auto": fit_features,
     "linear": fit_linear,
-    "spectralift": fit_published,
-    "spectramorph": fit_spectramorph,
+    "spectralift": _spectralift,
+    "spectramorph": _spectramorph,
 }
+
+PUBLISHED = ("spectralift", "spectramorph")
+"""Methods that torch trains, on a GPU where there is one; the others take a second or two of NumPy on the CPU."""
 
 
 def fit(
@@ -49,7 +62,7 @@ def fit(
     seed
         Of everything random.
     device
-        A torch device.
+        A torch device, for the published methods.
     threads
         Worker threads, by default the CPUs this process may use. The model does not depend on it.
     progress
@@ -63,29 +76,21 @@ def fit(
     UsageError
         For an unknown method or option.
     ResourceError
-        If the device's memory is too small.
+        If the device's memory is too small, or torch is needed and not installed.
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}; known: {', '.join(METHODS)}.")
     workers = threads or available_cpus()
     report = progress or (lambda fraction, loss: None)
-    with one_torch_thread(), ThreadPoolExecutor(workers, initializer=_begin, initargs=(device,)) as pool:
-        try:
+    try:
+        if method in PUBLISHED:
+            from geolift.training.with_torch import torch_workers
+
+            with torch_workers(workers, device, len(training.spectra)) as pool:
+                return METHODS[method](training, seed, device, pool, report, **options)
+        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
             return METHODS[method](training, seed, device, pool, report, **options)
-        except torch.cuda.OutOfMemoryError as err:
-            raise ResourceError(
-                f"--device {device}: its memory does not hold the training of {len(training.spectra)} pixels. "
-                "Pass --device cpu, or a smaller --max-train-pixels."
-            ) from err
-        except TypeError as err:
-            if "unexpected keyword" in str(err):
-                raise UsageError(f"method {method!r}: {err}.") from err
-            raise
-
-
-def _begin(device: str) -> None:
-    """Begin a worker: the number of OpenMP threads is each thread's own, and so is the context of a CUDA device."""
-    torch.set_num_threads(1)
-    if device != "cpu":
-        with suppress(torch.cuda.OutOfMemoryError):  # told where the work begins
-            torch.zeros(1, device=device)  # without a context the first product warns
+    except TypeError as err:
+        if "unexpected keyword" in str(err):
+            raise UsageError(f"method {method!r}: {err}.") from err
+        raise

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.network.model import SpectralModel
@@ -188,7 +187,7 @@ def calibrated(
     sharpening = 0.0 if msi_spread is None else matching_sharpening(training, msi_spread)
     amounts = sorted({0.0, sharpening / 2, sharpening})
     # The same estimate of the HSI's noise that the default method whitens with.
-    hsi_noise = find_subspace(torch.from_numpy(training.spectra)).noise.numpy()
+    hsi_noise = find_subspace(training.spectra).noise
     rng = np.random.default_rng(seed)
     asked = [
         _ask(model, training.subset(held_out.fold == part), amounts, hsi_noise, rng)

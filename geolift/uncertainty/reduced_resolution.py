@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.degradation.degrade import apply_srf, degrade, gaussian_kernel_for_fwhm
@@ -128,7 +127,7 @@ def _stage(
     rows, cols = (size // FACTOR * FACTOR for size in hsi.shape[1:])
     truth = np.asarray(hsi[:, :rows, :cols], np.float32)
     valid = np.isfinite(truth).all(axis=0)
-    noise = find_subspace(torch.from_numpy(truth[:, valid].T.astype(np.float64))).noise.numpy()
+    noise = find_subspace(truth[:, valid].T).noise
     fwhm = FWHM_PER_SIGMA * FACTOR * max(float(np.mean(blur_sigma_lr)), 0.1)
     low = _with_noise(degrade(truth, gaussian_kernel_for_fwhm(fwhm), FACTOR, "renormalize"), noise, rng)
     msi = _with_noise(apply_srf(truth, weights.astype(np.float64)), msi_noise, rng)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import sys
 from dataclasses import dataclass
-
-import torch
 
 try:
     from llvmlite import binding
@@ -63,6 +63,19 @@ def this_cpu() -> Cpu | None:
     if machine in ("aarch64", "arm64"):
         return NEON
     if has("avx512f") and has("avx512bw"):
-        allowed = bool(has("amx-bf16") and has("avx512bf16") and getattr(torch.cpu, "_init_amx", bool)())
+        allowed = bool(has("amx-bf16") and has("avx512bf16") and _allow_tiles())
         return Cpu(AVX512.lanes, AVX512.units, allowed)
     return AVX2 if has("avx2") and has("fma") else None
+
+
+def _allow_tiles() -> bool:
+    """Ask Linux for the use of AMX's tiles, which a process may use only then; whether it may.
+
+    References
+    ----------
+    https://docs.kernel.org/arch/x86/xstate.html
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    number_of_arch_prctl, ask_for_state, tile_data = 158, 0x1023, 18
+    return bool(ctypes.CDLL(None).syscall(number_of_arch_prctl, ask_for_state, tile_data) == 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.network.formula import INPUT, NO_RESIDUAL, Floats, Network
@@ -98,8 +97,9 @@ class Layout:
         """Add a layer in tiles of bfloat16; returns its rows."""
         deep = 2 * TILE_PAIRS
         spare, beyond = _up(len(bias), TILE_ROWS) - len(bias), _up(len(reads), deep) - len(reads)
-        short = torch.from_numpy(np.pad(weight, ((0, spare), (0, beyond)))).to(torch.bfloat16)
-        tiles = short.view(torch.int16).numpy().reshape(-1, TILE_ROWS, (len(reads) + beyond) // deep, deep)
+        tiles = _bfloat16(np.pad(weight, ((0, spare), (0, beyond)))).reshape(
+            -1, TILE_ROWS, (len(reads) + beyond) // deep, deep
+        )
         tables = {
             "weights": self._kept(tiles.transpose(0, 2, 1, 3)),
             "reads": self._places(reads + reads[:1] * beyond),
@@ -165,3 +165,9 @@ def address(array: NDArray[Any]) -> int:
 def bits(value: float) -> int:
     """A float32 as the code's tables hold it."""
     return int(np.float32(value).view(np.uint32))
+
+
+def _bfloat16(values: Floats) -> NDArray[np.int16]:
+    """The bits of finite float32 numbers rounded to bfloat16, to the nearest, to even where two are near."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).view(np.int16)

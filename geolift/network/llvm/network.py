@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.datamodel.encoding import Counts, Encoding
-from geolift.network.engine import one_torch_thread
 from geolift.network.formula import Floats, Network, Precision
 from geolift.network.llvm.code import compiled
 from geolift.network.llvm.cpu import Cpu
@@ -207,7 +205,6 @@ class CompiledUnmixing:
 
     def _abundances(self, msi: Floats) -> Floats:
         free = self._free(msi)
-        with torch.inference_mode(), one_torch_thread():
-            abundances: Floats = self._unmixing.constrained(torch.from_numpy(free), dim=0).numpy()
+        abundances = self._unmixing.nearest(free)
         blanked(abundances, np.isfinite(free).all(axis=0))  # type: ignore[arg-type]
         return abundances

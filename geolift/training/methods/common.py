@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from geolift.training.training_set import TrainingSet
 
@@ -20,7 +20,7 @@ USUAL_NOISE = 0.01
 """Of the band's root mean square, a signal-to-noise ratio of 40 dB: where the MSI is not known."""
 
 
-def input_noise(training: TrainingSet) -> torch.Tensor:
+def input_noise(training: TrainingSet) -> NDArray[np.float64]:
     """(c,) float64 standard deviation of what is added to simulated MSI values before something is learned from them.
 
     Simulated values have none of the MSI's own noise. Where bands are simulated from the same few bands of the HSI they
@@ -29,4 +29,4 @@ def input_noise(training: TrainingSet) -> torch.Tensor:
     noise = training.msi_noise
     if noise is None:
         noise = USUAL_NOISE * np.sqrt(np.square(training.simulated).mean(axis=0, dtype=np.float64))
-    return torch.from_numpy(NOISE_SHARE * noise)
+    return np.asarray(NOISE_SHARE * noise, np.float64)

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
+
+DoubleArray = NDArray[np.float64]
 
 CHUNK_PIXELS = 2048
 """Rows whose products are summed at once. Fixed, so that sums do not depend on the number of threads."""
@@ -20,9 +23,9 @@ LARGEST_LINEAR_SHARE = 0.75
 class NormalSums:
     """Σ w φφᵀ (F, F), Σ w φtᵀ (F, K), Σ w ttᵀ (K, K), Σ w."""
 
-    gram: torch.Tensor
-    moment: torch.Tensor
-    power: torch.Tensor
+    gram: DoubleArray
+    moment: DoubleArray
+    power: DoubleArray
     weight: float
 
     def __sub__(self, other: NormalSums) -> NormalSums:
@@ -36,14 +39,14 @@ class NormalSums:
     @classmethod
     def total(cls, parts: Sequence[NormalSums]) -> NormalSums:
         """The sum, in the given order."""
-        gram, moment, power = parts[0].gram.clone(), parts[0].moment.clone(), parts[0].power.clone()
+        gram, moment, power = parts[0].gram.copy(), parts[0].moment.copy(), parts[0].power.copy()
         for part in parts[1:]:
             gram += part.gram
             moment += part.moment
             power += part.power
         return cls(gram, moment, power, sum(part.weight for part in parts))
 
-    def product(self, one: torch.Tensor, other: torch.Tensor, metric: torch.Tensor) -> float:
+    def product(self, one: DoubleArray, other: DoubleArray, metric: DoubleArray) -> float:
         """Σ w rᵀ M s of the residuals r = t − oneᵀφ and s = t − otherᵀφ of two read-outs (F, K)."""
         cross = self.power - one.T @ self.moment - self.moment.T @ other + one.T @ self.gram @ other
         return float((metric * cross).sum())
@@ -53,16 +56,16 @@ class NormalSums:
 class RidgeFit:
     """Read-out (F, K) and, per component, the ridge and its degrees of freedom."""
 
-    readout: torch.Tensor
-    ridges: torch.Tensor
-    freedom: torch.Tensor
+    readout: DoubleArray
+    ridges: DoubleArray
+    freedom: DoubleArray
 
 
 def accumulate(
-    mapping: Callable[[torch.Tensor], torch.Tensor],
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    weights: torch.Tensor,
+    mapping: Callable[[DoubleArray], DoubleArray],
+    inputs: DoubleArray,
+    targets: DoubleArray,
+    weights: DoubleArray,
     pool: ThreadPoolExecutor,
 ) -> NormalSums:
     """Sums over (n, c) inputs and (n, K) targets, in fixed chunks and fixed order."""
@@ -93,27 +96,27 @@ def solve(sums: NormalSums) -> RidgeFit:
     ----------
     D. J. C. MacKay, Bayesian interpolation, Neural Comput. 4(3), 1992, doi:10.1162/neco.1992.4.3.415.
     """
-    values, vectors = torch.linalg.eigh(sums.gram)
-    values = values.clamp_min(0)
+    values, vectors = np.linalg.eigh(sums.gram)
+    values = np.maximum(values, 0.0)
     rotated = vectors.T @ sums.moment
-    power = sums.power.diagonal()
-    left = torch.stack([power - (rotated.square() / (values + ridge)[:, None]).sum(0) for ridge in RIDGES])
-    left = torch.maximum(left, 1e-12 * power.clamp_min(1e-30))
-    complexity = torch.stack([torch.log1p(values / ridge).sum() for ridge in RIDGES])
-    best = (sums.weight * (left / sums.weight).log() + complexity[:, None]).argmin(0)
-    ridges = torch.tensor(RIDGES, dtype=torch.float64, device=values.device)[best]
+    power = np.diagonal(sums.power)
+    left = np.stack([power - (np.square(rotated) / (values + ridge)[:, None]).sum(axis=0) for ridge in RIDGES])
+    left = np.maximum(left, 1e-12 * np.maximum(power, 1e-30))
+    complexity = np.array([np.log1p(values / ridge).sum() for ridge in RIDGES])
+    best = (sums.weight * np.log(left / sums.weight) + complexity[:, None]).argmin(axis=0)
+    ridges = np.array(RIDGES)[best]
     shrunk = values[:, None] + ridges
-    return RidgeFit(vectors @ (rotated / shrunk), ridges, (values[:, None] / shrunk).sum(0))
+    return RidgeFit(vectors @ (rotated / shrunk), ridges, (values[:, None] / shrunk).sum(axis=0))
 
 
-def least_squares(sums: NormalSums, rows: int) -> torch.Tensor:
+def least_squares(sums: NormalSums, rows: int) -> DoubleArray:
     """(rows, K) read-out that solves the sums of the last features exactly; zeros for the features before them."""
-    readout = torch.zeros(rows, sums.moment.shape[1], dtype=torch.float64, device=sums.gram.device)
-    readout[-len(sums.gram) :] = torch.linalg.pinv(sums.gram, hermitian=True, rtol=1e-12) @ sums.moment
+    readout = np.zeros((rows, sums.moment.shape[1]))
+    readout[-len(sums.gram) :] = np.linalg.pinv(sums.gram, 1e-12, hermitian=True) @ sums.moment
     return readout
 
 
-def held_out_share(folds: Sequence[tuple[NormalSums, NormalSums]], metric: torch.Tensor) -> float:
+def held_out_share(folds: Sequence[tuple[NormalSums, NormalSums]], metric: DoubleArray) -> float:
     """The share of least squares, 0 … 0.75, whose blend with ridge regression errs least on held-out folds.
 
     Parameters

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.training.draws import Draws, box_muller
+
+Floats = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
 
 DEPTH = 4
 WIDTH = 64
@@ -18,19 +24,20 @@ MOST_SHARPENING = 5.0
 SHARPENED = 0.8  # probability
 DECAY = 1e-2
 SOFTNESS = 1e-2  # errors below this share of the scene's contrast count squared
+STEPS_DRAWN = 50  # at once
 
-Layers = Sequence[torch.Tensor]
+Layers = Sequence[Floats]
 
 
 def train_network(
-    inputs: torch.Tensor,
-    input_detail: torch.Tensor,
-    targets: torch.Tensor,
-    target_detail: torch.Tensor,
-    linear: torch.Tensor,
-    noise: torch.Tensor,
+    inputs: DoubleArray,
+    input_detail: DoubleArray,
+    targets: DoubleArray,
+    target_detail: DoubleArray,
+    linear: DoubleArray,
+    noise: DoubleArray,
     seed: int,
-) -> list[torch.Tensor]:
+) -> list[Floats]:
     """Learn targets + a · detail from inputs + a · detail, a drawn anew in every step; starts at least squares.
 
     The loss is the mean length of the error, not its square, so that bright pixels do not decide alone.
@@ -48,41 +55,54 @@ def train_network(
 
     Returns
     -------
-    list of torch.Tensor
+    list of arrays
         float32: weight (inputs, units) and bias (1, units) of each layer, then head, skip and constant.
 
     References
     ----------
     I. Loshchilov, F. Hutter, Decoupled weight decay regularization, arXiv 1711.05101.
     """
-    generator = torch.Generator().manual_seed(seed)
+    draws = Draws(seed)
     n, c = inputs.shape
-    plain, detail = torch.cat([inputs, targets], 1).float().cpu(), torch.cat([input_detail, target_detail], 1).float()
-    detail, colour = detail.cpu(), noise.T.float().cpu()
-    flat, layers = _start(c, targets.shape[1], linear.float().cpu(), generator)
-    gradient = torch.zeros_like(flat)
-    slots = _views(gradient, [layer.shape for layer in layers])
-    first, second = torch.zeros_like(flat), torch.zeros_like(flat)
+    plain, detail = (
+        np.concatenate(parts, axis=1).astype(np.float32) for parts in ((inputs, targets), (input_detail, target_detail))
+    )
+    colour = noise.T.astype(np.float32)
+    flat, layers = _start(c, targets.shape[1], linear.astype(np.float32), draws)
+    gradient, first, second, scratch = (np.zeros_like(flat) for _ in range(4))
+    network = _Gradient(layers, _views(gradient, [layer.shape for layer in layers]))
     steps = min(max(n, FEWEST_STEPS), MOST_STEPS)
-    for step in range(steps):
-        chosen = torch.randint(n, (BATCH,), generator=generator)
-        amount = torch.rand(BATCH, 1, generator=generator) * MOST_SHARPENING
-        amount *= torch.rand(BATCH, 1, generator=generator) < SHARPENED
-        pair = torch.addcmul(plain[chosen], amount, detail[chosen])
-        x = torch.addmm(pair[:, :c], torch.randn(BATCH, c, generator=generator), colour)
-        _norm_gradient(layers, slots, x, pair[:, c:])
+    for step, (chosen, amount, drawn) in enumerate(_batches(draws, n, c, steps)):
+        pair = detail[chosen]
+        pair *= amount
+        pair += plain[chosen]
+        network(pair[:, :c] + drawn @ colour, pair[:, c:])
         rate = _rate(step, steps)
-        first.lerp_(gradient, 0.1)
-        second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-        flat.mul_(1 - rate * DECAY)
-        spread = (second / (1 - 0.99 ** (step + 1))).sqrt_().add_(1e-8)
-        flat.addcdiv_(first, spread, value=-rate / (1 - 0.9 ** (step + 1)))
+        np.subtract(gradient, first, out=scratch)
+        scratch *= np.float32(0.1)
+        first += scratch
+        np.multiply(gradient, gradient, out=scratch)
+        scratch -= second
+        scratch *= np.float32(0.01)
+        second += scratch
+        flat *= np.float32(1 - rate * DECAY)
+        np.multiply(second, np.float32(1 / (1 - 0.99 ** (step + 1))), out=scratch)
+        np.sqrt(scratch, out=scratch)
+        scratch += np.float32(1e-8)
+        np.divide(first, scratch, out=scratch)
+        scratch *= np.float32(-rate / (1 - 0.9 ** (step + 1)))
+        flat += scratch
     return layers
 
 
-def evaluate(layers: Layers, inputs: torch.Tensor) -> torch.Tensor:
+def evaluate(layers: Layers, inputs: DoubleArray) -> Floats:
     """(n, K) float32 outputs for (n, c) inputs."""
-    return _forward(layers, inputs.float().cpu())[0]
+    x = hidden = inputs.astype(np.float32)
+    for index in range(DEPTH):
+        product = hidden @ layers[2 * index] + layers[2 * index + 1]
+        activated = np.maximum(product, SLOPE * product)
+        hidden = activated + hidden if index else activated
+    return np.asarray(hidden @ layers[-3] + x @ layers[-2] + layers[-1], np.float32)
 
 
 def _rate(step: int, steps: int) -> float:
@@ -93,56 +113,89 @@ def _rate(step: int, steps: int) -> float:
     return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
 
 
-def _views(flat: torch.Tensor, shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+def _batches(draws: Draws, n: int, bands: int, steps: int) -> Iterator[tuple[NDArray[np.intp], Floats, Floats]]:
+    """Per step which pixels (BATCH,), how much they are sharpened (BATCH, 1), and normal numbers (BATCH, bands)."""
+    words = BATCH * (3 + bands)
+    for start in range(0, steps, STEPS_DRAWN):
+        count = min(STEPS_DRAWN, steps - start)
+        drawn = draws.words(count * words).reshape(count, words)
+        chosen = (drawn[:, :BATCH] % np.uint64(n)).astype(np.intp)
+        uniform = (drawn[:, BATCH:] & np.uint64(2**24 - 1)).astype(np.float32) * np.float32(2.0**-24)
+        amount = uniform[:, :BATCH] * np.float32(MOST_SHARPENING)
+        amount *= uniform[:, BATCH : 2 * BATCH] < SHARPENED
+        normal = box_muller(uniform[:, 2 * BATCH :].reshape(-1, 16)).reshape(count, BATCH, bands)
+        yield from zip(chosen, amount[:, :, None], normal, strict=True)
+
+
+def _views(flat: Floats, shapes: Sequence[tuple[int, ...]]) -> list[Floats]:
     parts, start = [], 0
     for rows, cols in shapes:
-        parts.append(flat[start : start + rows * cols].view(rows, cols))
+        parts.append(flat[start : start + rows * cols].reshape(rows, cols))
         start += rows * cols
     return parts
 
 
-def _start(
-    inputs: int, outputs: int, linear: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def _start(inputs: int, outputs: int, linear: Floats, draws: Draws) -> tuple[Floats, list[Floats]]:
     """Drawn hidden layers, a head of zeros, the linear path of least squares."""
     shapes = [(inputs, WIDTH), (1, WIDTH)] + [(WIDTH, WIDTH), (1, WIDTH)] * (DEPTH - 1)
     shapes += [(WIDTH, outputs), (inputs, outputs), (1, outputs)]
-    flat = torch.zeros(sum(rows * cols for rows, cols in shapes))
+    flat = np.zeros(sum(rows * cols for rows, cols in shapes), np.float32)
     layers = _views(flat, shapes)
     for index in range(DEPTH):
         gain = (2 / shapes[2 * index][0]) ** 0.5 * (0.5 if index else 1.0)
-        layers[2 * index].copy_(torch.randn(shapes[2 * index], generator=generator) * gain)
-    layers[1].copy_(torch.randn(1, WIDTH, generator=generator) * 0.5)
-    layers[-2].copy_(linear[:-1])
-    layers[-1].copy_(linear[-1:])
+        layers[2 * index][...] = _normal(draws, *shapes[2 * index]) * np.float32(gain)
+    layers[1][...] = _normal(draws, 1, WIDTH) * np.float32(0.5)
+    layers[-2][...] = linear[:-1]
+    layers[-1][...] = linear[-1:]
     return flat, layers
 
 
-def _forward(layers: Layers, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
-    """Output, activations, and activations with the layer before added."""
-    activated: list[torch.Tensor] = []
-    summed: list[torch.Tensor] = []
-    hidden = x
-    for index in range(DEPTH):
-        product = torch.addmm(layers[2 * index + 1], hidden, layers[2 * index])
-        activated.append(torch.nn.functional.leaky_relu_(product, SLOPE))
-        hidden = activated[-1] + hidden if index else activated[-1]
-        summed.append(hidden)
-    return torch.addmm(layers[-1], hidden, layers[-3]).addmm_(x, layers[-2]), activated, summed
+def _normal(draws: Draws, rows: int, cols: int) -> Floats:
+    uniform = (draws.words(rows * cols) & np.uint64(2**24 - 1)).astype(np.float32) * np.float32(2.0**-24)
+    return np.asarray(box_muller(uniform.reshape(-1, 16)).reshape(rows, cols), np.float32)
 
 
-def _norm_gradient(layers: Layers, slots: Layers, x: torch.Tensor, target: torch.Tensor) -> None:
-    """Gradient of the mean length of the error, into ``slots``."""
-    output, activated, summed = _forward(layers, x)
-    error = output - target
-    error *= torch.rsqrt(error.square().sum(1, keepdim=True) + SOFTNESS**2) / len(x)
-    ones = torch.ones(1, len(x))
-    for slot, left in zip(slots[-3:], (summed[-1].T, x.T, ones), strict=True):
-        torch.mm(left, error, out=slot)
-    upstream = error @ layers[-3].T
-    for index in range(DEPTH - 1, -1, -1):
-        local = torch.ops.aten.leaky_relu_backward(upstream, activated[index], SLOPE, True)
-        torch.mm((summed[index - 1] if index else x).T, local, out=slots[2 * index])
-        torch.mm(ones, local, out=slots[2 * index + 1])
-        if index:
-            upstream = upstream.addmm(local, layers[2 * index].T)
+class _Gradient:
+    """The gradient of the mean length of the error of a batch, written into ``slots``; its memory is used again."""
+
+    def __init__(self, layers: Layers, slots: Layers) -> None:
+        self.layers, self.slots = layers, slots
+        shape = BATCH, WIDTH
+        self._activated, self._summed = np.empty((2, DEPTH, *shape), np.float32)
+        self._upstream, self._local, self._product = np.empty((3, *shape), np.float32)
+        self._ones = np.ones((1, BATCH), np.float32)
+
+    def __call__(self, x: Floats, target: Floats) -> None:
+        """Of (BATCH, c) inputs and (BATCH, K) targets."""
+        layers, slots, upstream, product = self.layers, self.slots, self._upstream, self._product
+        error = self._output(x)
+        error -= target
+        length = np.sqrt(np.einsum("nk,nk->n", error, error) + np.float32(SOFTNESS**2))
+        error *= (np.float32(1.0 / BATCH) / length)[:, None]
+        for slot, left in zip(slots[-3:], (self._summed[-1].T, x.T, self._ones), strict=True):
+            np.matmul(left, error, out=slot)
+        np.matmul(error, layers[-3].T, out=upstream)
+        for index in range(DEPTH - 1, -1, -1):
+            local = self._local
+            np.multiply(self._activated[index] > 0, np.float32(1 - SLOPE), out=local)
+            local += np.float32(SLOPE)
+            local *= upstream
+            np.matmul((self._summed[index - 1] if index else x).T, local, out=slots[2 * index])
+            np.matmul(self._ones, local, out=slots[2 * index + 1])
+            if index:
+                upstream += np.matmul(local, layers[2 * index].T, out=product)
+
+    def _output(self, x: Floats) -> Floats:
+        """(BATCH, K) outputs; keeps the activations, and the activations with the layer before added."""
+        layers, hidden = self.layers, x
+        for index in range(DEPTH):
+            activated, summed = self._activated[index], self._summed[index]
+            np.matmul(hidden, layers[2 * index], out=activated)
+            activated += layers[2 * index + 1]
+            np.maximum(activated, np.multiply(activated, np.float32(SLOPE), out=self._product), out=activated)
+            if index:
+                np.add(activated, hidden, out=summed)
+            else:
+                summed[...] = activated
+            hidden = summed
+        return np.asarray(hidden @ layers[-3] + x @ layers[-2] + layers[-1])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
+from geolift.runtime.blas import one_blas_thread
 from geolift.training.training_set import PIECE_PIXELS, TrainingSet
+
+DoubleArray = NDArray[np.float64]
 
 NEIGHBOURS = 4
 MAX_COMPONENTS = 40
@@ -33,14 +37,14 @@ class Subspace:
         (C,) standard deviation of the noise of each band.
     """
 
-    mean: torch.Tensor
-    decode: torch.Tensor
-    encode: torch.Tensor
-    variance: torch.Tensor
-    noise: torch.Tensor
+    mean: DoubleArray
+    decode: DoubleArray
+    encode: DoubleArray
+    variance: DoubleArray
+    noise: DoubleArray
 
 
-def find_subspace(spectra: torch.Tensor, *, spare: bool = False) -> Subspace:
+def find_subspace(spectra: NDArray[np.floating], *, spare: bool = False) -> Subspace:
     """Principal components of (n, C) spectra whose variance pure noise could not reach; sums are float64.
 
     The largest eigenvalue of the covariance of white noise tends to (1 + sqrt(C / n))². With few pixels for so many
@@ -51,46 +55,51 @@ def find_subspace(spectra: torch.Tensor, *, spare: bool = False) -> Subspace:
     ----------
     V. A. Marchenko, L. A. Pastur, Math. USSR-Sb. 1 (1967) 457, doi:10.1070/SM1967v001n04ABEH001994.
     """
+    with one_blas_thread():
+        return _subspace(spectra, spare)
+
+
+def _subspace(spectra: NDArray[np.floating], spare: bool) -> Subspace:
     n, bands = spectra.shape
-    parts = torch.split(spectra, PIECE_PIXELS)
-    mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / n
-    covariance = torch.zeros(bands, bands, dtype=torch.float64, device=spectra.device)
+    parts = [slice(start, start + PIECE_PIXELS) for start in range(0, n, PIECE_PIXELS)]
+    mean = np.sum([spectra[part].sum(axis=0, dtype=np.float64) for part in parts], axis=0) / n
+    covariance = np.zeros((bands, bands))
     for part in parts:
-        centred = part.double() - mean
+        centred = spectra[part] - mean
         covariance += centred.T @ centred
     covariance /= n
-    level = float(mean.square().mean())
+    level = float(np.square(mean).mean())
     noise = band_noise(covariance, n, least=1e-12 * level)
-    variance, vectors = torch.linalg.eigh(covariance / torch.outer(noise, noise))
-    variance, vectors = variance.flip(0), vectors.flip(1)
+    variance, vectors = np.linalg.eigh(covariance / np.outer(noise, noise))
+    variance, vectors = variance[::-1], vectors[:, ::-1]
     edge = (1 + (bands / n) ** 0.5) ** 2
     beyond = SPARE_COMPONENTS if spare and not _many(n, bands) else 0
     count = min(max(int((variance > edge).sum()), 1) + beyond, MAX_COMPONENTS, bands)
     vectors = vectors[:, :count]
     # The sign of an eigenvector is arbitrary: fix it, so that it cannot differ between library versions.
-    vectors = vectors * torch.where(vectors.sum(0) < 0, -1.0, 1.0)
+    vectors = vectors * np.where(vectors.sum(axis=0) < 0, -1.0, 1.0)
     return Subspace(mean, vectors * noise[:, None], vectors / noise[:, None], variance[:count], noise)
 
 
-def project(training: TrainingSet, subspace: Subspace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def project(training: TrainingSet, subspace: Subspace) -> tuple[DoubleArray, DoubleArray, DoubleArray, DoubleArray]:
     """Coordinates t (n, K) and MSI values (n, c) of the training pixels, and both of what they have beside their
     neighbours' mean; float64.
     """
-    device = subspace.mean.device
-    srf = torch.tensor(training.weights, dtype=torch.float64, device=device)
-    columns: tuple[list[torch.Tensor], ...] = ([], [], [], [])
+    srf = training.weights.astype(np.float64)
+    columns: tuple[list[DoubleArray], ...] = ([], [], [], [])
     for start in range(0, len(training.spectra), PIECE_PIXELS):
         few = slice(start, start + PIECE_PIXELS)
-        spectra = torch.tensor(training.spectra[few], dtype=torch.float64, device=device)
-        detail = spectra - torch.tensor(training.neighbour_means[few], dtype=torch.float64, device=device)
+        spectra = training.spectra[few].astype(np.float64)
+        detail = spectra - training.neighbour_means[few]
         columns[0].append((spectra - subspace.mean) @ subspace.encode)
         columns[1].append(detail @ subspace.encode)
         columns[2].append(spectra @ srf.T)
         columns[3].append(detail @ srf.T)
-    return torch.cat(columns[0]), torch.cat(columns[1]), torch.cat(columns[2]), torch.cat(columns[3])
+    plain, plain_detail, simulated, simulated_detail = (np.concatenate(column) for column in columns)
+    return plain, plain_detail, simulated, simulated_detail
 
 
-def band_noise(covariance: torch.Tensor, n: int, least: float = 0.0) -> torch.Tensor:
+def band_noise(covariance: DoubleArray, n: int, least: float = 0.0) -> DoubleArray:
     """(C,) noise of each band: what the other bands do not explain of it (their neighbours, if n is small).
 
     References
@@ -99,15 +108,14 @@ def band_noise(covariance: torch.Tensor, n: int, least: float = 0.0) -> torch.Te
     Sens. 46(8), 2008, section II, doi:10.1109/TGRS.2008.918089.
     """
     bands = len(covariance)
-    contrast = max(float(covariance.diagonal().mean()), least, 1e-30)  # ``least``: for constant scenes
-    ridge = 1e-6 * contrast * torch.eye(bands, dtype=covariance.dtype, device=covariance.device)
+    contrast = max(float(np.diagonal(covariance).mean()), least, 1e-30)  # ``least``: for constant scenes
+    ridge = 1e-6 * contrast * np.eye(bands)
     if _many(n, bands):
-        unexplained = 1 / torch.linalg.inv(covariance + ridge).diagonal() * n / (n - bands + 1)
+        unexplained = 1 / np.diagonal(np.linalg.inv(covariance + ridge)) * n / (n - bands + 1)
     else:
-        unexplained = torch.stack([_unexplained(covariance + ridge, band, n) for band in range(bands)])
+        unexplained = np.array([_unexplained(covariance + ridge, band, n) for band in range(bands)])
     floor = max(_NOISE_FLOOR * contrast**0.5, 1e-30)
-    sigma: torch.Tensor = unexplained.clamp_min(0).sqrt().clamp_min(floor)
-    return sigma
+    return np.asarray(np.maximum(np.sqrt(np.maximum(unexplained, 0.0)), floor))
 
 
 def _many(n: int, bands: int) -> bool:
@@ -115,13 +123,12 @@ def _many(n: int, bands: int) -> bool:
     return n > 2 * bands
 
 
-def _unexplained(covariance: torch.Tensor, band: int, n: int) -> torch.Tensor:
+def _unexplained(covariance: DoubleArray, band: int, n: int) -> float:
     """Variance of a band that its spectral neighbours leave unexplained."""
     near = range(max(0, band - NEIGHBOURS), min(len(covariance), band + NEIGHBOURS + 1))
     others = [index for index in near if index != band][: max(n - 2, 0)]
     if not others:
-        return covariance[band, band] * 1e-4
+        return float(covariance[band, band]) * 1e-4
     cross = covariance[others, band]
-    explained = cross @ torch.linalg.solve(covariance[others][:, others], cross)
-    variance: torch.Tensor = (covariance[band, band] - explained) * n / (n - len(others))
-    return variance
+    explained = cross @ np.linalg.solve(covariance[np.ix_(others, others)], cross)
+    return float(covariance[band, band] - explained) * n / (n - len(others))
