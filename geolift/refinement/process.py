@@ -6,8 +6,8 @@ The product A of the per-pixel inversion misses the truth by e. In the noise-whi
 
 a correction in proportion to a(x) that varies with the place p and, ever more slowly, with how it depends on the MSI
 values x: a material that the MSI cannot tell from another is usually the same material across a field or a roof. The
-HSI shows e through its footprint D, with noise: r = D e + n. Expectation given r is area-to-point kriging with spatially varying
-coefficients.
+HSI shows e through its footprint D, with noise: r = D e + n. Expectation given r is area-to-point kriging with
+spatially varying coefficients.
 
 References
 ----------

@@ -60,7 +60,12 @@ class Residual:
         self.pair, self.model, self.folder, self.threads, self.engine = pair, model, folder, threads, engine
         self.srf = training.weights.astype(np.float64)
         subspace = find_subspace(training.spectra)
-        self.mean, self.encode, self.decode, self.noise = subspace.mean, subspace.encode, subspace.decode, subspace.noise
+        self.mean, self.encode, self.decode, self.noise = (
+            subspace.mean,
+            subspace.encode,
+            subspace.decode,
+            subspace.noise,
+        )
         whitened = model.network.projected(self.encode.T, self.mean)
         self.whitened_model = None if whitened is None else replace(model, network=whitened)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geolift.benchmark.baselines.interpolation import Cube, bicubic
@@ -40,8 +39,8 @@ def fuse(seen: Observation) -> Cube:
     Q. Wei et al., R-FUSE: robust fast fusion of multiband images based on solving a Sylvester equation, IEEE Signal
     Process. Lett. 23(11), 2016, doi:10.1109/LSP.2016.2608858 (the components by the Woodbury formula).
     """
-    subspace = find_subspace(torch.from_numpy(seen.hsi.reshape(len(seen.hsi), -1).T.copy()))
-    mean, decode, encode = (t.numpy() for t in (subspace.mean, subspace.decode, subspace.encode))
+    subspace = find_subspace(seen.hsi.reshape(len(seen.hsi), -1).T)
+    mean, decode, encode = subspace.mean, subspace.decode, subspace.encode
     wide = seen.padded()
     low = np.einsum("ck,cyx->kyx", encode, wide.hsi - mean[:, None, None], optimize=True)
     prior_mean = bicubic(low.astype(np.float32), wide.msi.shape[1:]).astype(np.float64)
