@@ -34,6 +34,13 @@ MEDIA_TYPES = {
 }
 
 
+EXTENSIONS = tuple(
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in ("projection/v2.0.0", "processing/v1.2.0", "eo/v1.1.0", "raster/v1.1.0")
+)
+"""The STAC extensions whose fields a sidecar uses."""
+
+
 def software_versions() -> dict[str, str]:
     """Return the versions that decide about the pixels."""
     found = {"python": platform.python_version()}
@@ -82,7 +89,7 @@ def stac_item(
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.0.0",
-        "stac_extensions": [],
+        "stac_extensions": list(EXTENSIONS),
         "id": output.stem,
         **_footprint(grid),
         "properties": properties,
