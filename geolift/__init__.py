@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from geolift import benchmark as benchmark
     from geolift.pipeline.application import apply
     from geolift.pipeline.fusion import Fusion, fuse, prepare, train
+    from geolift.pipeline.mosaicking import mosaic
     from geolift.pipeline.pair_check import coregister
+    from geolift.pipeline.place_spectra import spectra
     from geolift.pipeline.wald import evaluate
     from geolift.readers import open_cube as open
     from geolift.srf import SpectralResponse
@@ -22,7 +24,9 @@ _HOME = {
     "fuse": ("geolift.pipeline.fusion", "fuse"),
     "prepare": ("geolift.pipeline.fusion", "prepare"),
     "Fusion": ("geolift.pipeline.fusion", "Fusion"),
+    "mosaic": ("geolift.pipeline.mosaicking", "mosaic"),
     "open": ("geolift.readers", "open_cube"),
+    "spectra": ("geolift.pipeline.place_spectra", "spectra"),
     "train": ("geolift.pipeline.fusion", "train"),
     "SpectralResponse": ("geolift.srf", "SpectralResponse"),
 }
@@ -35,8 +39,10 @@ __all__ = [
     "coregister",
     "evaluate",
     "fuse",
+    "mosaic",
     "open",
     "prepare",
+    "spectra",
     "train",
 ]
 

@@ -14,6 +14,8 @@ COMMANDS = {
     "coregister": ("geolift.cli.compare", "Tell the residual shift between HSI and MSI, with confidence."),
     "check": ("geolift.cli.compare", "Check scale, offset, band order, sensor, shift of a pair."),
     "batch": ("geolift.cli.batch", "Fuse many pairs from a manifest, go on after a failure."),
+    "spectra": ("geolift.cli.spectra", "Write the spectra of products at points and polygons."),
+    "mosaic": ("geolift.cli.mosaic", "Put products of one grid together."),
     "info": ("geolift.cli.inspect", "Tell what geolift understood of a file."),
     "sensors": ("geolift.cli.inspect", "List the sensors, or one sensor's bands."),
     "simulate": ("geolift.cli.wald", "Degrade one HSI into LR-HSI + HR-MSI + reference (Wald's protocol)."),

@@ -26,6 +26,7 @@ from geolift.settings.groups import (
     SeedSettings,
     SensorSettings,
     StreamingSettings,
+    TilingSettings,
     WritingSettings,
 )
 from geolift.settings.values import REPEATABLE, BandCounts, Decibels, Names, Psf, Psfs, Ratios, Seeds
@@ -122,6 +123,20 @@ class ApplySettings(
     StreamingSettings,
 ):
     """Everything `geolift apply` can be told."""
+
+
+class MosaicSettings(WritingSettings, TilingSettings):
+    """Everything `geolift mosaic` can be told."""
+
+    group: ClassVar[Group] = "method"
+    blend: Literal["feather", "quality", "first"] = Field(
+        "feather",
+        description="Where products overlap: feather: their mean, weighted by the distance from each one's edge; "
+        "quality: the same, but a pixel with a mark in its quality raster counts only where no other has none; "
+        "first: the one named first.",
+        json_schema_extra=shown(main=2),
+    )
+    feather: int = Field(64, ge=1, description="Width of the blend in pixels, from a product's edge inwards.")
 
 
 class SimulateSettings(SensorSettings, SeedSettings, HsiReadingSettings, WritingSettings):

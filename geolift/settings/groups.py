@@ -290,8 +290,8 @@ class EngineSettings(DeviceSettings):
     )
 
 
-class StreamingSettings(Settings):
-    """How the work is cut and spread; never changes the product."""
+class TilingSettings(Settings):
+    """How the work is cut on this machine; never changes the product."""
 
     group: ClassVar[Group] = "machine"
     effect: ClassVar[Effect] = "run"
@@ -308,6 +308,12 @@ class StreamingSettings(Settings):
         description="Memory the run may take, such as 2GB (10^9 bytes each). Default: half of what is allowed here.",
         json_schema_extra=shown("SIZE"),
     )
+
+
+class StreamingSettings(TilingSettings):
+    """How the work is cut and spread; never changes the product."""
+
+    group: ClassVar[Group] = "machine"
     scheduler: str | None = Field(
         None,
         description="Dask cluster that computes the tiles: tcp://HOST:PORT or a scheduler FILE.json.",
