@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import shapely
-from odc.geo.crs import CRS, CRSError
+from odc.geo.crs import CRS
+from pyproj.exceptions import CRSError
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
