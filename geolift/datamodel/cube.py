@@ -84,17 +84,31 @@ def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any]
         raise ValueError(f"array {data.shape} does not fit {len(bands)} bands on a grid of {tuple(grid.shape)}")
     coords: dict[str, Any] = {
         "band": ("band", np.arange(1, len(bands) + 1)),
-        "wavelength": ("band", np.asarray(bands.wavelength_nm, dtype=np.float64)),
-        "fwhm": ("band", np.asarray(bands.fwhm_nm, dtype=np.float64)),
+        "wavelength": ("band", np.asarray(bands.wavelength_nm, dtype=np.float64), {"units": "nm"}),
+        "fwhm": ("band", np.asarray(bands.fwhm_nm, dtype=np.float64), {"units": "nm"}),
         "good": ("band", np.asarray(bands.good, dtype=bool)),
         "name": ("band", np.asarray(bands.names, dtype=object)),
         "spatial_ref": ((), 0, _grid_attrs(grid)),
     }
     affine = grid.affine
     if affine.b == 0 and affine.d == 0:
-        coords["y"] = ("y", affine.f + affine.e * (np.arange(grid.shape[0]) + 0.5))
-        coords["x"] = ("x", affine.c + affine.a * (np.arange(grid.shape[1]) + 0.5))
-    return xr.DataArray(data, dims=CUBE_DIMS, coords=coords, attrs=dict(attrs or {}))
+        unit = {} if grid.crs is None else {"units": "degrees" if grid.crs.geographic else str(grid.crs.units[0])}
+        coords["y"] = ("y", affine.f + affine.e * (np.arange(grid.shape[0]) + 0.5), unit)
+        coords["x"] = ("x", affine.c + affine.a * (np.arange(grid.shape[1]) + 0.5), unit)
+    known = dict(attrs or {}) | _for_rioxarray(bands, np.dtype(data.dtype))
+    return xr.DataArray(data, dims=CUBE_DIMS, coords=coords, attrs=known, name=known.get("quantity"))
+
+
+def _for_rioxarray(bands: Bands, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Attributes that `.rio.to_raster` writes as tags, since it leaves coordinates out; lists fit whole cubes only."""
+    attrs: dict[str, Any] = {"_FillValue": float("nan")} if dtype.kind == "f" else {}
+    if len(bands) > 1 and np.isfinite(bands.wavelength_nm).all():
+        attrs["wavelengths"] = tuple(float(v) for v in bands.wavelength_nm)
+        attrs["wavelength_units"] = "nm"
+        if np.isfinite(bands.fwhm_nm).all():
+            attrs["fwhm"] = tuple(float(v) for v in bands.fwhm_nm)
+        attrs["good_wavelengths"] = tuple(int(v) for v in bands.good)
+    return attrs
 
 
 def _grid_attrs(grid: GeoBox) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Protocol
 import xarray as xr
 
 from geolift.errors import InputError
+from geolift.readers.arrays import open_array
 from geolift.readers.aviris import AvirisReader
 from geolift.readers.band_set import BandSetReader, open_files, require_files
 from geolift.readers.emit import EmitReader
@@ -22,6 +23,7 @@ from geolift.readers.raster import RasterReader
 from geolift.readers.sentinel2 import Sentinel2Reader
 from geolift.readers.shared_raster import is_virtual
 from geolift.readers.spectral_image import DESIS, ENMAP, SpectralImageReader
+from geolift.readers.stac_item import StacItemReader
 from geolift.readers.tanager import TanagerReader
 from geolift.settings import Reading
 
@@ -44,6 +46,7 @@ class Reader(Protocol):
 
 # The first that matches opens it; what GDAL opens as one raster comes last and explains what it cannot open.
 READERS: tuple[Reader, ...] = (
+    StacItemReader(),
     Sentinel2Reader(),
     LandsatReader(),
     HyperionReader(),
@@ -99,13 +102,15 @@ def open_cube(
 
 
 def opened(
-    source: str | Path | xr.DataArray,
+    source: str | Path | xr.DataArray | xr.Dataset,
     reading: Reading | None = None,
     tile: int | None = None,
     bands: Sequence[str] | None = None,
 ) -> xr.DataArray:
-    """Open a file as `open_cube` does; a cube that is open stays as it is."""
-    return source if isinstance(source, xr.DataArray) else open_cube(source, reading, tile, bands)
+    """Open a file as `open_cube` does; a cube that is open in Python is brought to the same form."""
+    if isinstance(source, xr.DataArray | xr.Dataset):
+        return open_array(source, reading)
+    return open_cube(source, reading, tile, bands)
 
 
 def _reader_of(path: str) -> tuple[Reader, str]:

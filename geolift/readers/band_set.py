@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 from rasterio.errors import RasterioError
 
@@ -13,8 +15,11 @@ from geolift.datamodel.cube import REFLECTANCE
 from geolift.errors import InputError
 from geolift.readers import stac
 from geolift.readers.band_files import BAND_NAME, BandFile, BandStack, band_key, choose, examine
+from geolift.readers.fill import sample_of
+from geolift.readers.masks import QualityLayer
 from geolift.readers.product import Product, files_in, iso_time, overridden, unknown_spectra
 from geolift.readers.raster import Declared, acquired, settle
+from geolift.readers.remote import without_query
 from geolift.readers.shared_raster import is_virtual, open_raster
 from geolift.readers.source import Decoding
 from geolift.settings import Reading
@@ -26,6 +31,7 @@ NO_BAND = re.compile(
     r"thumbnail|overview|udm2?|mask|QL_\w+|[SV][AZ]A|ST_\w+)(?=$|[_.\-])",
     re.IGNORECASE,
 )
+DARKEST, OFFSET_COUNTS, DARKER_THAN_BLACK = 0.005, 1000.0, 150.0
 LANDSAT_2 = re.compile(r"L[COTEM]\d\d_L2S[PR]_.*_SR_B\d", re.IGNORECASE)
 LANDSAT_2_SCALE, LANDSAT_2_OFFSET, LANDSAT_2_FILL = 2.75e-5, -0.2, 0.0
 SENTINEL_2_SCALE = 1e-4
@@ -52,6 +58,10 @@ def open_files(
     tile: int | None = None,
     bands: Sequence[str] | None = None,
     source: str | None = None,
+    *,
+    told: tuple[stac.Item, Sequence[stac.Asset]] | None = None,
+    names: Sequence[str] | None = None,
+    masks: tuple[QualityLayer, ...] = (),
 ) -> xr.DataArray:
     """Open single-band rasters as one cube, bands named after the files.
 
@@ -61,25 +71,29 @@ def open_files(
         In the order the bands shall have.
     bands : sequence of str, optional
         Those wanted, by the names in the files; names the files do not carry are left to the caller.
+    told : optional
+        A STAC item and its assets, one for each path; by default one is looked for in the files' folder.
+    names : sequence of str, optional
+        What the bands are called, if not after the files.
 
     Raises
     ------
     InputError
         If a file is no single-band raster or the grids are not nested.
     """
-    names = names_of(paths)
+    names = list(names or names_of(paths))
     if bands and (_all_numbered(names) or {band_key(n) for n in names} & {band_key(b) for b in bands}):
         picked = choose(names, bands, source or paths[0])
         paths, names = [paths[i] for i in picked], [names[i] for i in picked]
     files = [examine(path) for path in paths]
     stack = BandStack(files)
     notes: list[str] = []
-    item = None if is_virtual(paths[0]) else stac.item_of(paths)
+    item, assets = told or _item_beside(paths)
     if item is None:
         decoding, quantity = _decoding(files, stack, reading, notes)
     else:
-        decoding, quantity = settle(stack, _declared_by(item, files, notes), reading, notes)
-    evidence = " ".join([*(Path(path).name for path in paths[:2]), item.platform if item else ""])
+        decoding, quantity = settle(stack, _declared_by(item, assets, files, stack, notes), reading, notes)
+    evidence = " ".join([*(stac.file_name(path) for path in paths[:2]), item.platform if item else ""])
     return Product(
         source=source or ", ".join(paths),
         stored=stack,
@@ -93,7 +107,14 @@ def open_files(
         acquired=iso_time(item.acquired if item else None) or acquired(files[0].tags, files[0].path),
         evidence=evidence,
         notes=notes,
+        masks=masks,
     ).cube(reading, tile)
+
+
+def _item_beside(paths: Sequence[str]) -> tuple[stac.Item | None, Sequence[stac.Asset]]:
+    item = None if is_virtual(paths[0]) else stac.item_of(paths)
+    assets = item.for_files([stac.file_name(path) for path in paths]) if item else None
+    return (item, assets) if assets else (None, ())
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
@@ -171,21 +192,38 @@ def _decoding(files: list[BandFile], stack: BandStack, reading: Reading, notes: 
     return settled
 
 
-def _declared_by(item: stac.Item, files: list[BandFile], notes: list[str]) -> Declared:
+def _declared_by(
+    item: stac.Item, assets: Sequence[stac.Asset], files: list[BandFile], stack: BandStack, notes: list[str]
+) -> Declared:
     """Let a STAC item speak where the files' own tags are silent; what it says of the offset is told."""
     scales, offsets, nodata = [], [], []
-    usual = SENTINEL_2_SCALE if item.platform.lower().startswith("sentinel-2") else 1.0
-    for i, file in enumerate(files):
+    usual = SENTINEL_2_SCALE if item.is_sentinel_2 else 1.0
+    for asset, file in zip(assets, files, strict=True):
         own = file.declared
-        tagged = own.scales[0] != 1 or own.offsets[0] != 0
-        scales.append(own.scales[0] if tagged else _first(item.scales[i], usual))
-        offsets.append(own.offsets[0] if tagged else _first(item.offsets[i], 0.0))
-        nodata.append(item.nodata[i] if own.nodata[0] is None else own.nodata[0])
+        tagged = own.scales[0] not in (0, 1) or own.offsets[0] != 0
+        scales.append(own.scales[0] if tagged else _first(asset.scale, usual))
+        offsets.append(own.offsets[0] if tagged else _first(item.offset_of(asset), 0.0))
+        nodata.append(asset.nodata if own.nodata[0] is None else own.nodata[0])
+    where = without_query(item.path)
+    notes.append(f"{where}: scale {scales[0]:g} and offset {offsets[0]:g} are taken from this STAC item.")
+    declared = Declared(tuple(scales), tuple(offsets), tuple(nodata), ())
+    if not any(item.doubtful(asset) for asset in assets) or stack.layout.dtype.kind not in "iu":
+        return declared
+    offset = stac.SENTINEL_2_OFFSET if _holds_offset(stack, declared) else 0.0
     notes.append(
-        f"{item.path}: scale {scales[0]:g} and offset {offsets[0]:g} are taken from this STAC item. Catalogues are "
-        "often wrong about the offset of Sentinel-2; `geolift check` measures it."
+        f"{where}: the item contradicts itself about the offset of Sentinel-2 (declared, baseline, "
+        f"boa_offset_applied); by the darkest pixels it is {offset:g}, which is used. Pass --msi-offset if that is "
+        "wrong; `geolift check` measures it against the HSI."
     )
-    return Declared(tuple(scales), tuple(offsets), tuple(nodata), ())
+    return replace(declared, offsets=(offset,) * len(files))
+
+
+def _holds_offset(stack: BandStack, declared: Declared) -> bool:
+    """Tell whether +1000 is still in the pixels: reflectance is rarely below 0, so hardly any number is below 1000."""
+    count = len(declared.scales)
+    sample = sample_of(stack, Decoding((1.0,) * count, (0.0,) * count, (0.0,) * count))
+    darkest = [np.quantile(v[u], DARKEST) for v, u in zip(sample.values, sample.usable, strict=True) if u.any()]
+    return bool(darkest) and float(min(darkest)) > OFFSET_COUNTS - DARKER_THAN_BLACK
 
 
 def _first(value: float | None, neutral: float) -> float:

@@ -1,82 +1,199 @@
-"""STAC items beside band files: scale, offset, spacecraft and time of COGs whose pixels do not tell them."""
+"""STAC items, versions 1.0 and 1.1: scale, offset, names, spacecraft and time of COGs whose pixels do not tell them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from geolift.errors import InputError
+from geolift.readers import gate
 
 SENTINEL_2_OFFSET = -0.1
 OFFSET_SINCE_BASELINE = 4.0
 LARGEST_BYTES = 5_000_000
+BASELINES = ("s2:processing_baseline", "processing:version", "processing:software")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One file of an item, and what the item says of it (None = unsaid).
+
+    Attributes
+    ----------
+    key, href : str
+        Its name in the item; its address, resolved against the item's.
+    names : tuple of str
+        What its bands are called, by preference the sensor's own names, then common names.
+    bands : int
+        How many bands it has, as far as the item tells; 0 = unsaid.
+    scale, offset, nodata : float or None
+        Of its first band.
+    """
+
+    key: str
+    href: str
+    roles: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    bands: int = 0
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    gsd_m: float | None = None
+    media: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item:
-    """What an item says of the files: per file scale, offset and nodata (None = unsaid), and of the scene."""
+    """An item's assets and what it says of the scene.
 
-    path: Path
-    scales: tuple[float | None, ...]
-    offsets: tuple[float | None, ...]
-    nodata: tuple[float | None, ...]
+    ``offset_applied``: the catalogue says that the offset is in the pixels already (None = unsaid);
+    ``baseline``: Sentinel-2's processing baseline.
+    """
+
+    path: str
+    assets: tuple[Asset, ...]
     platform: str
     acquired: str
+    offset_applied: bool | None
+    baseline: float | None
+
+    @property
+    def is_sentinel_2(self) -> bool:
+        """Whether the scene is Sentinel-2's."""
+        return self.platform.lower().replace("_", "-").startswith("sentinel-2")
+
+    def offset_of(self, asset: Asset) -> float | None:
+        """Settle an asset's offset: catalogues list −0.1 also where it is applied already, or do not list it at all."""
+        if self.offset_applied is True:
+            return 0.0
+        if asset.offset is None and self.is_sentinel_2 and self.baseline is not None:
+            return SENTINEL_2_OFFSET if self.baseline >= OFFSET_SINCE_BASELINE else 0.0
+        return asset.offset
+
+    def doubtful(self, asset: Asset) -> bool:
+        """Tell whether what the item says of the offset contradicts itself."""
+        declared = asset.offset
+        if self.offset_applied is True:
+            return bool(declared)
+        if not self.is_sentinel_2 or self.baseline is None or declared is None:
+            return False
+        return (declared != 0) != (self.baseline >= OFFSET_SINCE_BASELINE)
+
+    def for_files(self, names: Sequence[str]) -> tuple[Asset, ...] | None:
+        """Return the assets of files with these names; None unless all are there."""
+        by_name = {file_name(asset.href): asset for asset in self.assets}
+        return tuple(by_name[name] for name in names) if all(name in by_name for name in names) else None
+
+
+def file_name(href: str) -> str:
+    """Return the file's name in an address.
+
+    >>> file_name("https://a.b/c/B02.tif?sig=1")
+    'B02.tif'
+    """
+    return urlsplit(href).path.rpartition("/")[2] if "://" in href else href.rpartition("/")[2]
 
 
 def item_of(paths: Sequence[str]) -> Item | None:
     """Find the STAC item in the files' folder whose assets have the names of all files; None if there is none."""
-    names = [Path(path).name for path in paths]
+    names = [file_name(path) for path in paths]
     for file in sorted(Path(paths[0]).parent.glob("*.json")):
-        document = _read(file)
-        assets = {Path(str(a.get("href", ""))).name: a for a in _assets(document)}
-        if all(name in assets for name in names):
-            return _understood(file, document, [assets[name] for name in names])
+        try:
+            if file.stat().st_size > LARGEST_BYTES:
+                continue
+            text = file.read_bytes()
+        except OSError:
+            continue
+        if b'"assets"' not in text:
+            continue
+        try:
+            document = gate.json_document(text, file)
+        except InputError:
+            continue
+        if not isinstance(document.get("assets"), dict):
+            continue
+        item = understood(document, str(file))
+        if item.for_files(names) is not None:
+            return item
     return None
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > LARGEST_BYTES:
-            return {}
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _assets(document: dict[str, Any]) -> list[dict[str, Any]]:
-    found = document.get("assets")
-    return [asset for asset in found.values() if isinstance(asset, dict)] if isinstance(found, dict) else []
-
-
-def _understood(file: Path, document: dict[str, Any], assets: list[dict[str, Any]]) -> Item:
-    properties = document.get("properties", {})
-    bands = [(asset.get("raster:bands") or [{}])[0] for asset in assets]
-    offsets = tuple(_sentinel_2_offset(properties, _number(band.get("offset"))) for band in bands)
+def understood(document: dict[str, Any], path: str) -> Item:
+    """Read an item. Raises InputError where a number is none."""
+    properties = _mapping(document.get("properties"))
+    assets = _mapping(document.get("assets"))
+    base = _mapping_list(document.get("bands"))
+    baseline = next((b for key in BASELINES if (b := _baseline(properties.get(key))) is not None), None)
+    applied = properties.get("earthsearch:boa_offset_applied")
     return Item(
-        file,
-        tuple(_number(band.get("scale")) for band in bands),
-        offsets,
-        tuple(_number(band.get("nodata")) for band in bands),
-        str(properties.get("platform", "")),
-        str(properties.get("datetime", "")),
+        path=path,
+        assets=tuple(_asset(str(key), _mapping(value), path, base) for key, value in assets.items()),
+        platform=str(properties.get("platform", "")),
+        acquired=str(properties.get("datetime") or properties.get("start_datetime") or ""),
+        offset_applied=applied if isinstance(applied, bool) else None,
+        baseline=baseline,
     )
 
 
-def _sentinel_2_offset(properties: dict[str, Any], declared: float | None) -> float | None:
-    """Settle the offset: catalogues list -0.1 also where it is in the pixels already, or do not list it at all."""
-    if properties.get("earthsearch:boa_offset_applied") is True:
-        return 0.0
-    baseline = _number(properties.get("s2:processing_baseline"))
-    if declared is None and baseline is not None:
-        return SENTINEL_2_OFFSET if baseline >= OFFSET_SINCE_BASELINE else 0.0
-    return declared
+def _asset(key: str, asset: dict[str, Any], path: str, base: list[dict[str, Any]]) -> Asset:
+    """Read an asset; `bands` (1.1) and `eo:bands`, `raster:bands` (1.0) say the same in two ways."""
+    eo, raster = _mapping_list(asset.get("eo:bands")), _mapping_list(asset.get("raster:bands"))
+    bands = _mapping_list(asset.get("bands")) or base * bool(eo)
+    first = {**(raster[0] if raster else {}), **(bands[0] if bands else {})}
 
-
-def _number(value: Any) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
+    def told(*names: str) -> float | None:
+        for holder in (first, asset):
+            for name in names:
+                if isinstance(holder.get(name), str) and name == "nodata" and holder[name].lower() == "nan":
+                    return None
+                if holder.get(name) is not None:
+                    return gate.number(holder[name], path, f"asset {key}: {name}")
         return None
+
+    roles = asset.get("roles")
+    own = [str(band["name"]) for band in (*bands, *eo) if band.get("name")]
+    common = [str(band[name]) for band in (*bands, *eo) for name in ("eo:common_name", "common_name") if band.get(name)]
+    return Asset(
+        key=key,
+        href=resolved(str(asset.get("href", "")), path),
+        roles=tuple(map(str, roles)) if isinstance(roles, list) else (),
+        names=(*own, *common),
+        bands=max(len(bands), len(eo), len(raster)),
+        scale=told("raster:scale", "scale"),
+        offset=told("raster:offset", "offset"),
+        nodata=told("nodata"),
+        gsd_m=gate.optional_number(asset.get("gsd"), path, f"asset {key}: gsd"),
+        media=str(asset.get("type", "")),
+    )
+
+
+def resolved(href: str, path: str) -> str:
+    """Resolve an address against the item's, which may be a file or an address.
+
+    >>> resolved("./B02.tif", "https://a.b/c/item.json"), resolved("B02.tif", "/data/item.json")
+    ('https://a.b/c/B02.tif', '/data/B02.tif')
+    """
+    if "://" in href or href.startswith("/"):
+        return href.removeprefix("file://")
+    if "://" in path:
+        return urljoin(path, href)
+    return str(Path(path).parent / href)
+
+
+def _baseline(value: object) -> float | None:
+    """Read a processing baseline such as 05.11; other versions are none."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mapping_list(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
