@@ -159,10 +159,13 @@ def _ordered(array: xr.DataArray, label: str) -> xr.DataArray:
     if "band" not in roles:
         array = array.expand_dims("band")
         roles["band"] = "band"
-    clash = {dim: f"_{dim}" for axis, dim in roles.items() if dim != axis and axis in array.coords}
     renames = {dim: axis for axis, dim in roles.items() if dim != axis}
-    array = array.drop_vars([axis for axis in renames.values() if axis in array.coords and clash], errors="ignore")
-    return array.rename(renames).transpose(*CUBE_DIMS)
+    centres = array.coords.get(roles["band"]) if str(roles["band"]) in CENTRES else None
+    array = array.drop_vars([axis for axis in renames.values() if axis in array.coords])
+    array = array.rename(renames).transpose(*CUBE_DIMS)
+    if centres is None:
+        return array
+    return array.assign_coords({str(roles["band"]): ("band", centres.values, centres.attrs)})
 
 
 def _affine(array: xr.DataArray, label: str) -> Affine:
