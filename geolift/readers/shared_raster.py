@@ -29,6 +29,10 @@ REMOTE_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": "5",
     "GDAL_HTTP_RETRY_DELAY": "1",
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # One request for the header and the data near it.
+    "CPL_VSIL_CURL_CHUNK_SIZE": "262144",
+    "GDAL_HTTP_MULTIRANGE": "YES",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
 }
 PROBE_TIMEOUT_S = 10.0
 HTTP_CODE = re.compile(r"(?:HTTP response code|HTTP error code|error code)\s*:?\s*(\d{3})")

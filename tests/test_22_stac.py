@@ -1,0 +1,144 @@
+"""STAC items as the input: what the item says is what is used and told, on disk and over http."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scenes import spectra_of, write
+from serving import serving
+
+from geolift.datamodel.cube import grid_of
+from geolift.errors import InputError, RemoteError
+from geolift.readers import open_cube, stac
+
+NAMES = ("B02", "B03", "B04", "B08")
+COMMON = dict(zip(NAMES, ("blue", "green", "red", "nir"), strict=True))
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    return spectra_of(np.array([490.0, 560, 665, 842]), 40, 36)
+
+
+def save(
+    folder: Path,
+    values: np.ndarray,
+    asset: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
+    *,
+    added: int = 1000,
+    named_by: str = "key",
+    band: dict[str, Any] | None = None,
+) -> Path:
+    """Write band files and their item; returns the item."""
+    folder.mkdir(parents=True, exist_ok=True)
+    assets = {}
+    for name, plane in zip(NAMES, values, strict=True):
+        counts = np.rint(plane[None] * 10_000) + added
+        write(folder / f"{name}.tif", counts, gsd=10, scale=None, nodata=0, dtype="uint16")
+        entry: dict[str, Any] = {"href": f"./{name}.tif", "type": "image/tiff; application=geotiff", "roles": ["data"]}
+        key = name
+        if named_by == "common":
+            key, entry["eo:bands"] = COMMON[name], [{"common_name": COMMON[name]}]
+        if band is not None:
+            entry["bands"] = [{"name": name, **band}]
+        assets[key] = entry | (asset or {})
+    item = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": "S2B_MSIL2A_20230601",
+        "properties": {"platform": "sentinel-2b", "datetime": "2023-06-01T10:00:00Z"} | (properties or {}),
+        "assets": assets | {"thumbnail": {"href": "t.jpg", "roles": ["thumbnail"], "type": "image/jpeg"}},
+    }
+    (folder / "item.json").write_text(json.dumps(item))
+    return folder / "item.json"
+
+
+@pytest.mark.parametrize("named_by", ["key", "common"])
+@pytest.mark.parametrize(
+    ("asset", "band", "properties"),
+    [
+        ({"raster:scale": 1e-4, "raster:offset": -0.1}, None, {}),
+        ({}, {"raster:scale": 1e-4, "raster:offset": -0.1}, {}),
+        ({"raster:bands": [{"scale": 1e-4, "offset": -0.1, "nodata": 0}]}, None, {}),
+        ({}, None, {"processing:version": "05.11"}),
+        ({}, None, {"s2:processing_baseline": "05.11"}),
+    ],
+)
+def test_scale_and_offset_are_found_wherever_the_versions_put_them(
+    tmp_path: Path,
+    values: np.ndarray,
+    asset: dict[str, Any],
+    band: dict[str, Any] | None,
+    properties: dict[str, Any],
+    named_by: str,
+) -> None:
+    item = save(tmp_path / "s", values, asset, properties, band=band, named_by=named_by)
+    for path in (item, item.parent):
+        cube = open_cube(path)
+        assert list(cube.coords["name"].values) == list(NAMES)
+        assert np.abs(cube.values - values).max() < 6e-5
+        assert any("scale 0.0001 and offset -0.1 are taken" in text for text in cube.attrs["warnings"])
+
+
+def test_bands_are_chosen_by_the_sensors_names_in_the_order_asked_for(tmp_path: Path, values: np.ndarray) -> None:
+    item = save(tmp_path / "s", values, {"raster:scale": 1e-4, "raster:offset": -0.1}, named_by="common")
+    cube = open_cube(item, bands=("B8", "B02"))
+    assert np.abs(cube.values - values[[3, 0]]).max() < 6e-5
+    with pytest.raises(InputError, match="no asset holds the band B11; there are B"):
+        open_cube(item, bands=("B11",))
+
+
+@pytest.mark.parametrize(("added", "offset"), [(0, 0.0), (1000, -0.1)])
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"processing:version": "02.14"},  # with a declared offset, which that baseline does not have
+        {"earthsearch:boa_offset_applied": True, "processing:version": "05.11"},
+    ],
+)
+def test_where_an_item_contradicts_itself_the_pixels_decide_and_it_is_told(
+    tmp_path: Path, values: np.ndarray, properties: dict[str, Any], added: int, offset: float
+) -> None:
+    item = save(tmp_path / "s", values, {"raster:scale": 1e-4, "raster:offset": -0.1}, properties, added=added)
+    cube = open_cube(item)
+    assert cube.attrs["offset"] == offset
+    assert np.abs(cube.values - values).max() < 6e-5
+    assert any("contradicts itself" in text for text in cube.attrs["warnings"])
+
+
+def test_numbers_that_are_none_end_in_one_line_with_item_field_and_value(tmp_path: Path, values: np.ndarray) -> None:
+    item = save(tmp_path / "s", values, {"raster:scale": "much"})
+    with pytest.raises(InputError, match=r"item\.json: asset B02: raster:scale is 'much'"):
+        open_cube(item)
+    (tmp_path / "c.json").write_text('{"type": "FeatureCollection", "assets": {}}')
+    with pytest.raises(InputError, match="a STAC item"):
+        open_cube(tmp_path / "c.json")
+
+
+def test_an_item_over_http_gives_the_same_values_through_a_server_that_often_refuses(
+    tmp_path: Path, values: np.ndarray
+) -> None:
+    item = save(tmp_path / "s", values, {"raster:scale": 1e-4, "raster:offset": -0.1})
+    local = open_cube(item)
+    with serving(tmp_path / "s", refuse_every=4) as log:
+        remote = open_cube(f"{log.address}/item.json")
+        assert np.array_equal(remote.values, local.values)
+        assert grid_of(remote) == grid_of(local)
+    assert all(wanted is not None for method, path, wanted in log.requests if path.endswith(".tif") and method == "GET")
+    assert len(log.requests) <= 12, log.requests
+
+
+def test_a_missing_item_and_a_query_of_a_signature_are_told_without_the_secret(tmp_path: Path) -> None:
+    with serving(tmp_path) as log, pytest.raises(RemoteError, match="404") as refused:
+        open_cube(f"{log.address}/item.json?sig=secret")
+    assert "secret" not in str(refused.value)
+
+
+def test_addresses_are_resolved_against_the_items() -> None:
+    assert stac.resolved("../B02.tif", "https://a.b/c/d/item.json") == "https://a.b/c/B02.tif"
+    assert stac.resolved("https://x.y/B02.tif?sig=1", "/data/item.json") == "https://x.y/B02.tif?sig=1"
