@@ -11,6 +11,7 @@ import xarray as xr
 
 from geolift.datamodel.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import NoOverlapError, TrustError
+from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.checks.crosscheck import check, document, enforce
 from geolift.pair.comparison import Comparison, compare
 from geolift.pair.coregistration.local_shift import ShiftField, resample
@@ -170,12 +171,17 @@ def check_files(
     except NoOverlapError as error:
         if settings.strict:
             raise TrustError(str(error)) from error
-        return {"verdict": [{"code": "no-overlap", "message": str(error), "option": ""}], "bands": []}
+        return _apart(str(error))
     compared = compare(pair, quiet)
     if compared is None:
-        message = "no HSI pixel lies under the MSI; look at both extents and CRSs (`geolift info FILE`)"
-        return {"verdict": [{"code": "no-overlap", "message": message, "option": ""}], "bands": []}
+        return _apart("no HSI pixel lies under the MSI; look at both extents and CRSs (`geolift info FILE`)")
     result = check(pair, compared)
     if settings.strict:
         enforce(result)
     return document(result) | {"coregistration": compared.shift_json()}
+
+
+def _apart(message: str) -> dict[str, Any]:
+    """Return the document of two images that cannot be compared: the same keys as any other's."""
+    nothing = CheckResult(verdict=(Finding("no-overlap", message),), bands=(), n_pixels=0, foreign_fraction=0.0)
+    return document(nothing) | {"coregistration": None}
