@@ -208,3 +208,28 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_every_place_that_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:geolift|tools|srf_library|benchmarks|docs)/[\w./-]*)`", text)
+    assert len(named) > 10
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_the_source_distribution_holds_what_the_project_consists_of(tmp_path: Path) -> None:
+    import tarfile
+
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (made,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(made) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    tops = {name.split("/")[0] for name in names}
+    known = {
+        "geolift", "srf_library", "tests", "docs", "examples", "tools", "benchmarks", "Makefile", "mkdocs.yml", ".ci",
+        "constraints.txt", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "README.md", "LICENSE", "pyproject.toml",
+        "PKG-INFO", ".gitignore",
+    }  # fmt: skip
+    assert tops <= known, sorted(tops - known)
+    assert not [name for name in names if name.endswith((".tif", ".pyc", ".npz"))]
