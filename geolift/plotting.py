@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.errors import ResourceError
+from geolift.errors import UsageError
+from geolift.runtime.whole_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -235,7 +237,9 @@ def srf_picture(
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> None:
+    content = io.BytesIO()
     try:
-        figure.savefig(path, dpi=dpi)
-    except OSError as err:
-        raise ResourceError(f"{path}: the picture cannot be written ({err.strerror or err}).") from err
+        figure.savefig(content, dpi=dpi, format=path.suffix.removeprefix(".") or "png")
+    except ValueError as err:
+        raise UsageError(f"{path}: the suffix is of no kind of picture; .png, .svg and .pdf are") from err
+    write_whole(path, content.getvalue(), "the picture")

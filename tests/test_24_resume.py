@@ -116,7 +116,7 @@ def test_bytes_lost_in_a_power_cut_are_computed_again(tmp_path: Path, kind: str)
     path = tmp_path / name
     with pytest.raises(Broken):
         written(path, co, BreakingCrew(3))
-    data = draft_folder(path) / f"data{path.suffix}"
+    data = draft_folder(path) / "new" / path.name
     size = data.stat().st_size
     with data.open("r+b") as stream:  # the last pages never reached the disk
         stream.seek(size - 512 if kind == "GTiff" else COLS * 2 * 3)
@@ -222,7 +222,7 @@ def test_without_resume_a_broken_run_leaves_nothing_and_begins_afresh(tmp_path: 
         written(path, (), BreakingCrew(0))
     with pytest.raises(Broken), draft_of(path, {}) as draft:
         assert not draft.resumed
-        assert not draft.data.exists()
+        assert not draft.finished.exists()
         raise Broken
     assert list(tmp_path.iterdir()) == []
 

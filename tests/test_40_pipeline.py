@@ -280,7 +280,7 @@ def test_a_sensor_must_be_named_and_fit(pair: Pair, tmp_path: Path) -> None:
 def test_no_output_takes_the_place_of_another_or_of_a_file_that_is_read(pair: Pair, tmp_path: Path) -> None:
     out, mask = tmp_path / "p.tif", tmp_path / "mask.tif"
     mask.write_bytes(Path(pair.msi).read_bytes())
-    for option, path in (("qa", out), ("uncertainty", tmp_path / "p.json"), ("report", out)):
+    for option, path in (("qa", out), ("save_model", tmp_path / "p.json"), ("report", out)):
         with pytest.raises(UsageError, match="two outputs"):
             files.fuse_files(pair.hsi, pair.msi, out, FuseSettings(**QUICK, **{option: path}))
     with pytest.raises(UsageError, match="is an input"):

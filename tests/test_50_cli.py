@@ -18,8 +18,8 @@ import rasterio
 from affine import Affine
 from scenes import Pair, make_pair, write
 
-from geolift.cli import interrupts
 from geolift.cli.console import Console
+from geolift.runtime import interrupts
 
 S2 = ("--sensor", "sentinel-2a")
 
@@ -329,7 +329,7 @@ def test_a_full_disk_is_exit_7_and_leaves_nothing(pair: Pair, tmp_path: Path) ->
 def test_an_interrupt_that_was_swallowed_ends_the_run_at_the_next_sign_of_progress(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(interrupts, "_arrived", [])
+    monkeypatch.setattr(interrupts._State, "arrived", None)
     console = Console("none")
     console.progress("training", 0.1)
     with contextlib.suppress(KeyboardInterrupt):  # what compiled code may do

@@ -25,6 +25,8 @@ from geolift.provenance.sidecar import read_sidecar, sidecar_path, write_json
 from geolift.provenance.staleness import change_since
 from geolift.runtime.machine import available_cpus, memory_limit_bytes
 from geolift.settings import Settings
+from geolift.settings.values import band_text
+from geolift.writer import recover
 
 Status = Literal["done", "skipped", "failed", "stopped"]
 STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.4), "refining": (0.4, 0.5), "writing": (0.5, 1.0)}
@@ -89,26 +91,18 @@ def state_of(job: Job) -> State:
     assert job.settings is not None
     if job.settings.overwrite:
         return State("missing")
-    marked = _marker(job.output).exists()
+    recover(job.output.parent)
     if not job.output.exists():
-        others = [file for file in job.side_products.values() if file.exists() and not marked]
+        others = [file for file in job.side_products.values() if file.exists()]
         return State("foreign", f"{others[0]}:") if others else State("missing")
     try:
         facts = read_sidecar(sidecar_path(job.output))
     except InputError:
         facts = {}
-    if marked:
-        # Product and sidecar are two files: a kill between them leaves a pair that may not belong together.
-        return State("stale", "an earlier batch was killed at it")
     if "inputs" not in facts or "settings" not in facts:
         return State("foreign", f"{job.output}: no sidecar of geolift tells how it was made, and it")
     change = change_since(facts, job.output, job.inputs, job.settings, job.side_products)
     return State("stale", change) if change else State("finished")
-
-
-def _marker(output: Path) -> Path:
-    """Name the file that says: a batch is at work on this output."""
-    return output.with_name(f".{output.name}.batch")
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -241,28 +235,14 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     if state.kind == "finished":
         return _judged(batch, job, Outcome(job.row, str(job.output), "skipped", message="finished and unchanged"))
     batch.watcher.started(job, state.reason)
-    with _marked(job):
-        outcome = _made(batch, job)
-    return _judged(batch, job, outcome)
+    # The child says better what is wrong with the folder.
+    with suppress(OSError):
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+    return _judged(batch, job, _made(batch, job))
 
 
 def _failed(job: Job, code: int, message: str, warnings: tuple[str, ...] = ()) -> Outcome:
     return Outcome(job.row, str(job.output), "failed", code, message, warnings=warnings)
-
-
-@contextmanager
-def _marked(job: Job) -> Iterator[None]:
-    """Leave a mark while at work: a product without a sidecar is then known to be ours after a kill."""
-    marker = _marker(job.output)
-    # The child says better what is wrong with the folder.
-    with suppress(OSError):
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            marker.unlink(missing_ok=True)
 
 
 def _made(batch: _Batch, job: Job) -> Outcome:
@@ -304,6 +284,8 @@ def _flags(name: str, settings: Settings) -> list[str]:
         return [flag if value else f"--no-{name.replace('_', '-')}"]
     if name == "co":
         return [f"{flag}={option}" for option in value]
+    if name == "bands":
+        return [f"{flag}={band_text(value)}"]
     if isinstance(value, list | tuple):
         return [f"{flag}={','.join(str(item) for item in value)}"]
     return [f"{flag}={value}"]

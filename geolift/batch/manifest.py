@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import re
 import tomllib
@@ -13,9 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from geolift.batch.spreadsheet import read_table, read_text, require_as_wide
 from geolift.errors import GeoliftError, InputError, UsageError
 from geolift.settings import ApplySettings, FuseSettings
 from geolift.settings.validation import validated
+from geolift.writer import SUFFIXES, settled_output
 
 INPUTS = ("hsi", "msi", "model", "reference")
 COLUMNS = (*INPUTS, "out", *FuseSettings.model_fields)
@@ -84,14 +85,16 @@ def read_manifest(path: Path, common: Mapping[str, Any] | None = None) -> list[J
     shared, rows = _toml(path) if path.suffix.lower() == ".toml" else ({}, _csv(path))
     if not rows:
         raise InputError(f"{path}: no pair in it; needed are rows with hsi, msi and out")
-    for name in {name for row in (shared, *rows) for name in row}:
+    for name in {name for row in (shared, *(cells for _, cells in rows)) for name in row}:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known are {', '.join(COLUMNS)}."
             raise InputError(f"{path}: unknown column {name!r}.{hint}")
     base = path.resolve().parent
     defaults = _resolved(shared, base) | dict(common or {})
-    jobs = [_job(number, _resolved(row, base), defaults, base) for number, row in enumerate(rows, start=1)]
+    jobs = [
+        _job(number, where, _resolved(row, base), defaults, base) for number, (where, row) in enumerate(rows, start=1)
+    ]
     return _refuse_shared_outputs(jobs)
 
 
@@ -101,43 +104,30 @@ def application_jobs(
     """Return the jobs that apply one model to many MSIs, each to ``<stem>_fused`` in a folder."""
     common = {name: getattr(settings, name) for name in getattr(settings, "model_fields_set", ())}
     rows = [{"model": model, "msi": msi} for msi in files]
-    return _refuse_shared_outputs([_job(i, row, common, folder) for i, row in enumerate(rows, start=1)])
+    return _refuse_shared_outputs([_job(i, f"row {i}", row, common, folder) for i, row in enumerate(rows, start=1)])
 
 
-def _csv(path: Path) -> list[dict[str, Any]]:
-    try:
-        # utf-8-sig: spreadsheets put a byte-order mark first; some write semicolons or tabs.
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a manifest (CSV, UTF-8): {error}") from error
-    lines = [line for line in text.splitlines() if line.strip(" ,;\t") and not line.startswith("#")]
-    if not lines:
-        return []
-    separator = max(",;\t", key=lines[0].count)
-    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    names = [_canonical(name) for name in rows[0]]
-    longest = max(map(len, rows))
-    if longest > len(names):
-        raise InputError(
-            f"{path}: {longest} cells in a row under {len(names)} columns; put lists such as B02,B03 into quotes"
-        )
-    if len(set(names)) != len(names):
-        raise InputError(f"{path}: a column is named twice among {', '.join(names)}")
+def _csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return each row with its name for messages: its number among the pairs, and its line in the file."""
+    table = read_table(path)
+    names = [_canonical(name) for name in table.names]
+    require_as_wide(path, table, names)
+    cells = [{name: cell for name, cell in zip(names, row, strict=False) if name and cell} for row in table.rows]
     return [
-        {name: cell.strip() for name, cell in zip(names, row, strict=False) if name and cell.strip()}
-        for row in rows[1:]
+        (f"row {number} (line {line})", row)
+        for number, (line, row) in enumerate(zip(table.lines, cells, strict=True), start=1)
     ]
 
 
-def _toml(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _toml(path: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as a manifest (TOML): {error}") from error
     rows = document.pop("pair", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: each pair is a table [[pair]] with hsi, msi and out")
-    return _named(document), [_named(row) for row in rows]
+    return _named(document), [(f"row {number}", _named(row)) for number, row in enumerate(rows, start=1)]
 
 
 def _named(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +171,7 @@ def _absolute(value: Any, base: Path) -> Any:
     return str(base / Path(value).expanduser())
 
 
-def _job(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], base: Path) -> Job:
+def _job(number: int, where: str, row: Mapping[str, Any], defaults: Mapping[str, Any], base: Path) -> Job:
     verb: Literal["fuse", "apply"] = "apply" if "model" in row else "fuse"
     needed = ("model", "msi") if verb == "apply" else ("hsi", "msi")
     inputs = {name: row[name] for name in needed if name in row}
@@ -194,13 +184,16 @@ def _job(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], base:
     try:
         missing = [name for name in needed if name not in inputs]
         if missing:
-            raise UsageError(f"row {number}: no {missing[0]} given")
+            raise UsageError(f"{where}: no {missing[0]} given")
         several = [name for name in inputs if not isinstance(inputs[name], str)]
         if several:
-            raise UsageError(f"row {number}: {several[0]} is one file or folder")
+            raise UsageError(f"{where}, column {several[0]}: is one file or folder")
         if verb == "apply" and "hsi" in row:
-            raise UsageError(f"row {number}: hsi and model exclude each other: a saved model needs no HSI")
-        settings = _settings(number, verb, options, defaults)
+            raise UsageError(f"{where}: hsi and model exclude each other: a saved model needs no HSI")
+        if not isinstance(row.get("out", ""), str) or not isinstance(row.get("reference", ""), str):
+            raise UsageError(f"{where}: out and reference are names of files")
+        settings = _settings(where, verb, options, defaults)
+        output, settings = settled_output(output, settings)
     except GeoliftError as wrong:
         error = wrong
     return Job(number, verb, inputs, output, settings, row.get("reference"), error)
@@ -209,19 +202,19 @@ def _job(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], base:
 def _output(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], verb: str, base: Path) -> Path:
     """Return the row's output; by default what `geolift fuse` and `apply` call it, beside the manifest."""
     if "out" in row:
-        return Path(row["out"])
-    suffix = ".img" if {**defaults, **row}.get("of") == "ENVI" else ".tif"
+        return Path(str(row["out"]))
+    suffix = SUFFIXES.get(str({**defaults, **row}.get("of")), ".tif")
     stem = Path(str(row.get("hsi" if verb == "fuse" else "msi", f"row{number}"))).stem
     return base / f"{stem}_fused{suffix}"
 
 
 def _settings(
-    number: int, verb: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
+    where: str, verb: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> FuseSettings | ApplySettings:
     model = FuseSettings if verb == "fuse" else ApplySettings
     foreign = sorted(set(options) - set(model.model_fields))
     if foreign:
-        raise UsageError(f"row {number}: {foreign[0]} has no meaning where a saved model is applied")
+        raise UsageError(f"{where}, column {foreign[0]}: has no meaning where a saved model is applied")
     # Options for all rows that a saved model does not know (sensor, method …) concern the other rows.
     values = {name: value for name, value in defaults.items() if name in model.model_fields} | dict(options)
     # A row that names its sensor means it instead of the table that others use, and the reverse.
@@ -232,7 +225,7 @@ def _settings(
         typed = {name: _read(model, name, value) for name, value in values.items()}
         return validated(FuseSettings, typed) if verb == "fuse" else validated(ApplySettings, typed)
     except UsageError as error:
-        raise UsageError(f"row {number}: {error}") from None
+        raise UsageError(f"{where}, {error}") from None
 
 
 def _read(model: type[FuseSettings | ApplySettings], name: str, value: Any) -> Any:

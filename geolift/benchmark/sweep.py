@@ -17,12 +17,21 @@ from numpy.typing import NDArray
 
 from geolift.benchmark.cases import AXES, Case, Degradation, Pair, expand, make_pair, open_scene, scene_name, weights_of
 from geolift.benchmark.methods import fuse_arrays, require_known
-from geolift.errors import GeoliftError, InputError, OutputExistsError, ResourceError, UsageError
+from geolift.errors import (
+    GeoliftError,
+    InputError,
+    OutputExistsError,
+    ResourceError,
+    UsageError,
+    cell_text,
+    harmless_cell,
+)
 from geolift.metrics import Stretch, evaluate_arrays
+from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.provenance.sidecar import software_versions
 from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.whole_files import write_whole
 from geolift.settings import BenchmarkSettings
-from geolift.writer import check_output
 
 MEASURES = ("rmse", "psnr_db", "ssim", "uiqi", "ergas", "sam_deg")
 INNER = ("inner_psnr_db", "inner_sam_deg")
@@ -135,11 +144,13 @@ def begin(output: Path, scenes: Sequence[str], settings: BenchmarkSettings) -> l
     for path in (output, picture_of(output)):
         if path.exists() and not (settings.overwrite or settings.resume):
             raise OutputExistsError(f"{path}: exists already. Pass --resume to continue, --overwrite to replace it.")
-        check_output(path, True, tuple(scenes))
+    outputs = [Output(output), Output(picture_of(output))]
+    require_untouched([*scenes, settings.wavelengths], outputs, overwrite=True)
     if settings.resume and output.exists() and (rows := _read(output)):
         return rows
-    with _told(output), output.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerow(COLUMNS)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(COLUMNS)
+    write_whole(output, text.getvalue())
     return []
 
 
@@ -150,14 +161,14 @@ def _read(output: Path) -> list[Row]:
     if lines and (tuple(lines[0]) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines)):
         raise InputError(f"{output}: not a CSV of this geolift's benchmark: its columns differ. Give another output.")
     if len(whole) < len(content):
-        output.write_bytes(whole)
-    return [dict(zip(COLUMNS, line, strict=True)) for line in lines[1:]]
+        write_whole(output, whole)
+    return [dict(zip(COLUMNS, map(cell_text, line), strict=True)) for line in lines[1:]]
 
 
 def append(output: Path, row: Row) -> None:
     """Add a row to the CSV, on disk when this returns. Raises ResourceError."""
     with _told(output), output.open("a", encoding="utf-8", newline="") as stream:
-        csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(row)
+        csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow({key: harmless_cell(row[key]) for key in row})
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options, settings_options
@@ -15,9 +16,7 @@ from geolift.settings import BenchmarkSettings
 
 @command("benchmark")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="CSV of the cases."
-)
+@click.option("-o", "--output", type=FilePath(dir_okay=False), required=True, help="CSV of the cases.")
 @settings_options(BenchmarkSettings)
 @run_options
 def benchmark_command(scenes: tuple[str, ...], output: Path, settings: BenchmarkSettings, console: Console) -> None:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from geolift.cli import version_option
+from geolift.cli.arguments import require_values
 from geolift.settings import Group
 
 MAIN = "Options"
@@ -31,7 +32,12 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help is read: a few options first, the others in groups."""
+    """A command whose help is read: a few options first, the others in groups; none of them swallows another."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an option where a value is missing."""
+        require_values(ctx, self.get_params(ctx), args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings; under one, where there are few."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options, settings_options
@@ -15,9 +16,7 @@ from geolift.settings import PairSettings
 @command("coregister")
 @click.argument("hsi")
 @click.argument("msi")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Also write the HSI with its transform corrected."
-)
+@click.option("-o", "--output", type=FilePath(), help="Also write the HSI with its transform corrected.")
 @settings_options(PairSettings)
 @run_options
 def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSettings, console: Console) -> None:

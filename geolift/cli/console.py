@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from geolift.cli.interrupts import raise_interrupt
 from geolift.cli.stages import Bar, Stage, ended_line
+from geolift.errors import clean, cleaned
+from geolift.runtime.interrupts import raise_interrupt
 
 
 def _finite(value: object) -> object:
@@ -104,7 +105,7 @@ class Console:
     def warn(self, text: str) -> None:
         """Say what had to be assumed or looks wrong."""
         if self.mode == "json":
-            self._line({"event": "warning", "message": text})
+            self._line({"event": "warning", "message": clean(text)})
         elif self.mode == "bar" and self._bar is not None:
             self._warnings.append(text)
         elif not self.quiet:
@@ -122,6 +123,7 @@ class Console:
             self._print(_wrapped(line, width) if width else line)
 
     def _print(self, text: str) -> None:
+        text = clean(text)
         if self._bar is not None:
             self._bar.print(text)
         else:
@@ -131,8 +133,9 @@ class Console:
         """Print the result: text, or with --json the document."""
         self.settle()
         if self.mode == "json":
-            self._line({"event": "result", **document})
-        click.echo(json.dumps(_finite(document), indent=2, allow_nan=False) if self.as_json else text)
+            self._line({"event": "result", **cleaned(document)})
+        document = cleaned(_finite(document))
+        click.echo(json.dumps(document, indent=2, allow_nan=False) if self.as_json else clean(text))
 
     @staticmethod
     def _line(event: Mapping[str, Any]) -> None:

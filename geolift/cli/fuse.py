@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import ADVANCED, command, option
 from geolift.cli.console import Console
 from geolift.cli.options import (
-    SUFFIXES,
     dry_run_option,
     from_run,
     named_once,
@@ -25,7 +25,7 @@ from geolift.settings import FuseSettings
 @command("fuse")
 @click.argument("hsi", required=False)
 @click.argument("msi", required=False)
-@click.argument("out", required=False, type=click.Path(path_type=Path))
+@click.argument("out", required=False, type=FilePath())
 @option(
     "--msi",
     "msi_files",
@@ -66,13 +66,14 @@ def fuse_command(
     hsi, source = from_run("hsi", hsi), from_run("msi", msi_files or msi)
     if hsi is None or source is None:
         raise click.UsageError("Missing argument: HSI and MSI, or --config with the sidecar of an earlier run.")
-    default = Path(f"{Path(hsi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
+    from geolift.pipeline import files
+    from geolift.writer import SUFFIXES
+
+    default = Path(f"{Path(hsi).stem}_fused{SUFFIXES[settings.of]}")
     target = Path(from_run("output", named_once(out, output)) or default)
-    from geolift.pipeline import files, fusion
 
     if dry_run:
-        cubes = files.open_pair(hsi, source, settings)
-        plan = fusion.plan_fusion(*cubes, settings, target)
+        plan = files.plan_files(hsi, source, target, settings, console)
         for text in plan.warnings:
             console.warn(text)
         console.result("\n".join(plan.lines()), plan.to_json())

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import complete_sensor, run_options
@@ -36,7 +37,7 @@ def info_command(file: str, wavelengths: Path | None, console: Console) -> None:
 
 @command("sensors")
 @click.argument("name", required=False, shell_complete=complete_sensor)
-@click.option("--plot", type=click.Path(path_type=Path), help="Write a picture of the response curves (PNG).")
+@click.option("--plot", type=FilePath(), help="Write a picture of the response curves (PNG).")
 @click.option("--overwrite", is_flag=True, help="Replace the picture if it exists.")
 @run_options
 def sensors_command(name: str | None, plot: Path | None, overwrite: bool, console: Console) -> None:
@@ -69,10 +70,10 @@ def sensors_command(name: str | None, plot: Path | None, overwrite: bool, consol
         console.warn(resolved.message)
     response = SpectralResponse.from_library(resolved.sensor_id)
     if plot is not None:
+        from geolift.pipeline.touched_files import Output, require_untouched
         from geolift.plotting import srf_picture
-        from geolift.writer import check_output
 
-        check_output(plot, overwrite)
+        require_untouched([], [Output(plot)], overwrite=overwrite)
         srf_picture(response.wavelength_nm, response.response, response.band_names, plot, title=response.title)
     document = _sensor_document(response)
     lines = [f"{response.sensor}: {response.title}", f"source: {response.source}"]

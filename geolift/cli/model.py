@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import command
 from geolift.cli.console import Console
-from geolift.cli.options import SUFFIXES, dry_run_option, named_once, output_option, run_options, settings_options, tell
+from geolift.cli.options import dry_run_option, named_once, output_option, run_options, settings_options, tell
 from geolift.errors import UsageError
 from geolift.settings import ApplySettings, TrainSettings
 
@@ -29,9 +30,10 @@ def train_command(hsi: str, output: Path | None, settings: TrainSettings, consol
     target = output or Path(f"{Path(hsi).stem}.safetensors")
     from geolift.network.model import save_model
     from geolift.pipeline import fusion
-    from geolift.writer import check_output
+    from geolift.pipeline.touched_files import Output, require_untouched
 
-    check_output(target, settings.overwrite, (hsi,))
+    read = (hsi, settings.srf, settings.wavelengths)
+    require_untouched(read, [Output(target)], overwrite=settings.overwrite)
     trained = fusion.train(hsi, listener=console, **settings.model_dump())
     save_model(target, trained.model, trained.facts)
     document = {
@@ -47,7 +49,7 @@ def train_command(hsi: str, output: Path | None, settings: TrainSettings, consol
 @command("apply")
 @click.argument("model", type=click.Path())
 @click.argument("msi")
-@click.argument("out", required=False, type=click.Path(path_type=Path))
+@click.argument("out", required=False, type=FilePath())
 @output_option
 @settings_options(ApplySettings)
 @dry_run_option
@@ -80,13 +82,15 @@ def apply_command(
         jobs = application_jobs(model, matches, (output or Path()).resolve(), settings)
         run_jobs(jobs, BatchSettings(), console, dry_run=dry_run)
         return
-    target = output or Path(f"{Path(msi).stem}_fused{SUFFIXES.get(settings.of, '.tif')}")
     from geolift.pipeline import files
+    from geolift.writer import SUFFIXES
+
+    target = output or Path(f"{Path(msi).stem}_fused{SUFFIXES[settings.of]}")
 
     if settings.extent == "overlap" and "extent" in settings.model_fields_set:
         raise UsageError("--extent overlap: a saved model has no HSI to overlap with; use --bounds")
     if dry_run:
-        plan = files.plan_application(model, msi, settings)
+        plan = files.plan_application(model, msi, target, settings)
         console.result("\n".join(f"{key:8}{value}" for key, value in plan.items()), plan)
         return
     result = files.apply_files(model, msi, target, settings, console)

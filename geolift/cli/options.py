@@ -14,6 +14,7 @@ import click
 from pydantic_core import PydanticUndefined
 
 from geolift.cli import configuration
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import ADVANCED, MAIN, RUN, option
 from geolift.cli.console import Console
 from geolift.errors import InputError, UsageError
@@ -24,7 +25,6 @@ Model = TypeVar("Model", bound=Settings)
 Command = Callable[..., Any]
 AT_ONCE = {"info", "sensors", "install", "report"}
 METAVARS = {int: "INTEGER", float: "NUMBER", Path: "FILE", str: "TEXT"}
-SUFFIXES = {"ENVI": ".img", "Zarr": ".zarr"}
 
 
 def settings_options(model: type[Settings]) -> Callable[[Command], Command]:
@@ -86,9 +86,9 @@ def _option(name: str, field: Any, model: type[Settings]) -> Callable[[Command],
     choices = [str(c) for c in typing.get_args(kind)] if typing.get_origin(kind) is Literal else None
     metavar = extra.get("metavar")
     return option(
-        *(["-f", "--of"] if name == "of" else [flag]),
+        *(["-f", "-of", "--of"] if name == "of" else [flag]),
         name,
-        type=click.Choice(choices) if choices else _click_type(kind),
+        type=click.Choice(choices, case_sensitive=False) if choices else _click_type(kind),
         default=None,
         metavar=metavar or (None if choices else METAVARS.get(kind)),
         multiple=name == "co" or bool(extra.get("repeatable")),
@@ -121,7 +121,7 @@ def _bare(annotation: Any) -> Any:
 
 def _click_type(kind: Any) -> Any:
     if kind is Path:
-        return click.Path(path_type=Path)
+        return FilePath()
     # Numbers arrive as text and are judged by the model, so that one rule speaks in one place.
     return click.STRING
 
@@ -214,5 +214,5 @@ def _title(ctx: click.Context) -> str:
     return " ".join([str(ctx.info_name), *(str(value) for value in inputs if value)])
 
 
-output_option = option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Output file.")
+output_option = option("-o", "--output", type=FilePath(), metavar="FILE", help="Output file.")
 dry_run_option = option("--dry-run", is_flag=True, heading=RUN, help="Print the plan and stop.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options
@@ -13,7 +14,7 @@ from geolift.cli.options import run_options
 
 @command("report")
 @click.argument("product", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="HTML file. Default: OUT with the suffix .html.")
+@click.option("-o", "--output", type=FilePath(), help="HTML file. Default: OUT with the suffix .html.")
 @click.option("--overwrite/--no-overwrite", default=False, help="Replace the report if it exists.")
 @run_options
 def report_command(product: Path, output: Path | None, overwrite: bool, console: Console) -> None:
@@ -27,9 +28,10 @@ def report_command(product: Path, output: Path | None, overwrite: bool, console:
       geolift report fused.tif -o for_the_authority.html --overwrite
     """
     from geolift import report
-    from geolift.writer import check_output
+    from geolift.pipeline.touched_files import Output, require_untouched
+    from geolift.writer import sidecar_of
 
     target = output or report.default_path(product)
-    check_output(target, overwrite, (str(product),))
+    require_untouched([product, sidecar_of(product)], [Output(target)], overwrite=overwrite)
     report.make_report(product, target)
     console.result(str(target), {"output": str(target), "size": target.stat().st_size})

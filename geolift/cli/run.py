@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+import traceback
 from typing import Any, NoReturn
 
 import click
 
-from geolift.cli.interrupts import Terminated, catch_interrupts
-from geolift.errors import GeoliftError
+from geolift.cli.streams import steady_streams
+from geolift.errors import GeoliftError, ResourceError, clean
+from geolift.runtime.interrupts import Terminated, catch_interrupts, held
 from geolift.runtime.machine import BLOCK_CACHE_MB
+
+LISTENER_GONE = (errno.EPIPE, errno.EBADF)
+"""Who reads a pipe has seen enough, or never listened: no failure."""
 
 
 def run(command: click.Command) -> NoReturn:
     """Run a Click command as a program."""
+    stdout, stderr = steady_streams()
     # GDAL's default block cache is 5 % of the machine; tiles come in the order of the blocks, so a small one is enough.
     os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
     catch_interrupts()
+    code = _code_of(command)
+    with held():
+        stdout.flush()
+        if stdout.lost is not None and stdout.lost.errno not in LISTENER_GONE:
+            _say(f"stdout: the result cannot be written: {stdout.lost.strerror}", "error")
+        stderr.flush()
+        lost = [stream.lost for stream in (stdout, stderr) if stream.lost is not None]
+        if code == 0 and any(error.errno not in LISTENER_GONE for error in lost):
+            code = ResourceError.exit_code
+    sys.exit(code)
+
+
+def _code_of(command: click.Command) -> int:
     try:
         code = command.main(standalone_mode=False, auto_envvar_prefix="GEOLIFT")
     except click.exceptions.Exit as leaving:
@@ -32,31 +52,42 @@ def run(command: click.Command) -> NoReturn:
     except GeoliftError as error:
         _say(error, "error")
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say(f"interrupted; {_what_is_left()}", "error")
+    except (KeyboardInterrupt, click.Abort) as error:
+        _say(f"interrupted{_left(error)}", "error")
         code = 130
-    except Terminated:
-        _say(f"terminated; {_what_is_left()}", "error")
-        code = 143
+    except Terminated as error:
+        _say(f"{error.word}{_left(error)}", "error")
+        code = error.exit_code
     except MemoryError:
         _say("not enough memory; pass a smaller --tile-size or --threads", "error")
         code = 7
-    except BrokenPipeError:
-        code = 0
-    sys.stdout.flush()
-    sys.exit(code if isinstance(code, int) else 0)
+    except Exception:
+        _say_bug()
+        code = 1
+    return code if isinstance(code, int) else 0
 
 
-def _what_is_left() -> str:
-    kept = "--resume" in sys.argv or os.environ.get("GEOLIFT_FUSE_RESUME") or sys.argv[1:2] == ["benchmark"]
-    return "what is finished is kept for --resume" if kept else "no output was left behind"
+def _left(error: BaseException) -> str:
+    """Tell what is on disk: whoever unwinds a file notes it on what interrupts."""
+    notes = dict.fromkeys(getattr(error, "__notes__", ()))
+    return "".join(f"; {note}" for note in notes) or "; nothing was written"
+
+
+def _say_bug() -> None:
+    """Show a traceback, which is for us; file names and messages in it are cleaned as everywhere."""
+    text = clean(traceback.format_exc())
+    if _progress_mode(sys.argv) == "json":
+        last = text.strip().splitlines()[-1]
+        click.echo(json.dumps({"event": "error", "message": last, "traceback": text}), err=True)
+    else:
+        click.echo(text, err=True)
 
 
 def _say(message: Any, event: str) -> None:
     if _progress_mode(sys.argv) == "json":
-        click.echo(json.dumps({"event": event, "message": str(message)}), err=True)
+        click.echo(json.dumps({"event": event, "message": clean(str(message))}), err=True)
     else:
-        click.echo(f"geolift: {message}", err=True)
+        click.echo(f"geolift: {clean(str(message))}", err=True)
 
 
 def _progress_mode(argv: list[str]) -> str:

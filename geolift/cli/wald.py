@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geolift.cli.arguments import FilePath
 from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import run_options, settings_options
@@ -14,7 +15,7 @@ from geolift.settings import EvaluateSettings, SimulateSettings
 
 @command("simulate")
 @click.argument("hsi")
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder.")
+@click.option("-o", "--output", type=FilePath(file_okay=False), required=True, help="Folder.")
 @settings_options(SimulateSettings)
 @run_options
 def simulate_command(hsi: str, output: Path, settings: SimulateSettings, console: Console) -> None:

@@ -15,6 +15,7 @@ from geolift import plotting
 from geolift.datamodel.cube import REFLECTANCE, Bands, bands_of, make_cube
 from geolift.demo import landscape
 from geolift.pipeline import files, wald
+from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers import open_cube
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import FuseSettings, WritingSettings
@@ -74,6 +75,9 @@ def make_pair(folder: Path, seed: int = 0, size: int = 384, overwrite: bool = Fa
 
 def run(folder: Path, *, overwrite: bool = False, listener: Listener = SILENT) -> dict[str, Any]:
     """Make the pair, fuse it, evaluate it, draw it; return paths and scores."""
+    outputs = [Output(folder / name, told=key == "fused") for key, name in FILES.items()]
+    if folder.exists():
+        require_untouched([], outputs, overwrite=overwrite)
     listener.progress("scene", 0.0)
     pair = make_pair(folder, overwrite=overwrite)
     paths = pair.paths

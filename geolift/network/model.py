@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from geolift.errors import InputError, ResourceError
+from geolift.errors import InputError
 from geolift.network.backends import Runner, made_ready
 from geolift.network.engine import ON_CPU, Engine
 from geolift.network.formula import Floats, Network, Unmixing
+from geolift.runtime.whole_files import write_whole
 
 FORMAT = "geolift-model"
 FORMAT_VERSION = 1
@@ -165,17 +164,7 @@ def save_model(path: str | Path, model: SpectralModel, metadata: dict[str, Any])
         "model": json.dumps(model.description()),
         "metadata": json.dumps(metadata),
     }
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(save(model.to_tensors(), metadata=header))
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as err:
-        raise ResourceError(f"{path}: the model cannot be written ({err.strerror or err}).") from err
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, save(model.to_tensors(), metadata=header), "the model")
 
 
 def load_model(path: str | Path) -> tuple[SpectralModel, dict[str, Any]]:

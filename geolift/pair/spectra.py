@@ -12,6 +12,7 @@ import xarray as xr
 from geolift.datamodel.cube import Bands, bands_of
 from geolift.errors import InputError, UsageError
 from geolift.settings import BandSettings, SensorSettings
+from geolift.settings.values import band_positions
 from geolift.srf import SpectralResponse, guess_sensor, resolve_sensor
 
 
@@ -113,7 +114,7 @@ def _require_wavelengths(bands: Bands, source: str, msi: xr.DataArray | None) ->
 
 
 def _kept_bands(bands: Bands, settings: BandSettings, source: str) -> np.ndarray:
-    kept = np.arange(len(bands)) if settings.bands is None else np.asarray(settings.bands) - 1
+    kept = np.arange(len(bands)) if settings.bands is None else np.asarray(band_positions(settings.bands, len(bands)))
     if kept.size == 0 or kept.max() >= len(bands):
         raise UsageError(f"--bands: {source} has bands 1 to {len(bands)}")
     if np.unique(kept).size != kept.size:

@@ -6,22 +6,31 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from geolift.datamodel.cube import bands_of, grid_of
-from geolift.datamodel.quality import Flag
-from geolift.errors import InputError, UsageError
+from geolift.errors import InputError
 from geolift.pair.checks import crosscheck
+from geolift.pair.masks import mask_of
 from geolift.pipeline.application import match_bands
-from geolift.pipeline.fusion import Fusion, fuse_cubes
+from geolift.pipeline.fusion import Fusion, fuse_cubes, plan_fusion
 from geolift.pipeline.memory_plan import estimate_cost, fitted
-from geolift.pipeline.plan import file_facts
+from geolift.pipeline.plan import Plan, file_facts
+from geolift.pipeline.readiness import require_ready, settle_device
 from geolift.pipeline.run import Run
+from geolift.pipeline.side_products import (
+    drafts_of,
+    side_products,
+    write_abundances,
+    write_report,
+    write_side_products,
+)
+from geolift.pipeline.touched_files import recover_beside
 from geolift.pipeline.trained import Inverted, Trained, inverted, load_trained
-from geolift.pipeline.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
+from geolift.pipeline.unmixing import endmember_facts, unmixed
 from geolift.provenance.run_key import run_identity
 from geolift.provenance.sidecar import (
     MSI_INPUT,
@@ -37,24 +46,20 @@ from geolift.provenance.staleness import change_since
 from geolift.readers import open_cube, open_cubes
 from geolift.runtime.machine import available_cpus, limit_block_cache, spare_memory_bytes
 from geolift.runtime.progress import SILENT, Listener
-from geolift.settings import AbundanceSettings, ApplySettings, FuseSettings, WritingSettings
+from geolift.settings import ApplySettings, FuseSettings, WritingSettings
 from geolift.writer import (
     Cluster,
     Draft,
     Encoding,
     WriteReport,
-    check_output,
-    choose_scale,
-    draft_folder,
     draft_of,
+    settled_output,
     tile_edge,
     write_cube,
 )
 
 if TYPE_CHECKING:
     from geolift.network.engine import Engine
-
-Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,16 @@ def open_pair(hsi: str | Path, msi: Source, settings: FuseSettings) -> tuple[xr.
     )
 
 
+def plan_files(hsi: str | Path, msi: Source, output: Path, settings: FuseSettings, listener: Listener = SILENT) -> Plan:
+    """Tell what `fuse_files` would do, or refuse it as that would be refused at once."""
+    output, settings = settled_output(output, settings)
+    require_ready([str(hsi), *paths_of(msi)], output, side_products(settings).values(), settings)
+    cubes = open_pair(hsi, msi, settings)
+    _, settled = settle_device(settings, listener)
+    mask_of(cubes[1], settings.mask, settings.mask_dilate)
+    return plan_fusion(*cubes, settled, output)
+
+
 def fuse_files(
     hsi: str | Path,
     msi: Source,
@@ -102,60 +117,32 @@ def fuse_files(
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
     inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
+    output, settings = settled_output(output, settings)
+    recover_beside([output, *inputs.values()])
     there = _already(output, inputs, settings)
     if there is not None:
         return _reported(there, settings)
-    read = (str(hsi), *paths_of(msi), *_read_beside(settings))
-    check_output(output, settings.overwrite, read)
+    asked = side_products(settings)
+    require_ready(inputs.values(), output, asked.values(), settings)
     limit_block_cache(settings.memory or spare_memory_bytes())
-    # What an interrupted run has written beside its output may be written again.
-    replace = settings.overwrite or (settings.resume and draft_folder(output).exists())
-    asked = (settings.save_model, settings.qa, settings.uncertainty, *_unmixing_paths(settings), settings.report)
-    beside_it = [path for path in asked if path is not None]
-    _require_apart(output, sidecar_path(output), *beside_it)
-    for path in beside_it:
-        check_output(path, replace, read)
     cubes = open_pair(hsi, msi, settings)
-    engine, settled = _settled(settings, listener)
-    with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
+    engine, settled = settle_device(settings, listener)
+    identity = run_identity(settled, inputs)
+    with draft_of(output, identity, resume=settings.resume) as draft, drafts_of(asked) as beside:
         fusion = fuse_cubes(*cubes, Run(settings=settled, listener=listener, output=output, kept_model=draft.model))
         trained_s = time.perf_counter() - started
         streaming = fitted(settled, fusion.plan.cost)
-        beside = streaming.model_copy(update={"overwrite": replace})
-        if settings.qa is not None:
-            _write_quality(fusion.quality, settings.qa, beside)
-        if settings.uncertainty is not None and fusion.sigma is not None:
-            _write_sigma(fusion, settings.uncertainty, beside, listener)
-        if fusion.abundances is not None:
-            _write_abundances(fusion.abundances, fusion.trained, beside, listener)
+        write_side_products(fusion, beside, streaming, listener)
         report = _write(fusion.product, output, fusion.trained, streaming, listener, draft)
         facts = {
             **_run_facts(settings, inputs, draft, fusion.trained, report, engine),
             **_fusion_facts(fusion),
             "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
         }
-        if settings.save_model is not None:
-            from geolift.network.model import save_model
-
-            save_model(settings.save_model, fusion.trained.model, fusion.trained.facts)
-        # The sidecar first: who finds the product finds all of it.
-        result = _finish(fusion.fused, output, settings, report, facts)
-        draft.publish()
-    return _reported(result, settings)
-
-
-def _read_beside(settings: FuseSettings) -> tuple[str, ...]:
-    """Return the files that a run reads beside its two images."""
-    return tuple(str(path) for path in (settings.mask, settings.srf, settings.wavelengths) if path is not None)
-
-
-def _require_apart(*outputs: Path) -> None:
-    """Refuse to write two things into one file."""
-    seen: set[Path] = set()
-    for path in outputs:
-        if path.resolve() in seen:
-            raise UsageError(f"{path}: is named for two outputs; give each of them a name of its own")
-        seen.add(path.resolve())
+        result = _finish(fusion.fused, draft, settings, report, facts)
+        write_report(draft, beside)
+        draft.publish(list(beside.values()))
+    return result
 
 
 def _reported(result: FileResult, settings: FuseSettings) -> FileResult:
@@ -194,14 +181,6 @@ def _bytes(file: Path) -> int | None:
     return file.stat().st_size if file.is_file() else None
 
 
-def _settled(settings: Streamed, listener: Listener) -> tuple[Engine, Streamed]:
-    """Settle what computes; the settings with it, so that a resumed run computes with the same."""
-    from geolift.network.engine import choose_engine
-
-    engine = choose_engine(settings.device, settings.precision, listener.warn)
-    return engine, settings.model_copy(update={"device": engine.device, "precision": engine.precision})
-
-
 def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "plan": fusion.plan.to_json(),
@@ -234,76 +213,19 @@ def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
     return facts
 
 
-def _write_sigma(fusion: Fusion, path: Path, settings: FuseSettings, listener: Listener) -> None:
-    """Write the standard error as the product is written, with a scale that suits it."""
-    assert fusion.sigma is not None
-    assert fusion.errors is not None
-    largest = fusion.errors.typical * fusion.errors.growth.max()
-    scale = choose_scale(settings.dtype, "standard error", largest)
-    write_cube(
-        fusion.sigma,
-        path,
-        settings,
-        encoding=Encoding.of(settings, scale),
-        threads=settings.threads or available_cpus(),
-        tile_size=settings.tile_size,
-        tags={"GEOLIFT_QUANTITY": "standard error"},
-        progress=lambda share: listener.progress("uncertainty", share),
-    )
-
-
-def _write_quality(quality: xr.DataArray, path: Path, settings: FuseSettings) -> None:
-    """Write the quality raster as uint16 GeoTIFF, beside the product."""
-    # A mean of bit masks means nothing, so there are no overviews.
-    writing = WritingSettings(overwrite=settings.overwrite, dtype="uint16", overviews="none")
-    tags = {"GEOLIFT_BITS": ", ".join(f"{flag.value} {flag.name}" for flag in Flag)}
-    write_cube(
-        quality,
-        path,
-        writing,
-        encoding=Encoding("uint16", 1.0, 65535.0),
-        threads=settings.threads or available_cpus(),
-        tile_size=settings.tile_size,
-        tags=tags,
-    )
-
-
-def _unmixing_paths(settings: AbundanceSettings) -> tuple[Path, ...]:
-    """Return the raster of abundances and the table of endmembers, if they are asked for."""
-    path = settings.abundances
-    return () if path is None else (path, endmember_path(path))
-
-
-def _write_abundances(
-    abundances: xr.DataArray, trained: Trained, settings: FuseSettings | ApplySettings, listener: Listener
-) -> None:
-    """Write the abundances as the product is written, and the endmembers' spectra beside them."""
-    assert settings.abundances is not None
-    facts = unmixed(trained).facts
-    write_cube(
-        abundances,
-        settings.abundances,
-        settings,
-        encoding=Encoding.of(settings, facts["scales"].get(settings.dtype, 1.0)),
-        threads=settings.threads or available_cpus(),
-        tile_size=settings.tile_size,
-        tags={"GEOLIFT_QUANTITY": facts["quantity"]},
-        progress=lambda share: listener.progress("abundances", share),
-    )
-    write_endmembers(endmember_facts(trained), endmember_path(settings.abundances))
-
-
 def apply_files(
     model: str | Path, msi: str | Path, output: Path, settings: ApplySettings, listener: Listener = SILENT
 ) -> FileResult:
     """Apply a saved model to a file; see `apply`. The output appears whole or not at all."""
     started = time.perf_counter()
     inputs = {"model": str(model), "msi": str(msi)}
+    output, settings = settled_output(output, settings)
+    recover_beside([output, *inputs.values()])
     there = _already(output, inputs, settings)
     if there is not None:
         return there
-    for path in (output, *_unmixing_paths(settings)):
-        check_output(path, settings.overwrite, (str(model), str(msi)))
+    asked = side_products(settings)
+    require_ready(inputs.values(), output, asked.values(), settings)
     limit_block_cache(settings.memory or spare_memory_bytes())
     trained = load_trained(model)
     mixing = None if settings.abundances is None else unmixed(trained)
@@ -313,26 +235,30 @@ def apply_files(
     window, bands, notes = match_bands(trained, cube, settings)
     for text in notes:
         listener.warn(text)
-    engine, settled = _settled(settings, listener)
+    engine, settled = settle_device(settings, listener)
     cost = estimate_cost((window.shape[1], window.shape[2]), len(trained.bands), len(bands), settled)
     streaming = fitted(settled, cost)
     product = inverted(window, bands, trained, streaming)
-    with draft_of(output, run_identity(settled, inputs), resume=settings.resume) as draft:
+    identity = run_identity(settled, inputs)
+    with draft_of(output, identity, resume=settings.resume) as draft, drafts_of(asked) as beside:
         if mixing is not None:
-            _write_abundances(inverted(window, bands, mixing, streaming).cube, trained, streaming, listener)
+            write_abundances(inverted(window, bands, mixing, streaming).cube, trained, beside, streaming, listener)
         report = _write(product, output, trained, streaming, listener, draft)
         facts = {
             **_run_facts(settings, inputs, draft, trained, report, engine),
             "warnings": notes,
             "timings_s": {"total": time.perf_counter() - started},
         }
-        result = _finish(product.cube, output, settings, report, facts)
-        draft.publish()
+        result = _finish(product.cube, draft, settings, report, facts)
+        draft.publish(list(beside.values()))
     return result
 
 
-def plan_application(model: str | Path, msi: str | Path, settings: ApplySettings) -> dict[str, Any]:
-    """Tell what applying a model to a file would do, without doing it."""
+def plan_application(model: str | Path, msi: str | Path, output: Path, settings: ApplySettings) -> dict[str, Any]:
+    """Tell what applying a model to a file would do, without doing it; refuse it as it would be refused at once."""
+    output, settings = settled_output(output, settings)
+    require_ready([str(model), str(msi)], output, side_products(settings).values(), settings)
+    settle_device(settings, SILENT)
     trained = load_trained(model)
     cube = open_cube(msi, settings.msi_reading, bands=settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)
@@ -397,11 +323,11 @@ def _run_facts(
 
 
 def _finish(
-    fused: xr.DataArray, output: Path, settings: WritingSettings, report: WriteReport, facts: dict[str, Any]
+    fused: xr.DataArray, draft: Draft, settings: WritingSettings, report: WriteReport, facts: dict[str, Any]
 ) -> FileResult:
     encoding = report.encoding
     item = stac_item(
-        output,
+        draft.path,
         grid_of(fused),
         bands_of(fused),
         driver=settings.of,
@@ -409,5 +335,5 @@ def _finish(
         raster={"data_type": encoding.dtype, "scale": encoding.scale, "offset": 0.0, "nodata": encoding.nodata},
         facts=facts,
     )
-    write_json(sidecar_path(output), item)
-    return FileResult(output, item)
+    write_json(draft.beside(sidecar_path(draft.path)), item)
+    return FileResult(draft.path, item)

@@ -19,12 +19,13 @@ from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
+from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers import opened
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import PairSettings, RegionSettings, WritingSettings
 from geolift.settings.typed import PairOptions
 from geolift.settings.validation import validated
-from geolift.writer import Encoding, check_output, write_cube
+from geolift.writer import Encoding, require_tiff, write_cube
 from geolift.writer.moved import write_moved
 
 RESAMPLE_PX = 256
@@ -101,7 +102,9 @@ def coregister_files(
         If the files do not overlap.
     """
     if output is not None:
-        check_output(output, settings.overwrite, (str(hsi), str(msi)))
+        require_tiff(output, "-o")
+        inputs = [name for name in (hsi, msi) if not isinstance(name, xr.DataArray)]
+        require_untouched([*inputs, settings.srf, settings.wavelengths], [Output(output)], overwrite=settings.overwrite)
     pair = open_pair(hsi, msi, settings, listener)
     for text in pair.screening.sentences:
         listener.warn(text)

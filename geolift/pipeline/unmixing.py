@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geolift.errors import ResourceError, UsageError
+from geolift.errors import UsageError, harmless_cell
 from geolift.pipeline.trained import Trained
+from geolift.runtime.whole_files import write_whole
 from geolift.writer import choose_scale
 
 QUANTITY = "abundance"
@@ -69,14 +70,8 @@ def write_endmembers(facts: dict[str, Any], path: Path) -> None:
     ResourceError
         If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["wavelength_nm", *facts["names"]])
-            table.writerows(zip(facts["wavelength_nm"], *facts["spectra"], strict=True))
-        part.replace(path)
-    except OSError as error:
-        raise ResourceError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["wavelength_nm", *map(harmless_cell, facts["names"])])
+    table.writerows(zip(facts["wavelength_nm"], *facts["spectra"], strict=True))
+    write_whole(path, text.getvalue())

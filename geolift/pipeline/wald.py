@@ -23,6 +23,8 @@ from geolift.metrics.conventions import HYPERBENCH_PERCENTS
 from geolift.metrics.halo import halo_tiles
 from geolift.metrics.value_range import ExactPercentile, Stretch, Survey
 from geolift.pair.spectra import SpectralPlan, find_response, plan_spectra
+from geolift.pipeline.side_products import drafts_of
+from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.provenance.sidecar import (
     dump_settings,
     input_facts,
@@ -36,12 +38,11 @@ from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import BandSettings, EvaluateSettings, SimulateSettings
 from geolift.settings.typed import EvaluateOptions
 from geolift.settings.validation import validated
-from geolift.writer import Encoding, check_output, choose_scale, write_cube
+from geolift.writer import SUFFIXES, Encoding, choose_scale, require_packages, write_cube
 
 TILE_PX = 512
 HYPERBENCH_SIGMA, HYPERBENCH_RADIUS = 3.4, 7
 NAMES = {"hsi": "lr_hsi", "msi": "hr_msi", "reference": "reference"}
-SUFFIX = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img", "Zarr": ".zarr"}
 
 
 # -- simulate ---------------------------------------------------------------------------------------------------------
@@ -146,17 +147,28 @@ def simulate_files(
 ) -> dict[str, Any]:
     """Write ``lr_hsi``, ``hr_msi``, ``reference`` and ``simulate.json`` into a folder; see `degrade_pair`."""
     folder.mkdir(exist_ok=True) if folder.parent.is_dir() else None
-    paths = {key: folder / f"{name}{SUFFIX[settings.of]}" for key, name in NAMES.items()}
-    for path in (*paths.values(), folder / "simulate.json"):
-        check_output(path, settings.overwrite, (str(hsi),))
+    paths = {key: folder / f"{name}{SUFFIXES[settings.of]}" for key, name in NAMES.items()}
+    document_path = folder / "simulate.json"
+    files = [Output(path) for path in (*paths.values(), document_path)]
+    require_untouched([hsi, settings.wavelengths, settings.srf], files, overwrite=settings.overwrite)
+    require_packages(settings.of)
     triple = degrade_pair(open_cube(hsi, settings.hsi_reading), settings, listener)
     quantity = str(triple.reference.attrs.get("quantity", "unknown"))
-    for index, (key, path) in enumerate(paths.items()):
-        cube = getattr(triple, key)
-        encoding = Encoding.of(settings, choose_scale(settings.dtype, quantity, triple.hsi.values))
-        write_cube(cube, path, settings, encoding=encoding)
-        listener.progress("writing", (index + 1) / len(paths))
-    document = {
+    encoding = Encoding.of(settings, choose_scale(settings.dtype, quantity, triple.hsi.values))
+    with drafts_of({**paths, "document": document_path}) as drafts:
+        for index, (key, path) in enumerate(paths.items()):
+            write_cube(getattr(triple, key), path, settings, encoding=encoding, draft=drafts[key])
+            listener.progress("writing", (index + 1) / len(paths))
+        document = _simulated(str(hsi), paths, triple, settings)
+        write_json(drafts["document"].finished, document)
+        first, *others = drafts.values()
+        first.publish(others)
+    return {key: document[key] for key in ("outputs", "ratio", "sensor", "msi_bands")}
+
+
+def _simulated(hsi: str, paths: dict[str, Path], triple: Triple, settings: SimulateSettings) -> dict[str, Any]:
+    """Return what simulate.json tells."""
+    return {
         "outputs": {NAMES[key]: str(path) for key, path in paths.items()},
         "ratio": settings.ratio,
         "sensor": triple.spectra.sensor,
@@ -164,11 +176,9 @@ def simulate_files(
         "srf_weights": triple.spectra.weights,
         "psf": psf_of(settings),
         "settings": dump_settings(settings),
-        "inputs": {"hsi": input_facts(str(hsi))},
+        "inputs": {"hsi": input_facts(hsi)},
         "software": software_versions(),
     }
-    write_json(folder / "simulate.json", document)
-    return {key: document[key] for key in ("outputs", "ratio", "sensor", "msi_bands")}
 
 
 # -- evaluate ---------------------------------------------------------------------------------------------------------

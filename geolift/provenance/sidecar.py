@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,7 +17,8 @@ from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.alignment import transformer
 from geolift.datamodel.cube import Bands
-from geolift.errors import InputError, ResourceError
+from geolift.errors import InputError
+from geolift.runtime.whole_files import write_whole
 from geolift.settings import Settings
 
 PREFIX = "geolift:"
@@ -185,14 +185,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     ResourceError
         If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(_plain(document), indent=1, allow_nan=False), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise ResourceError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, json.dumps(_plain(document), indent=1, allow_nan=False))
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

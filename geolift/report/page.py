@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,13 +13,14 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from geolift.errors import InputError, ResourceError
+from geolift.errors import InputError
 from geolift.provenance.sidecar import read_sidecar, sidecar_path
 from geolift.report import agreements, charts, evidence, inputs, repeat, words
 from geolift.report.digest import digest
 from geolift.report.images import palette_colours
 from geolift.report.scene import Scene, open_scene
 from geolift.report.verdict import findings_of
+from geolift.runtime.whole_files import write_whole
 
 GAP_STEPS = 4.0
 """Bands further apart than so many usual steps have a gap between them."""
@@ -39,7 +40,7 @@ def default_path(product: Path) -> Path:
     return product.with_suffix(".html")
 
 
-def make_report(product: str | Path, target: str | Path) -> Path:
+def make_report(product: str | Path, target: str | Path, growing: Mapping[Path, Path] | None = None) -> Path:
     """Write the report of a run, from its sidecar and its rasters, as one HTML file.
 
     Parameters
@@ -48,6 +49,8 @@ def make_report(product: str | Path, target: str | Path) -> Path:
         What `geolift fuse` or `apply` has written, or its sidecar.
     target
         HTML file, replaced if it exists.
+    growing
+        Where the run's side products are as long as they have not got their names.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def make_report(product: str | Path, target: str | Path) -> Path:
         raise InputError(f"{sidecar}: no such file; needed is the sidecar that geolift writes beside its output")
     facts = read_sidecar(sidecar)
     item = json.loads(sidecar.read_text(encoding="utf-8"))
-    write_report(render(_product_of(product, sidecar, item), sidecar, facts, item), target)
+    write_report(render(_product_of(product, sidecar, item), sidecar, facts, item, growing or {}), target)
     return target
 
 
@@ -74,14 +77,7 @@ def write_report(page: str, target: Path) -> None:
     ResourceError
         If it cannot be written.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(target)
-    except OSError as error:
-        raise ResourceError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(target, page)
 
 
 def _product_of(given: Path, sidecar: Path, item: dict[str, Any]) -> Path:
@@ -91,9 +87,11 @@ def _product_of(given: Path, sidecar: Path, item: dict[str, Any]) -> Path:
     return sidecar.parent / href.removeprefix("./")
 
 
-def render(product: Path, sidecar: Path, facts: dict[str, Any], item: dict[str, Any]) -> str:
-    """Return the page of a run."""
-    scene = open_scene(product, facts)
+def render(
+    product: Path, sidecar: Path, facts: dict[str, Any], item: dict[str, Any], growing: Mapping[Path, Path]
+) -> str:
+    """Return the page of a run; see `make_report`."""
+    scene = open_scene(product, facts, growing)
     shown = _seen(scene) if scene.product is not None else {}
     properties = item.get("properties", {})
     findings, held = _findings(facts), agreements.measure(scene, facts)

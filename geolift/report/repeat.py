@@ -7,6 +7,7 @@ from typing import Any
 
 from geolift.report.scene import input_paths
 from geolift.settings import FuseSettings
+from geolift.settings.values import band_text
 
 NOT_REPEATED = {"overwrite", "config"}
 
@@ -36,6 +37,8 @@ def _option(key: str, value: Any) -> list[str]:
         return [flag if value else f"--no-{flag[2:]}"]
     if key == "co":
         return [word for option in value for word in ("--co", str(option))]
+    if key == "bands":
+        return [flag, band_text(value)]
     text = ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
     return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from geolift.pair.harmonization import Harmonization
 from geolift.pair.spectra import name_msi_bands
 from geolift.readers import open_cubes
 from geolift.settings import FuseSettings
+from geolift.settings.values import band_positions
 from geolift.srf import SpectralResponse
 
 
@@ -65,10 +67,16 @@ class Scene:
         return msi if self.relation is None else np.asarray(self.relation.apply(msi))
 
 
-def open_scene(product: Path, facts: dict[str, Any]) -> Scene:
-    """Open product and inputs of a run by its sidecar's facts."""
+def open_scene(product: Path, facts: dict[str, Any], growing: Mapping[Path, Path] | None = None) -> Scene:
+    """Open product and inputs of a run by its sidecar's facts.
+
+    ``growing``: where side products are that have not got their names yet.
+    """
     notes: list[str] = []
     settings = _settings(facts, notes)
+    named = {name: getattr(settings, name) for name in ("qa", "uncertainty")}
+    elsewhere = {name: growing[path] for name, path in named.items() if growing and path in growing}
+    settings = settings.model_copy(update=elsewhere)
     opened = _opened((str(product),), None, "the product", notes)
     hsi = _opened(input_paths(facts, "hsi"), settings.hsi_reading, "the HSI", notes)
     msi = _opened(input_paths(facts, "msi"), settings.msi_reading, "the MSI", notes, settings.msi_bands)
@@ -155,7 +163,8 @@ def _used_bands(
 def _hsi_bands(hsi: xr.DataArray | None, product: xr.DataArray | None, settings: FuseSettings) -> np.ndarray | None:
     if hsi is None or product is None:
         return None
-    kept = np.arange(hsi.sizes["band"]) if settings.bands is None else np.asarray(settings.bands) - 1
+    count = hsi.sizes["band"]
+    kept = np.asarray(range(count) if settings.bands is None else band_positions(settings.bands, count))
     if settings.drop_bad_bands:
         kept = kept[bands_of(hsi).good[kept]]
     return kept if len(kept) == product.sizes["band"] else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from inspect import get_annotations
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Group = Literal["input", "sensor and bands", "method", "trust", "output", "machine"]
 """Under which heading an option stands in the help, in this order."""
@@ -41,9 +41,18 @@ class Settings(BaseModel):
     """Frozen, typed, and closed: an unknown name is an error."""
 
     # Built when first validated: `--help` needs names and texts only.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
     group: ClassVar[Group] = "input"
     effect: ClassVar[Effect] = "pixels"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_in_any_case(cls, values: Any) -> Any:
+        """Accept ``gtiff`` for GTiff: a choice is a choice however it is written."""
+        if not isinstance(values, dict):
+            return values
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: _as_listed(value, kinds.get(name)) for name, value in values.items()}
 
     @classmethod
     def group_of(cls, name: str) -> Group:
@@ -86,3 +95,16 @@ class Settings(BaseModel):
         """Return the class that defines a field."""
         homes = (home for home in cls.__mro__ if issubclass(home, Settings))
         return next(home for home in homes if name in get_annotations(home))
+
+
+def _as_listed(value: Any, annotation: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return next((word for word in words_of(annotation) if word.lower() == value.strip().lower()), value)
+
+
+def words_of(annotation: Any) -> list[str]:
+    """Return the words that an option takes, beside whatever else it takes."""
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    return [word for part in get_args(annotation) for word in words_of(part)]

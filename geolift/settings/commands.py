@@ -29,7 +29,7 @@ from geolift.settings.groups import (
     TilingSettings,
     WritingSettings,
 )
-from geolift.settings.values import REPEATABLE, BandCounts, Decibels, Names, Psf, Psfs, Ratios, Seeds
+from geolift.settings.values import REPEATABLE, BandCounts, Decibels, Names, NoiseLevel, Psf, Psfs, Ratios, Seeds
 
 
 class FuseSettings(
@@ -153,7 +153,7 @@ class SimulateSettings(SensorSettings, SeedSettings, HsiReadingSettings, Writing
         None, gt=0, description="Width of the PSF in HR pixels. Default: a Gaussian with a FWHM of `ratio` pixels."
     )
     psf_radius: int | None = Field(None, ge=1, le=512, description="Radius of the PSF kernel in HR pixels.")
-    snr: float | None = Field(None, description="Signal-to-noise ratio in power dB per band; default no noise.")
+    snr: NoiseLevel | None = Field(None, description="Signal-to-noise ratio in power dB per band; default no noise.")
 
 
 class EvaluateSettings(Settings):
@@ -211,7 +211,7 @@ class BenchmarkSettings(HsiReadingSettings):
         "Default 35 at ratio 4, 5 less for each doubling.",
         json_schema_extra=REPEATABLE,
     )
-    msi_snr: float = Field(40.0, description="Signal-to-noise ratio of the HR-MSI in power dB per band.")
+    msi_snr: NoiseLevel = Field(40.0, description="Signal-to-noise ratio of the HR-MSI in power dB per band.")
     seed: Seeds = Field((0,), description="Seeds of the methods.", json_schema_extra=REPEATABLE)
     noise_seed: int = Field(42, ge=0, description="Seed of the noise: it is the same for every method.")
     overwrite: bool = Field(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from geolift.settings.base import Effect, Group, Settings, shown
-from geolift.settings.values import BandNumbers, Bounds, Names, all_cpus, coregistration, size_in_bytes
+from geolift.settings.values import BandNumbers, Bounds, Names, Nodata, all_cpus, coregistration, size_in_bytes
 
 OVERWRITE = shown(main=4, effect="run")
 
@@ -16,7 +16,7 @@ OVERWRITE = shown(main=4, effect="run")
 class Reading(Settings):
     """How one raster is understood where its own metadata is silent or wrong (value = DN × scale + offset)."""
 
-    nodata: float | None = None
+    nodata: Nodata | None = None
     scale: float | None = None
     offset: float | None = None
     crs: str | None = None
@@ -26,7 +26,7 @@ class Reading(Settings):
 class HsiReadingSettings(Settings):
     """How the hyperspectral file is understood where its own metadata is silent or wrong."""
 
-    hsi_nodata: float | None = Field(None, description="DN that marks invalid HSI pixels; overrides the file.")
+    hsi_nodata: Nodata | None = Field(None, description="DN that marks invalid HSI pixels; overrides the file.")
     hsi_scale: float | None = Field(None, gt=0, description="HSI value = DN × scale + offset; overrides tags.")
     hsi_offset: float | None = Field(None, description="HSI value = DN × scale + offset; overrides tags.")
     hsi_crs: str | None = Field(
@@ -52,7 +52,7 @@ class HsiReadingSettings(Settings):
 class MsiReadingSettings(Settings):
     """How the multispectral file is understood where its own metadata is silent or wrong."""
 
-    msi_nodata: float | None = Field(None, description="DN that marks invalid MSI pixels; overrides the file.")
+    msi_nodata: Nodata | None = Field(None, description="DN that marks invalid MSI pixels; overrides the file.")
     msi_scale: float | None = Field(None, gt=0, description="MSI value = DN × scale + offset; overrides tags.")
     msi_offset: float | None = Field(None, description="MSI value = DN × scale + offset; overrides tags.")
     msi_crs: str | None = Field(None, description="CRS of an MSI without one.", json_schema_extra=shown("CRS"))
@@ -211,7 +211,7 @@ class BandSettings(BadBandSettings):
 
     group: ClassVar[Group] = "sensor and bands"
     bands: BandNumbers | None = Field(
-        None, description="HSI bands to keep, 1-based: 1-60,70,80-90.", json_schema_extra=shown("NUMBERS")
+        None, description="HSI bands to keep, 1-based: 1-60,70,80-.", json_schema_extra=shown("NUMBERS")
     )
 
 

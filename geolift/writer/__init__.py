@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from geolift.datamodel.encoding import LIMITS, Encoding
 from geolift.writer.cluster import Cluster
+from geolift.writer.companions import companions, described_by, is_sidecar_of, sidecar_of
 from geolift.writer.crew import Crew, Threads, TileSource
 from geolift.writer.description import default_rgb
-from geolift.writer.draft import Draft, check_output, draft_folder, draft_of
+from geolift.writer.draft import Draft, check_output, draft_of, is_store
+from geolift.writer.formats import (
+    SUFFIXES,
+    format_of,
+    is_envi,
+    require_packages,
+    require_tiff,
+    settled_beside,
+    settled_output,
+)
+from geolift.writer.publication import draft_folder, recover
 from geolift.writer.scale import REFLECTANCE_SCALE, choose_scale
 from geolift.writer.tiles import BLOCK, Tile, tile_edge, tile_shape
 from geolift.writer.viewing import overview_factors
-from geolift.writer.write import SUFFIXES, Progress, WriteReport, write_cube
+from geolift.writer.write import Progress, WriteReport, write_cube
 
 __all__ = [
     "BLOCK",
@@ -32,10 +43,22 @@ __all__ = [
     "WriteReport",
     "check_output",
     "choose_scale",
+    "companions",
     "default_rgb",
+    "described_by",
     "draft_folder",
     "draft_of",
+    "format_of",
+    "is_envi",
+    "is_sidecar_of",
+    "is_store",
     "overview_factors",
+    "recover",
+    "require_packages",
+    "require_tiff",
+    "settled_beside",
+    "settled_output",
+    "sidecar_of",
     "tile_edge",
     "tile_shape",
     "write_cube",

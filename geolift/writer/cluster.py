@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from geolift.errors import ResourceError, UsageError
@@ -102,11 +106,39 @@ class Cluster:
                     "more memory, or pass a smaller --tile-size; --resume goes on with what is finished."
                 ) from error
 
-    def _client(self) -> Any:
+    def require_workers(self) -> None:
+        """Refuse a cluster that is not there or has no worker, before anything is computed.
+
+        Raises
+        ------
+        UsageError, ResourceError
+        """
+        if find_spec("distributed") is None:
+            raise UsageError("--scheduler needs the package distributed: pip install 'geolift[cluster]'")
+        host, _, port = self._address().rpartition("/")[2].rpartition(":")
+        if self._address().startswith(("tcp://", "tls://")) and port.isdigit():
+            try:  # a client would try again and again for as long as it is told to wait
+                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+            except OSError as error:
+                raise ResourceError(
+                    f"--scheduler {self.address}: no scheduler answers there: {error.strerror or error}"
+                ) from error
+        self._client().close()
+
+    def _address(self) -> str:
+        """Return the scheduler's address, which a scheduler file tells."""
+        if "://" in self.address:
+            return self.address
         try:
-            import distributed
-        except ImportError as error:
-            raise UsageError("--scheduler needs the package distributed: pip install 'geolift[cluster]'") from error
+            return str(json.loads(Path(self.address).read_text(encoding="utf-8"))["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"--scheduler {self.address}: neither tcp://HOST:PORT nor a scheduler file: {error}"
+            ) from error
+
+    def _client(self) -> Any:
+        import distributed
+
         place = {"address": self.address} if "://" in self.address else {"scheduler_file": self.address}
         try:
             make_client: Any = distributed.Client

@@ -6,21 +6,20 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from geolift.errors import GeoliftError, InputError, OutputExistsError, ResourceError, UsageError
-from geolift.writer.viewing import is_our_style
+from geolift.runtime.interrupts import Terminated, held
+from geolift.runtime.system import open_locked
+from geolift.writer.companions import companions, is_sidecar_of, sidecar_of
+from geolift.writer.publication import LOCK, LOG, NEW, Renaming, draft_folder, publish, recover
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs with one output are not told from each other
-    fcntl = None  # type: ignore[assignment]
-
-IDENTITY, JOURNAL, MODEL, LOCK = "run.json", "journal.jsonl", "model.safetensors", "lock"
+IDENTITY, JOURNAL, MODEL, BESIDE = "run.json", "journal.jsonl", "model.safetensors", "beside.json"
+PLAIN = "plain"
 
 
 @dataclass(frozen=True)
@@ -33,42 +32,49 @@ class Draft:
     keep: bool
 
     @property
-    def data(self) -> Path:
-        """The growing file."""
-        return self.folder / f"data{self.path.suffix}"
-
-    @property
-    def converted(self) -> Path:
-        """The finished file in its last format, where that is made from `data` in a second step."""
-        return self.folder / f"converted{self.path.suffix}"
-
-    @property
     def finished(self) -> Path:
-        """The file that gets the output's name."""
-        return self.converted if self.converted.exists() else self.data
+        """The file that gets the output's name; its companions are beside it, under their names."""
+        return self.folder / NEW / self.path.name
 
     @property
-    def style(self) -> Path:
-        """How QGIS draws the file."""
-        return self.folder / "style.qml"
+    def plain(self) -> Path:
+        """The file in the format that grows, where the last format is made from it in a second step."""
+        return self.folder / PLAIN / self.path.name
 
-    def publish(self) -> None:
-        """Give the finished file its name; the data file last, since its name is what people wait for.
+    def beside(self, name: Path) -> Path:
+        """Return where a file grows that will stand beside the output under that name."""
+        return self.folder / NEW / name.name
+
+    def publish(self, others: Sequence[Draft] = ()) -> None:
+        """Give the finished file and all that belongs to it their names; see `publication`.
 
         What an older file of that name had beside it goes with it, but not a style that somebody made in QGIS.
+
+        Parameters
+        ----------
+        others
+            Side products of the same run: all of the set get their names, or none.
         """
-        data = self.finished
-        header, style = data.with_suffix(".hdr"), self.path.with_suffix(".qml")
         with disk_errors(self.path):
-            if header.exists():
-                header.replace(self.path.with_suffix(".hdr"))
-            for suffix in (".aux.xml", ".ovr"):
-                _replace_or_remove(data.with_name(data.name + suffix), self.path.with_name(self.path.name + suffix))
-            if is_our_style(style) or not style.exists():
-                _replace_or_remove(self.style, style)
-            if self.path.is_dir():  # an older Zarr store, gone with the draft
-                self.path.replace(self.folder / "replaced")
-            data.replace(self.path)
+            publish(self.folder, [one for draft in (self, *others) for one in draft._renamings(main=draft is self)])
+
+    def _renamings(self, main: bool) -> list[Renaming]:
+        """Say what becomes of the output's name and of those beside it; ``main``: others of the set belong to it."""
+        beside = companions(self.path)
+        sidecar = sidecar_of(self.path)
+        if self.beside(sidecar).exists() or is_sidecar_of(sidecar, self.path):
+            beside.append(sidecar)
+        names = [name for name in beside if self.beside(name).exists() or os.path.lexists(name)]
+        return [
+            Renaming(
+                draft=self.folder,
+                name=name.name,
+                made=self.beside(name).exists(),
+                data=main and name == self.path and self.finished.exists(),
+                there=os.path.lexists(name),
+            )
+            for name in dict.fromkeys((self.path, *names))
+        ]
 
     @property
     def journal(self) -> Path:
@@ -81,13 +87,6 @@ class Draft:
         return self.folder / MODEL
 
 
-def _replace_or_remove(new: Path, old: Path) -> None:
-    if new.exists():
-        new.replace(old)
-    else:
-        old.unlink(missing_ok=True)
-
-
 def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> None:
     """Refuse an output that exists, is an input, or whose folder cannot be written.
 
@@ -98,7 +97,7 @@ def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> N
     folder = path.parent
     if not folder.is_dir():
         raise ResourceError(f"{path}: the folder {folder} does not exist; create it first")
-    if path.is_dir() and not (path / "zarr.json").exists():
+    if path.is_dir() and not is_store(path):
         raise UsageError(f"{path}: is a folder; name a file in it")
     if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
         raise UsageError(f"{path}: is an input; give the output another name")
@@ -108,9 +107,9 @@ def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> N
         raise ResourceError(f"{path}: the folder {folder} cannot be written")
 
 
-def draft_folder(path: Path) -> Path:
-    """Return the folder in which an output grows."""
-    return path.with_name(f".{path.name}.parts")
+def is_store(folder: Path) -> bool:
+    """Tell whether a folder is a Zarr store, which is an output and not a place for one."""
+    return (folder / "zarr.json").exists() or (folder / ".zgroup").exists()
 
 
 @contextmanager
@@ -131,12 +130,12 @@ def draft_of(path: Path, identity: Mapping[str, Any] | None = None, *, resume: b
     ResourceError
         If another run is writing the same output, or the folder cannot be written.
     """
-    folder = draft_folder(path)
-    with disk_errors(path):
-        folder.mkdir(exist_ok=True)
-        lock = _locked(path, folder / LOCK)
-    finished = False
+    folder, lock, finished = draft_folder(path), None, False
+    recover(path.parent)
     try:
+        with held(), disk_errors(path):
+            folder.mkdir(exist_ok=True)
+            lock = _locked(path, folder / LOCK)
         resumed = resume and (folder / IDENTITY).exists()
         if resumed:
             _require_same(path, folder, identity or {})
@@ -144,15 +143,35 @@ def draft_of(path: Path, identity: Mapping[str, Any] | None = None, *, resume: b
             with disk_errors(path):
                 _empty(folder)
                 (folder / IDENTITY).write_text(json.dumps(identity or {}, indent=1), encoding="utf-8")
+        with disk_errors(path):
+            (folder / NEW).mkdir(exist_ok=True)
         yield Draft(path, folder, resumed, resume)
         finished = True
     except (UsageError, InputError):
         finished = not resume
         raise
+    except (KeyboardInterrupt, Terminated) as error:
+        error.add_note(_left(path, folder, resume))
+        raise
     finally:
-        if finished or not (resume and _worth_keeping(folder)):
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        with held():
+            # A log that is still there says what the next start has to complete.
+            if (
+                lock is not None
+                and not (folder / LOG).exists()
+                and (finished or not (resume and _worth_keeping(folder)))
+            ):
+                shutil.rmtree(folder, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
+
+
+def _left(path: Path, folder: Path, resume: bool) -> str:
+    """Tell what is on disk of an output that was interrupted."""
+    if not (folder / NEW / path.name).exists() and path.exists() and (folder / LOG).exists():
+        return f"{path.name} is complete"
+    kept = "what is finished is kept for --resume" if resume and _worth_keeping(folder) else "no output was left behind"
+    return f"{kept}; the older {path.name} stands" if path.exists() else kept
 
 
 def _worth_keeping(folder: Path) -> bool:
@@ -171,18 +190,9 @@ def _empty(folder: Path) -> None:
 
 def _locked(path: Path, file: Path) -> int:
     """Take the draft for this process alone; the system gives it back when the process ends, however it ends."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    if fcntl is None:
-        return descriptor
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ResourceError(
-            f"{path}: another run is writing it. Wait for that run, or give this one another output."
-        ) from None
-    except OSError:
-        pass  # file systems without locks: the user must know what else runs
+    descriptor = open_locked(file)
+    if descriptor is None:
+        raise ResourceError(f"{path}: another run is writing it. Wait for that run, or give this one another output.")
     return descriptor
 
 

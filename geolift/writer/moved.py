@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import rasterio
@@ -11,6 +10,7 @@ from rasterio.errors import RasterioError
 from rasterio.shutil import copy as copy_raster
 
 from geolift.errors import InputError, ResourceError
+from geolift.writer.draft import draft_of
 
 
 def write_moved(source: str, output: Path, move_x: float, move_y: float) -> None:
@@ -20,16 +20,13 @@ def write_moved(source: str, output: Path, move_x: float, move_y: float) -> None
     ------
     ResourceError, InputError
     """
-    part = output.with_name(f".{output.stem}.{os.getpid()}.part{output.suffix}")
-    try:
-        copy_raster(source, part, driver="GTiff", TILED="YES", COMPRESS="ZSTD", BIGTIFF="IF_SAFER")
-        with rasterio.open(part, "r+") as target:
-            target.transform = Affine.translation(move_x, move_y) * target.transform
-        part.replace(output)
-    except RasterioError as error:
-        raise InputError(f"{source}: cannot be copied to {output}: {error}") from error
-    except OSError as error:
-        raise ResourceError(f"{output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-        part.with_name(part.name + ".aux.xml").unlink(missing_ok=True)
+    with draft_of(output) as draft:
+        try:
+            copy_raster(source, draft.finished, driver="GTiff", TILED="YES", COMPRESS="ZSTD", BIGTIFF="IF_SAFER")
+            with rasterio.open(draft.finished, "r+") as target:
+                target.transform = Affine.translation(move_x, move_y) * target.transform
+        except RasterioError as error:
+            raise InputError(f"{source}: cannot be copied to {output}: {error}") from error
+        except OSError as error:
+            raise ResourceError(f"{output}: cannot be written: {error.strerror or error}") from error
+        draft.publish()

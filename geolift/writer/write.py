@@ -24,8 +24,6 @@ from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
 from geolift.writer.viewing import build_overviews, cells_of, overview_factors, sample, statistics, write_style
 from geolift.writer.zarr_store import GrowingZarr, create_store, verify_store
 
-SUFFIXES = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img", "Zarr": ".zarr"}
-
 Progress = Callable[[float], None]
 
 
@@ -89,18 +87,21 @@ def write_cube(
     ------
     OutputExistsError, ResourceError, UsageError
     """
-    check_output(path, settings.overwrite)
+    if draft is None:
+        check_output(path, settings.overwrite)
     place: AbstractContextManager[Draft] = draft_of(path) if draft is None else nullcontext(draft)
     with place as opened, disk_errors(path):
         shape = tile_shape(tile_size, settings, (cube.shape[1], cube.shape[2]))
         tiles = tiles_of((cube.shape[1], cube.shape[2]), shape)
-        if not (opened.resumed and opened.data.exists() and opened.journal.exists()):
+        data = opened.plain if settings.of == "COG" else opened.finished
+        if not (opened.resumed and data.exists() and opened.journal.exists()):
             opened.journal.unlink(missing_ok=True)
+            data.parent.mkdir(exist_ok=True)
             if settings.of == "Zarr":
-                create_store(opened.data, cube, settings, encoding)
+                create_store(data, cube, settings, encoding)
             else:
-                create_empty(opened.data, cube, settings, encoding, tags or {})
-        growing = _growing(opened, cube, settings, encoding)
+                create_empty(data, cube, settings, encoding, tags or {})
+        growing = _growing(data, cube, settings, encoding)
         try:
             made_from = source or TileSource(cube.data, encode_values)
             cells = [] if settings.of == "Zarr" else cells_of((cube.shape[1], cube.shape[2]))
@@ -110,7 +111,7 @@ def write_cube(
             growing.finish()
         finally:
             growing.close()
-        _complete(opened, cube, settings, encoding, threads, written.seen)
+        _complete(opened, data, cube, settings, encoding, threads, written.seen)
         if draft is None:
             opened.publish()
     found = written.counts
@@ -119,12 +120,12 @@ def write_cube(
 
 
 def _growing(
-    draft: Draft, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding
+    data: Path, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding
 ) -> GrowingTiff | GrowingEnvi | GrowingZarr:
     if settings.of == "Zarr":
-        return GrowingZarr(draft.data, settings)
+        return GrowingZarr(data, settings)
     profile = profile_of(cube, settings, encoding)
-    return GrowingEnvi(draft.data, profile) if settings.of == "ENVI" else GrowingTiff(draft.data, profile)
+    return GrowingEnvi(data, profile) if settings.of == "ENVI" else GrowingTiff(data, profile)
 
 
 def _write_tiles(
@@ -162,6 +163,7 @@ def _write_tiles(
 
 def _complete(
     draft: Draft,
+    data: Path,
     cube: xr.DataArray,
     settings: WritingSettings,
     encoding: Encoding,
@@ -171,24 +173,24 @@ def _complete(
     """Verify the finished file; add statistics, a style and overviews; make a COG of it where that is wanted."""
     expected = (cube.shape[0], cube.shape[1], cube.shape[2])
     if settings.of == "Zarr":
-        verify_store(draft.data, expected)
+        verify_store(data, expected)
         return
-    verify(draft.data, expected, encoding.itemsize)
+    verify(data, expected, encoding.itemsize)
     if settings.of == "ENVI":
-        name_envi_product(draft.data, draft.path)
-    sampled = sample(draft.data, seen, threads)
+        name_envi_product(data, draft.path)
+    sampled = sample(data, seen, threads)
     if settings.of != "ENVI":  # whose header has no place for statistics
-        add_band_items(draft.data, statistics(sampled))
+        add_band_items(data, statistics(sampled))
     rgb = default_rgb(bands_of(cube))
     if rgb is not None:
-        write_style(draft.style, sampled, rgb, encoding.scale)
+        write_style(draft.beside(draft.path.with_suffix(".qml")), sampled, rgb, encoding.scale)
     factors = overview_factors((cube.shape[1], cube.shape[2]), settings)
     if factors:
         give_back_memory()
-        build_overviews(draft.data, factors, threads)
+        build_overviews(data, factors, threads)
     if settings.of == "COG":
-        _to_cog(draft.data, draft.converted, settings)
-        verify(draft.converted, expected, encoding.itemsize)
+        _to_cog(data, draft.finished, settings)
+        verify(draft.finished, expected, encoding.itemsize)
 
 
 def _to_cog(plain: Path, cog: Path, settings: WritingSettings) -> None:

@@ -1,0 +1,37 @@
+"""Values on the command line: an option is never one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class FilePath(click.Path):
+    """A file; a name that begins with a dash is a forgotten value."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what looks like an option, and what no file system takes."""
+        if str(value).startswith("-"):
+            self.fail(f"{value!r} is an option, no file name; a value is missing before it.", param, ctx)
+        if not str(value).strip() or "\0" in str(value):
+            self.fail(f"{value!r} is no name of a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def require_values(ctx: click.Context, params: Sequence[click.Parameter], args: Sequence[str]) -> None:
+    """Refuse an option where the value of another one is expected, before Click takes it for one."""
+    options = {name: param for param in params for name in (*param.opts, *param.secondary_opts)}
+    for word, following in itertools.pairwise(args):
+        if word == "--":
+            return
+        param = options.get(word)
+        takes_value = isinstance(param, click.Option) and not param.is_flag and not param.count
+        if takes_value and following.partition("=")[0] in options:
+            raise click.UsageError(f"Option {word!r} needs a value; {following!r} is an option.", ctx)

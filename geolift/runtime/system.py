@@ -1,0 +1,62 @@
+"""What operating systems do differently: locks, folders brought to the disk, processes that are alive.
+
+Everything that only POSIX systems or only Windows has stands here, so that the rest of geolift runs on both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+def lock(descriptor: int) -> bool:
+    """Take an open file for this process alone; False if another one has it.
+
+    The system gives it back when the process ends, however it ends. File systems without locks let everybody have it:
+    there the user must know what else runs.
+    """
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def open_locked(file: Path) -> int | None:
+    """Open a file and take it for this process; None if another process has it.
+
+    A file that was removed while it was being opened, by the process that had it, is opened anew.
+    """
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        if not lock(descriptor):
+            os.close(descriptor)
+            return None
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32" or os.path.samestat(os.fstat(descriptor), os.stat(file)):  # noqa: PTH116
+                return descriptor
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system can: a rename survives a power cut only then."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
