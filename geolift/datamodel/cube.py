@@ -92,11 +92,17 @@ def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any]
     }
     affine = grid.affine
     if affine.b == 0 and affine.d == 0:
-        unit = {} if grid.crs is None else {"units": "degrees" if grid.crs.geographic else str(grid.crs.units[0])}
+        unit = _axis_units(grid)
         coords["y"] = ("y", affine.f + affine.e * (np.arange(grid.shape[0]) + 0.5), unit)
         coords["x"] = ("x", affine.c + affine.a * (np.arange(grid.shape[1]) + 0.5), unit)
     known = dict(attrs or {}) | _for_rioxarray(bands, np.dtype(data.dtype))
     return xr.DataArray(data, dims=CUBE_DIMS, coords=coords, attrs=known, name=known.get("quantity"))
+
+
+def _axis_units(grid: GeoBox) -> dict[str, str]:
+    """Name the unit of the coordinates x and y, as CF does; nothing for a CRS without axes."""
+    axes = [] if grid.crs is None else grid.crs.proj.axis_info
+    return {"units": str(axes[0].unit_name)} if axes else {}
 
 
 def _for_rioxarray(bands: Bands, dtype: np.dtype[Any]) -> dict[str, Any]:

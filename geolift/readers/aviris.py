@@ -16,7 +16,7 @@ from rasterio.errors import CRSError
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import hdf5
-from geolift.readers.product import Product, iso_time
+from geolift.readers.product import Product, iso_time, placed
 from geolift.readers.source import Decoding
 from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
@@ -42,13 +42,13 @@ class AvirisReader:
             group = next(name for name in CUBES if f"{name}/{name}" in file)
             cube = file[f"{group}/{group}"]
             wavelength, fwhm = in_nanometres(
-                hdf5.numbers_of(file[f"{group}/wavelength"]),
-                hdf5.numbers_of(file[f"{group}/fwhm"]) if "fwhm" in file[group] else None,
+                hdf5.numbers_of(file[f"{group}/wavelength"], path, "wavelength"),
+                hdf5.numbers_of(file[f"{group}/fwhm"], path, "fwhm") if "fwhm" in file[group] else None,
                 path,
                 NAME,
                 notes,
             )
-            fill = hdf5.fill_of(cube)
+            fill = hdf5.fill_of(cube, path)
             grid = _grid(file, cube, path)
             axes = _axes(cube, len(wavelength), grid.shape, path)
             started = hdf5.text_of(file.attrs.get("time_coverage_start", ""))
@@ -78,7 +78,7 @@ class AvirisReader:
 def _axes(cube: Any, count: int, shape: Any, path: str) -> str:
     """Tell the order of the axes by their lengths; the usual one where they do not tell."""
     for axes in ("byx", "yxb"):
-        sizes = dict(zip(axes, cube.shape, strict=True))
+        sizes = dict(zip(axes, cube.shape, strict=True)) if cube.ndim == len(axes) else {}
         if sizes == {"b": count, "y": shape[0], "x": shape[1]}:
             return axes
     raise InputError(f"{path}: a cube of {cube.shape} does not fit {count} wavelengths on a grid of {tuple(shape)}")
@@ -86,7 +86,7 @@ def _axes(cube: Any, count: int, shape: Any, path: str) -> str:
 
 def _grid(file: Any, cube: Any, path: str) -> GeoBox:
     """Build the grid from the pixel centres' coordinates."""
-    easting, northing = hdf5.numbers_of(file["easting"]), hdf5.numbers_of(file["northing"])
+    easting, northing = (hdf5.numbers_of(file[key], path, key) for key in ("easting", "northing"))
     steps = []
     for name, centres in (("easting", easting), ("northing", northing)):
         step = (centres[-1] - centres[0]) / max(1, len(centres) - 1)
@@ -95,7 +95,7 @@ def _grid(file: Any, cube: Any, path: str) -> GeoBox:
         steps.append(step)
     width, height = steps
     affine = Affine(width, 0.0, easting[0] - width / 2, 0.0, height, northing[0] - height / 2)
-    return GeoBox((len(northing), len(easting)), affine, _crs(file, cube))
+    return placed((len(northing), len(easting)), affine, _crs(file, cube), path)
 
 
 def _crs(file: Any, cube: Any) -> str | None:

@@ -15,7 +15,7 @@ from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.masks import QualityLayer
-from geolift.readers.product import Product, files_in, iso_time
+from geolift.readers.product import Product, files_in, iso_time, placed
 from geolift.readers.source import BandIndices, Decoding, Layout
 from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
@@ -82,12 +82,17 @@ class EmitReader:
             dataset = next(name for name in QUANTITIES if name in file)
             spectral = file["sensor_band_parameters"]
             wavelength, fwhm = in_nanometres(
-                hdf5.numbers_of(spectral["wavelengths"]), hdf5.numbers_of(spectral["fwhm"]), path, NAME, notes
+                hdf5.numbers_of(spectral["wavelengths"], path, "wavelengths"),
+                hdf5.numbers_of(spectral["fwhm"], path, "fwhm"),
+                path,
+                NAME,
+                notes,
             )
-            flags = hdf5.numbers_of(spectral["good_wavelengths"]) if "good_wavelengths" in spectral else None
+            key = "good_wavelengths"
+            flags = hdf5.numbers_of(spectral[key], path, key) if key in spectral else None
             good = np.ones(len(wavelength), dtype=bool) if flags is None else flags != 0
-            fill = hdf5.fill_of(file[dataset])
-            grid = _grid(file)
+            fill = hdf5.fill_of(file[dataset], path)
+            grid = _grid(file, path)
             started = hdf5.text_of(file.attrs.get("time_coverage_start", ""))
             flight = hdf5.text_of(file.attrs.get("flight_line", ""))
         stored = Orthorectified(hdf5.SharedHdf5(path), dataset)
@@ -109,10 +114,13 @@ class EmitReader:
         ).cube(reading, tile)
 
 
-def _grid(file: Any) -> GeoBox:
-    left, width, rot_x, top, rot_y, height = hdf5.numbers_of(file.attrs["geotransform"])
-    shape = file["location/glt_x"].shape
-    return GeoBox(shape, Affine(width, rot_x, left, rot_y, height, top), hdf5.text_of(file.attrs["spatial_ref"]))
+def _grid(file: Any, path: str) -> GeoBox:
+    numbers = hdf5.numbers_of(file.attrs["geotransform"], path, "geotransform")
+    if len(numbers) != 6:
+        raise InputError(f"{path}: geotransform has {len(numbers)} numbers; 6 are needed. Is the metadata damaged?")
+    left, width, rot_x, top, rot_y, height = numbers.tolist()
+    affine = Affine(width, rot_x, left, rot_y, height, top)
+    return placed(file["location/glt_x"].shape, affine, hdf5.text_of(file.attrs["spatial_ref"]), path)
 
 
 def _quality_layers(path: str, grid: GeoBox, flight: str, notes: list[str]) -> tuple[QualityLayer, ...]:
@@ -124,7 +132,7 @@ def _quality_layers(path: str, grid: GeoBox, flight: str, notes: list[str]) -> t
             if not flight or hdf5.text_of(mask.attrs.get("flight_line", "")) != flight:
                 continue
             names = [hdf5.text_of(name) for name in mask["sensor_band_parameters/mask_bands"][:]]
-            own_grid = _grid(mask)
+            own_grid = _grid(mask, str(file))
         chosen = [i for i, name in enumerate(names) if _masks(name)]
         if own_grid != grid or not chosen:
             notes.append(f"{file}: the mask of this flight line lies on another grid or has no flags; left out")

@@ -99,6 +99,26 @@ def xml_root(path: Any) -> ET.Element:
         raise InputError(f"{path}: cannot be read as XML: {str(error).splitlines()[0]}") from error
 
 
+def xml_text(root: ET.Element, path: str) -> str | None:
+    """Return the text of the first element at a path, without space around it; None if there is none."""
+    text = root.findtext(path)
+    return text.strip() if text and text.strip() else None
+
+
+def xml_number(root: ET.Element, path: str, file: object, neutral: float | None = None) -> float:
+    """Return the number that the first element at a path holds; ``neutral`` if there is no such element.
+
+    Raises
+    ------
+    InputError
+        If it holds something else, or is missing and there is no neutral value.
+    """
+    text = root.findtext(path)
+    if text is None and neutral is not None:
+        return neutral
+    return number(text, file, path.removeprefix(".//"))
+
+
 def json_document(text: str | bytes, file: object) -> dict[str, Any]:
     """Parse a JSON object. Raises InputError if it is none."""
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from geolift.errors import InputError
+from geolift.readers import gate
 from geolift.readers.source import BandIndices, Layout
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -38,7 +39,7 @@ def holds(path: str, *names: str) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return any(name in file for name in names)
-    except OSError:
+    except (OSError, RuntimeError):
         return False
 
 
@@ -56,10 +57,15 @@ def opened(path: str, product: str) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
+    except InputError:
+        raise
     except KeyError as error:
         raise InputError(f"{path}: looks like {product}, but lacks {_quoted(error)}; is it complete?") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}. Is it truncated?") from error
+    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        # h5py's own words for a group where a dataset is expected, and the like
+        raise InputError(f"{path}: looks like {product}, but is built otherwise: {error}; is it damaged?") from error
 
 
 def _quoted(error: KeyError) -> str:
@@ -70,26 +76,43 @@ def _quoted(error: KeyError) -> str:
 def text_of(value: Any) -> str:
     """Return an attribute or scalar dataset as text, whatever way it is stored."""
     if not isinstance(value, bytes | str) and hasattr(value, "shape"):
-        value = value[()] if value.shape == () else value[0]
+        value = value[()] if value.shape == () or 0 in value.shape else value[(0,) * len(value.shape)]
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace").strip("\x00 ")
     return str(value)
 
 
-def numbers_of(value: Any) -> np.ndarray:
-    """Return an attribute or dataset as a flat float64 array."""
-    return np.atleast_1d(np.asarray(value[()] if hasattr(value, "id") else value, dtype=np.float64)).ravel()
+def numbers_of(value: Any, path: str, field: str) -> np.ndarray:
+    """Return an attribute or dataset as a flat float64 array.
+
+    Raises
+    ------
+    InputError
+        If it is missing, empty, or holds something else than numbers.
+    """
+    try:
+        stored = np.asarray(value[()] if hasattr(value, "id") else value)
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: {field} cannot be read: {error}") from error
+    if stored.dtype.kind in "iufb" and stored.size:
+        return np.atleast_1d(stored.astype(np.float64)).ravel()
+    if stored.dtype.kind in "SUO" and stored.size:
+        return gate.numbers(np.ravel(stored).tolist(), path, field)
+    raise InputError(f"{path}: {field} is {gate.shown(stored)}; numbers are needed. Is the metadata damaged?")
 
 
-def number_of(value: Any) -> float:
-    """Return an attribute or dataset that holds one number."""
-    return float(numbers_of(value)[0])
+def number_of(value: Any, path: str, field: str) -> float:
+    """Return an attribute or dataset that holds one finite number. Raises InputError for anything else."""
+    return gate.number(numbers_of(value, path, field)[0], path, field)
 
 
-def fill_of(dataset: Any) -> float | None:
+def fill_of(dataset: Any, path: str) -> float | None:
     """Return the declared fill value of a dataset, as `_FillValue`; None if it declares none."""
     value = dataset.attrs.get("_FillValue")
-    return None if value is None else number_of(value)
+    if value is None:
+        return None
+    number = numbers_of(value, path, "_FillValue")[0]
+    return float(number)
 
 
 class SharedHdf5:
@@ -112,7 +135,7 @@ class SharedHdf5:
                 if self._file is None:
                     self._file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES, rdcc_nslots=CHUNK_CACHE_SLOTS)
                 return np.asarray(self._file[dataset][selection])
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{self.path}: {dataset} cannot be read: {error}. Is the file truncated?") from error
 
 
@@ -134,6 +157,12 @@ class Hdf5Cube:
         self._file, self._dataset, self._axes = file, dataset, axes
         with opened(file.path, "HDF5") as handle:
             stored = handle[dataset]
+            if getattr(stored, "ndim", 0) != len(axes) or 0 in stored.shape or stored.dtype.kind not in "iufb":
+                shape = getattr(stored, "shape", "a group")
+                raise InputError(
+                    f"{file.path}: {dataset} is {shape} of {getattr(stored, 'dtype', 'no type')}; numbers along "
+                    f"{len(axes)} axes are needed. Is the file damaged?"
+                )
             sizes = dict(zip(axes, stored.shape, strict=True))
             blocks = dict(zip(axes, stored.chunks or (1, *stored.shape[1:]), strict=True))
             self._slots = np.arange(sizes.get("b", 1)) if bands is None else np.asarray(bands, dtype=int)

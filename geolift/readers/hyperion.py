@@ -14,7 +14,7 @@ import xarray as xr
 
 from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
-from geolift.readers import odl
+from geolift.readers import gate, odl
 from geolift.readers.band_files import BandStack, examine
 from geolift.readers.product import Product, files_in
 from geolift.readers.shared_raster import is_virtual
@@ -49,9 +49,10 @@ class HyperionReader:
         scaling = groups.get("RADIANCE_SCALING", {})
         try:
             divisors = [
-                float(scaling["SCALING_FACTOR_VNIR" if n <= LAST_VNIR_BAND else "SCALING_FACTOR_SWIR"]) for n in numbers
+                gate.positive(scaling[key], mtl, f"RADIANCE_SCALING {key}")
+                for key in ("SCALING_FACTOR_VNIR" if n <= LAST_VNIR_BAND else "SCALING_FACTOR_SWIR" for n in numbers)
             ]
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
             raise InputError(f"{mtl}: RADIANCE_SCALING lacks {error}") from error
         count = len(numbers)
         return Product(
@@ -108,7 +109,7 @@ def _acquired(groups: odl.Groups) -> str | None:
         year, day, time = year_day_time
         try:
             at = datetime.strptime(f"{year} {time[:8]}", "%Y %H:%M:%S") + timedelta(days=int(day) - 1)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
         else:
             return at.strftime("%Y-%m-%dT%H:%M:%SZ")

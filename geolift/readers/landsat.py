@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.cube import REFLECTANCE
 from geolift.errors import InputError
-from geolift.readers import odl
+from geolift.readers import gate, odl
 from geolift.readers.band_files import BandFile, BandStack, band_key, choose, examine
 from geolift.readers.masks import QualityLayer, layers_from_files
 from geolift.readers.product import Product, grid_from_corners, iso_time, unknown_spectra
@@ -65,6 +65,7 @@ class LandsatReader:
             notes=notes,
             masks=_masks(contents, mtl.parent, stack.grid, notes),
             check_empty=False,
+            usual=(2.75e-5, (-0.2,)) if groups.get(LEVEL_2) else None,
         ).cube(reading, tile)
 
 
@@ -101,14 +102,15 @@ def _placed(file: BandFile, groups: odl.Groups, notes: list[str]) -> BandFile:
     try:
         panchromatic = str(file.layout.shape[0]) == projection.get("PANCHROMATIC_LINES")
         kind = "PANCHROMATIC" if panchromatic else "REFLECTIVE"
-        pixel_m = float(projection[f"GRID_CELL_SIZE_{kind}"])
-        corners = [
-            tuple(float(projection[f"CORNER_{c}_PROJECTION_{axis}_PRODUCT"]) for axis in "XY") for c in ("UL", "LR")
-        ]
-        crs = _crs(projection)
-    except (KeyError, ValueError) as error:
+        keys = [f"GRID_CELL_SIZE_{kind}"]
+        keys += [f"CORNER_{corner}_PROJECTION_{axis}_PRODUCT" for corner in ("UL", "LR") for axis in "XY"]
+        pixel_m, left, top, right, bottom = (
+            gate.number(projection[key], file.path, f"its MTL's {key}") for key in keys
+        )
+        crs = _crs(projection, file.path)
+    except KeyError as error:
         raise InputError(f"{file.path}: carries no CRS, and its MTL does not tell one ({error})") from error
-    grid = grid_from_corners(corners[0], corners[1], file.layout.shape, pixel_m, crs, file.path)  # type: ignore[arg-type]
+    grid = grid_from_corners((left, top), (right, bottom), file.layout.shape, pixel_m, crs, file.path)
     folder = Path(file.path).parent
     note = f"{folder}: the band files carry no georeferencing; grid and CRS are taken from the MTL"
     if note not in notes:
@@ -116,20 +118,21 @@ def _placed(file: BandFile, groups: odl.Groups, notes: list[str]) -> BandFile:
     return replace(file, grid=grid)
 
 
-def _crs(projection: dict[str, str]) -> str:
+def _crs(projection: dict[str, str], path: str) -> str:
     """Name the CRS: UTM of the northern zones also south of the equator, or Antarctic polar stereographic."""
     if projection["MAP_PROJECTION"] == "UTM":
-        return f"EPSG:{32600 + int(projection['UTM_ZONE'])}"
+        return f"EPSG:{32600 + gate.integer(projection['UTM_ZONE'], path, 'UTM_ZONE')}"
     if projection["MAP_PROJECTION"] == "PS":
         return "EPSG:3031"
-    raise ValueError(f"MAP_PROJECTION {projection['MAP_PROJECTION']}")
+    raise InputError(f"{path}: its MTL's MAP_PROJECTION {gate.shown(projection['MAP_PROJECTION'])} is not known")
 
 
 def _decoding(groups: odl.Groups, names: list[str], path: str, notes: list[str]) -> Decoding:
     scales, divisor = groups.get(LEVEL_2), 1.0
     if not scales:
         scales = groups.get(LEVEL_1, {})
-        elevation = float(groups.get("IMAGE_ATTRIBUTES", {}).get("SUN_ELEVATION", "90"))
+        told = groups.get("IMAGE_ATTRIBUTES", {}).get("SUN_ELEVATION", "90")
+        elevation = gate.positive(told, path, "SUN_ELEVATION")
         divisor = math.sin(math.radians(elevation))
         notes.append(
             f"{path}: Level-1 is top-of-atmosphere reflectance (divided by the sine of the sun's elevation); "
@@ -137,9 +140,11 @@ def _decoding(groups: odl.Groups, names: list[str], path: str, notes: list[str])
         )
     numbers = [band_key(name).removeprefix("B") for name in names]
     try:
-        scale = tuple(float(scales[f"REFLECTANCE_MULT_BAND_{n}"]) / divisor for n in numbers)
-        offset = tuple(float(scales[f"REFLECTANCE_ADD_BAND_{n}"]) / divisor for n in numbers)
-    except (KeyError, ValueError) as error:
+        scale, offset = (
+            tuple(gate.number(scales[f"{key}{n}"], path, f"{key}{n}") / divisor for n in numbers)
+            for key in ("REFLECTANCE_MULT_BAND_", "REFLECTANCE_ADD_BAND_")
+        )
+    except KeyError as error:
         raise InputError(f"{path}: its MTL gives no scale for every band ({error})") from error
     return Decoding(scale, offset, (FILL,) * len(names))
 

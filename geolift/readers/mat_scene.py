@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,10 @@ import scipy.io
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from scipy.io.matlab import MatReadError
 
 from geolift.datamodel.cube import make_cube
 from geolift.errors import InputError
-from geolift.readers import spectral_metadata
+from geolift.readers import gate, spectral_metadata
 from geolift.readers.product import unknown_spectra
 from geolift.settings import Reading
 
@@ -62,7 +62,16 @@ def _variables(path: str) -> dict[str, np.ndarray]:
                 found: Mapping[str, Any] = {key: item[()].T for key, item in file.items() if _is_array(item)}
         else:
             found = scipy.io.loadmat(path)
-    except (OSError, ValueError, NotImplementedError, TypeError, MatReadError) as error:
+    except (
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        zlib.error,
+    ) as error:
         raise InputError(f"{path}: not a MATLAB file that can be read: {error}") from error
     return {
         key: value
@@ -84,7 +93,10 @@ def _scene(variables: Mapping[str, np.ndarray], path: str) -> np.ndarray:
     if not cubes and variables.get("Y", np.empty(0)).ndim == 2:
         bands, pixels = variables["Y"].shape
         side = round(pixels**0.5)
-        rows, cols = (int(variables[key].item()) if key in variables else side for key in ("nRow", "nCol"))
+        rows, cols = (
+            gate.integer(np.ravel(variables[key])[0], path, key) if key in variables and variables[key].size else side
+            for key in ("nRow", "nCol")
+        )
         if rows * cols == pixels:
             return variables["Y"].reshape(bands, cols, rows).transpose(0, 2, 1)
     held = ", ".join(f"{key} {value.shape}" for key, value in variables.items()) or "no numeric variable"

@@ -14,13 +14,14 @@ from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
-from geolift.readers import hdf5
-from geolift.readers.product import Product, iso_time
+from geolift.readers import gate, hdf5
+from geolift.readers.product import Product, iso_time, placed
 from geolift.readers.source import Decoding
 from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
 
 NAME = "NEON imaging spectrometer reflectance"
+USUAL_FACTOR = 10_000.0
 FLIGHT_DAY = re.compile(r"(20\d\d)(\d\d)(\d\d)")
 
 
@@ -41,14 +42,21 @@ class NeonReader:
         with hdf5.opened(path, NAME) as file:
             data, metadata = file[f"{root}/Reflectance_Data"], file[f"{root}/Metadata"]
             spectral = metadata["Spectral_Data"]
-            fwhm = hdf5.numbers_of(spectral["FWHM"]) if "FWHM" in spectral else None
+            fwhm = hdf5.numbers_of(spectral["FWHM"], path, "FWHM") if "FWHM" in spectral else None
             unit = spectral["Wavelength"].attrs.get("Units")
             wavelength, width = in_nanometres(
-                hdf5.numbers_of(spectral["Wavelength"]), fwhm, path, NAME, notes, hdf5.text_of(unit or "nm")
+                hdf5.numbers_of(spectral["Wavelength"], path, "Wavelength"),
+                fwhm,
+                path,
+                NAME,
+                notes,
+                hdf5.text_of(unit or "nm"),
             )
-            factor = hdf5.number_of(data.attrs.get("Scale_Factor", 10_000.0))
-            nodata = hdf5.number_of(data.attrs.get("Data_Ignore_Value", -9999.0))
-            good = _outside_windows(wavelength, data, file[root])
+            told = hdf5.number_of(data.attrs.get("Scale_Factor", USUAL_FACTOR), path, "Scale_Factor")
+            factor = gate.positive(told, path, "Scale_Factor")
+            key = "Data_Ignore_Value"
+            nodata = hdf5.number_of(data.attrs.get(key, -9999.0), path, key)
+            good = _outside_windows(wavelength, path, data, file[root])
             grid = _grid(metadata["Coordinate_System"], stored.layout.shape, path)
         names = tuple(f"band {i + 1}" for i in range(len(wavelength)))
         return Product(
@@ -65,6 +73,7 @@ class NeonReader:
             evidence=Path(path).name,
             wavelengths_from="Spectral_Data/Wavelength",
             notes=notes,
+            usual=(1.0 / USUAL_FACTOR, (0.0,)),
         ).cube(reading, tile)
 
 
@@ -74,31 +83,32 @@ def _site(path: str) -> str | None:
     try:
         with h5py.File(path, "r") as file:
             return next((name for name in file if f"{name}/Reflectance/Reflectance_Data" in file), None)
-    except OSError:
+    except (OSError, RuntimeError):
         return None
 
 
-def _outside_windows(wavelength: np.ndarray, *holders: Any) -> np.ndarray:
+def _outside_windows(wavelength: np.ndarray, path: str, *holders: Any) -> np.ndarray:
     """Flag the bands inside the water-vapour windows that the file names as bad."""
     good = np.ones(len(wavelength), dtype=bool)
     for holder in holders:
         for key in ("Band_Window_1_Nanometers", "Band_Window_2_Nanometers"):
             if key in holder.attrs:
-                low, high = hdf5.numbers_of(holder.attrs[key])[:2]
-                good &= (wavelength < low) | (wavelength > high)
+                window = hdf5.numbers_of(holder.attrs[key], path, key)
+                if len(window) < 2:
+                    raise InputError(f"{path}: {key} is {window.tolist()}; two wavelengths are needed")
+                good &= (wavelength < window[0]) | (wavelength > window[1])
     return good
 
 
 def _grid(system: Any, shape: tuple[int, int], path: str) -> GeoBox:
     """Read ENVI's map info: projection, reference pixel (1-based), easting, northing, pixel width and height."""
     parts = [part.strip() for part in hdf5.text_of(system["Map_Info"]).split(",")]
-    try:
-        ref_col, ref_row, easting, northing, width, height = (float(part) for part in parts[1:7])
-        code = int(hdf5.text_of(system["EPSG Code"]))
-    except ValueError as error:
-        raise InputError(f"{path}: its Map_Info {parts} or EPSG Code cannot be understood") from error
+    if len(parts) < 7:
+        raise InputError(f"{path}: its Map_Info {gate.shown(parts)} has fewer than 7 entries; it cannot be placed")
+    ref_col, ref_row, easting, northing, width, height = gate.numbers(parts[1:7], path, "Map_Info").tolist()
+    code = gate.integer(hdf5.text_of(system["EPSG Code"]), path, "EPSG Code")
     left, top = easting - (ref_col - 1) * width, northing + (ref_row - 1) * height
-    return GeoBox(shape, Affine(width, 0.0, left, 0.0, -height, top), f"EPSG:{code}")
+    return placed(shape, Affine(width, 0.0, left, 0.0, -height, top), f"EPSG:{code}", path)
 
 
 def _acquired(path: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import xarray as xr
 from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE
+from geolift.readers import gate
 from geolift.readers.masks import QualityLayer, raster_layer
 from geolift.readers.product import Product, files_in, iso_time, unknown_spectra
 from geolift.readers.raster import grid_of_raster
@@ -74,6 +74,7 @@ class PlanetScopeReader:
             notes=notes,
             masks=_masks(Path(path), notes),
             check_empty=False,
+            usual=(SCALE, (0.0,)) if corrected else None,
         ).cube(reading, tile)
 
 
@@ -90,14 +91,11 @@ def _coefficients(path: Path, count: int, notes: list[str]) -> tuple[float, ...]
     for file in files_in(path.parent):
         if file.suffix.lower() != ".xml" or _scene(file) != _scene(path):
             continue
-        try:
-            found = [
-                float(element.text or "nan")
-                for element in ET.parse(file).iter()
-                if element.tag.rpartition("}")[2] == "reflectanceCoefficient"
-            ]
-        except (ET.ParseError, ValueError, OSError):
-            continue
+        found = [
+            gate.positive(element.text, file, "reflectanceCoefficient")
+            for element in gate.xml_root(file).iter()
+            if element.tag.rpartition("}")[2] == "reflectanceCoefficient"
+        ]
         if len(found) == count:
             notes.append(f"{path}: not surface reflectance; brought to top-of-atmosphere reflectance with {file.name}")
             return tuple(found)

@@ -12,7 +12,7 @@ import xarray as xr
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
-from geolift.readers import hdf5
+from geolift.readers import gate, hdf5
 from geolift.readers.product import Product, grid_from_corners, iso_time
 from geolift.readers.source import BandIndices, Decoding, Layout, ranges, sample_windows
 from geolift.readers.wavelengths import in_nanometres
@@ -22,6 +22,7 @@ NAME = "PRISMA L2D"
 SWATH = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"
 OTHER_LEVELS = {"PRS_L1_HCO": "L1", "PRS_L1_HRC": "L1", "PRS_L2B_HCO": "L2B", "PRS_L2C_HCO": "L2C"}
 COUNTS = 65_535.0
+LARGEST_REFLECTANCE = 5.0
 PIXEL_M = 30.0
 # Flags of the error matrices: 1 invalid already in L1, 3 saturated. 2, negative, is a dark pixel: the value stays.
 UNUSABLE_FLAGS = (1, 3)
@@ -92,8 +93,8 @@ class PrismaReader:
             wavelength = np.concatenate([d.wavelength_nm for d in detectors])
             order = np.argsort(wavelength, kind="stable")
             stored = _Cubes(path, detectors, order)
-            corners = [_corner(file, name) for name in ("ULcorner", "LRcorner")]
-            code = int(hdf5.number_of(file.attrs["Epsg_Code"]))
+            corners = [_corner(file, name, path) for name in ("ULcorner", "LRcorner")]
+            code = gate.integer(hdf5.number_of(file.attrs["Epsg_Code"], path, "Epsg_Code"), path, "Epsg_Code")
             started = hdf5.text_of(file.attrs.get("Product_StartTime", ""))
         grid = grid_from_corners(corners[0], corners[1], stored.layout.shape, PIXEL_M, f"EPSG:{code}", path)
         return Product(
@@ -122,10 +123,11 @@ def _require_l2d(file: Any, path: str) -> None:
 
 def _detector(file: Any, name: str, path: str, notes: list[str]) -> _Detector:
     title = name.capitalize()
-    centres = hdf5.numbers_of(file.attrs[f"List_Cw_{title}"])
-    widths = hdf5.numbers_of(file.attrs[f"List_Fwhm_{title}"])
-    flags = hdf5.numbers_of(file.attrs.get(f"List_Cw_{title}_Flags", np.ones(len(centres))))
-    depth = file[f"{SWATH}/{name}_Cube"].shape[1]
+    lists = (f"List_Cw_{title}", f"List_Fwhm_{title}", f"List_Cw_{title}_Flags")
+    centres, widths = (hdf5.numbers_of(file.attrs[key], path, key) for key in lists[:2])
+    flags = hdf5.numbers_of(file.attrs.get(lists[2], np.ones(len(centres))), path, lists[2])
+    cube = file[f"{SWATH}/{name}_Cube"]
+    depth = cube.shape[1] if cube.ndim == 3 else 0
     if not len(centres) == len(widths) == len(flags) == depth:
         raise InputError(
             f"{path}: {name} has {depth} slots, but {len(centres)} centres, {len(widths)} widths and {len(flags)} flags"
@@ -134,13 +136,17 @@ def _detector(file: Any, name: str, path: str, notes: list[str]) -> _Detector:
     if slots.size == 0:
         raise InputError(f"{path}: no slot of {name} carries a wavelength")
     wavelength, fwhm = in_nanometres(centres[slots], widths[slots], path, f"List_Cw_{title}", notes)
-    low, high = (hdf5.number_of(file.attrs[f"L2Scale{title}{end}"]) for end in ("Min", "Max"))
+    ends = [f"L2Scale{title}{end}" for end in ("Min", "Max")]
+    low, high = (hdf5.number_of(file.attrs[key], path, key) for key in ends)
+    if not -1 <= low < high or high > LARGEST_REFLECTANCE:
+        notes.append(f"{path}: {name}'s values span {low:g} to {high:g} ({', '.join(ends)}): no usual reflectance")
     errors = f"{SWATH}/{name}_PIXEL_L2_ERR_MATRIX" in file
     return _Detector(name, slots, wavelength, fwhm, (high - low) / COUNTS, low, errors)
 
 
-def _corner(file: Any, name: str) -> tuple[float, float]:
-    easting, northing = (hdf5.number_of(file.attrs[f"Product_{name}_{axis}"]) for axis in ("easting", "northing"))
+def _corner(file: Any, name: str, path: str) -> tuple[float, float]:
+    keys = [f"Product_{name}_{axis}" for axis in ("easting", "northing")]
+    easting, northing = (hdf5.number_of(file.attrs[key], path, key) for key in keys)
     return easting, northing
 
 

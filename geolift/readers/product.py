@@ -16,12 +16,13 @@ from rasterio.errors import CRSError
 
 from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
-from geolift.readers import placement, spectral_metadata
+from geolift.readers import gate, placement, spectral_metadata
 from geolift.readers.masks import QualityLayer
 from geolift.readers.shared_raster import first_line
 from geolift.readers.source import Decoded, Decoding, Stored, bands_with_data
 from geolift.settings import Reading
 
+UNUSUAL = 0.01
 ISO_TIME = re.compile(r"(20\d\d)-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)")
 
 
@@ -47,6 +48,8 @@ class Product:
         Whether bands without any data are searched and count as bad.
     georeference : str or None
         What the file has instead of a transform: ``gcps``, ``rpcs``.
+    usual : (scale, offsets) or None
+        What the family's products always have; anything else is used and told.
     """
 
     source: str
@@ -65,10 +68,13 @@ class Product:
     masks: tuple[QualityLayer, ...] = ()
     check_empty: bool = True
     georeference: str | None = None
+    usual: tuple[float, tuple[float, ...]] | None = None
 
     def cube(self, reading: Reading, tile: int | None = None) -> xr.DataArray:
         """Open it lazily; the user's word wins over the product's. See `geolift.datamodel.cube` for what comes back."""
         notes = list(self.notes)
+        _require_agreement(self)
+        _tell_unusual(self, notes)
         decoding = overridden(self.decoding, reading)
         stored, grid = placement.usual(self.stored, with_crs(self.grid, reading, self.source, notes))
         if stored is not self.stored:
@@ -102,6 +108,59 @@ class Product:
         told = spectral_metadata.from_table(reading.wavelengths, len(self.bands), self.source, notes)
         good = self.bands.good if told.good is None else told.good
         return Bands(self.bands.names, told.wavelength_nm, told.fwhm_nm, good), told.origin
+
+
+def _require_agreement(product: Product) -> None:
+    """Refuse metadata that contradict each other or the image, before anything is read. Raises InputError."""
+    source, layout, decoding = product.source, product.stored.layout, product.decoding
+    if len(product.bands) != layout.count:
+        raise InputError(
+            f"{source}: its metadata describe {len(product.bands)} bands, the image has {layout.count}; "
+            "is the product complete and unchanged?"
+        )
+    if tuple(product.grid.shape) != tuple(layout.shape):
+        raise InputError(f"{source}: a grid of {tuple(product.grid.shape)} pixels for an image of {layout.shape}")
+    for band, (scale, offset) in enumerate(zip(decoding.scale, decoding.offset, strict=True), 1):
+        if not np.isfinite(scale) or not np.isfinite(offset) or scale == 0:
+            raise InputError(
+                f"{source}: band {band} has the scale {scale:g} and the offset {offset:g}; finite numbers and a scale "
+                "other than 0 are needed. Is the metadata damaged?"
+            )
+
+
+def _tell_unusual(product: Product, notes: list[str]) -> None:
+    """Say where scale or offset are not those that all products of the family have."""
+    if product.usual is None:
+        return
+    scale, offsets = product.usual
+    odd = [s for s in product.decoding.scale if abs(s / scale - 1) > UNUSUAL]
+    off = [o for o in product.decoding.offset if all(abs(o - usual) > UNUSUAL * 0.1 for usual in offsets)]
+    for word, found, usual in (("scale", odd, (scale,)), ("offset", off, offsets)):
+        if found:
+            notes.append(
+                f"{product.source}: the {word} {found[0]:g} of {len(found)} bands is unusual for {product.name} "
+                f"({' or '.join(f'{v:g}' for v in usual)}); used as it stands. Is the metadata right?"
+            )
+
+
+def placed(shape: tuple[int, int], affine: Affine, crs: str | None, path: str) -> GeoBox:
+    """Build a product's grid.
+
+    Raises
+    ------
+    InputError
+        If the transform has no finite numbers, no extent, or the CRS is unknown.
+    """
+    numbers = tuple(affine)[:6]
+    if not np.isfinite(numbers).all() or affine.determinant == 0:
+        raise InputError(
+            f"{path}: its geotransform is {tuple(float(n) for n in numbers)}; the product cannot be placed"
+        )
+    try:
+        known = None if crs is None else CRS.from_user_input(crs).to_wkt()
+    except CRSError as error:
+        raise InputError(f"{path}: its CRS {gate.shown(crs)} is none that PROJ knows: {first_line(error)}") from error
+    return GeoBox(shape, affine, known or None)
 
 
 def _one_or_all(values: tuple[float, ...]) -> float | list[float]:
@@ -149,12 +208,14 @@ def grid_from_corners(
         If neither reading gives the number of pixels there are.
     """
     rows, cols = shape
+    if not np.isfinite([*upper_left, *lower_right, pixel_m]).all() or pixel_m <= 0:
+        raise InputError(f"{path}: its corners {upper_left}, {lower_right} and pixels of {pixel_m:g} m place nothing")
     width = (lower_right[0] - upper_left[0]) / pixel_m
     height = (upper_left[1] - lower_right[1]) / pixel_m
     for margin in (0.5, 0.0):  # corners at pixel centres, at pixel edges
         if abs(width + 2 * margin - cols) < 0.25 and abs(height + 2 * margin - rows) < 0.25:
             left, top = upper_left[0] - margin * pixel_m, upper_left[1] + margin * pixel_m
-            return GeoBox(shape, Affine(pixel_m, 0.0, left, 0.0, -pixel_m, top), crs)
+            return placed(shape, Affine(pixel_m, 0.0, left, 0.0, -pixel_m, top), crs, path)
     raise InputError(
         f"{path}: its corners span {width:.2f} × {height:.2f} pixels of {pixel_m:g} m, but the image has "
         f"{cols} × {rows}; the metadata and the image do not belong together."

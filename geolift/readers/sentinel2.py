@@ -12,6 +12,7 @@ import xarray as xr
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
+from geolift.readers import gate
 from geolift.readers.band_files import BandFile, BandStack, band_key, examine
 from geolift.readers.masks import QualityLayer, layers_from_files
 from geolift.readers.product import Product, iso_time
@@ -53,8 +54,8 @@ class Sentinel2Reader:
             source=path,
             stored=stack,
             grid=stack.grid,
-            bands=_bands(root, names),
-            decoding=_decoding(root, names, path, notes),
+            bands=_bands(root, names, metadata),
+            decoding=_decoding(root, names, metadata, notes),
             quantity=REFLECTANCE,
             name=f"Sentinel-2 L2A, baseline {root.findtext('.//PROCESSING_BASELINE') or 'unknown'}",
             sensor=root.findtext(".//SPACECRAFT_NAME"),
@@ -65,6 +66,7 @@ class Sentinel2Reader:
             notes=notes,
             masks=_masks(files, metadata.parent, notes),
             check_empty=False,
+            usual=(1e-4, (0.0, -0.1)),
         ).cube(reading, tile)
 
 
@@ -85,10 +87,7 @@ def _metadata_file(path: str) -> Path | None:
 
 
 def _parsed(metadata: Path) -> ET.Element:
-    try:
-        root = ET.parse(metadata).getroot()
-    except (ET.ParseError, OSError) as error:
-        raise InputError(f"{metadata}: cannot be read as XML: {error}") from error
+    root = gate.xml_root(metadata)
     if "Level-1C" in root.tag:
         raise InputError(
             f"{metadata}: Sentinel-2 Level-1C is top-of-atmosphere; needed is the Level-2A product of the scene"
@@ -128,31 +127,41 @@ def _name(file: str) -> str:
     return found[1]
 
 
-def _physical(root: ET.Element) -> tuple[str, ...]:
+def _physical(root: ET.Element, metadata: Path) -> tuple[str, ...]:
     """Return the band of each band_id."""
-    listed = {int(info.get("bandId", -1)): str(info.get("physicalBand")) for info in root.iter("Spectral_Information")}
+    listed = {
+        gate.integer(info.get("bandId"), metadata, "Spectral_Information bandId"): str(info.get("physicalBand"))
+        for info in root.iter("Spectral_Information")
+    }
     return tuple(listed.get(i, name) for i, name in enumerate(PHYSICAL_BANDS))
 
 
-def _bands(root: ET.Element, names: tuple[str, ...]) -> Bands:
+def _bands(root: ET.Element, names: tuple[str, ...], metadata: Path) -> Bands:
     centres = {
-        band_key(str(info.get("physicalBand"))): float(info.findtext("Wavelength/CENTRAL") or "nan")
+        band_key(str(info.get("physicalBand"))): gate.optional_number(
+            info.findtext("Wavelength/CENTRAL"), metadata, f"Spectral_Information {info.get('physicalBand')}: CENTRAL"
+        )
         for info in root.iter("Spectral_Information")
     }
-    wavelength = np.array([centres.get(band_key(name), np.nan) for name in names])
+    found = [centres.get(band_key(name)) for name in names]
+    wavelength = np.array([np.nan if centre is None else centre for centre in found])
     return Bands(names, wavelength, np.full(len(names), np.nan), np.ones(len(names), dtype=bool))
 
 
-def _decoding(root: ET.Element, names: tuple[str, ...], path: str, notes: list[str]) -> Decoding:
+def _decoding(root: ET.Element, names: tuple[str, ...], metadata: Path, notes: list[str]) -> Decoding:
     """Reflectance = (DN + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE; DN 0 is no data before the offset."""
-    quantification = float(root.findtext(".//BOA_QUANTIFICATION_VALUE") or 10_000)
-    physical = _physical(root)
-    offsets = {
-        band_key(physical[int(element.get("band_id", -1))]): float(element.text or 0)
-        for element in root.iter("BOA_ADD_OFFSET")
-    }
-    if not offsets and float(root.findtext(".//PROCESSING_BASELINE") or 0) >= OFFSET_SINCE_BASELINE:
-        notes.append(f"{path}: baseline 04.00 or later without BOA_ADD_OFFSET: {OFFSET:g} is assumed for all bands")
+    tag = ".//BOA_QUANTIFICATION_VALUE"
+    quantification = gate.positive(gate.xml_number(root, tag, metadata, 10_000.0), metadata, tag.removeprefix(".//"))
+    physical = _physical(root, metadata)
+    offsets = {}
+    for element in root.iter("BOA_ADD_OFFSET"):
+        number = gate.integer(element.get("band_id"), metadata, "BOA_ADD_OFFSET band_id")
+        if not 0 <= number < len(physical):
+            raise InputError(f"{metadata}: BOA_ADD_OFFSET band_id is {number}; 0 to {len(physical) - 1} are known")
+        offsets[band_key(physical[number])] = gate.number(element.text, metadata, f"BOA_ADD_OFFSET of band {number}")
+    baseline = gate.optional_number(gate.xml_text(root, ".//PROCESSING_BASELINE"), metadata, "PROCESSING_BASELINE")
+    if not offsets and (baseline or 0.0) >= OFFSET_SINCE_BASELINE:
+        notes.append(f"{metadata}: baseline 04.00 or later without BOA_ADD_OFFSET: {OFFSET:g} is assumed for all bands")
         offsets = {band_key(name): OFFSET for name in PHYSICAL_BANDS}
     offset = tuple(offsets.get(band_key(name), 0.0) / quantification for name in names)
     count = len(names)

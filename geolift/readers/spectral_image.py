@@ -14,6 +14,7 @@ from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
+from geolift.readers import gate
 from geolift.readers.masks import QualityLayer, Rule, layers_from_files
 from geolift.readers.product import Product, files_in, iso_time
 from geolift.readers.raster import grid_of_raster
@@ -23,6 +24,7 @@ from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".bsq", ".bil", ".bip", ".img", ".dat")
+USUAL_GAIN = 1e-4
 DEFAULT_NODATA = -32_768.0
 
 
@@ -77,9 +79,9 @@ class SpectralImageReader:
         metadata = self._metadata(Path(path))
         assert metadata is not None
         notes: list[str] = []
-        root = _parsed(metadata)
+        root = gate.xml_root(metadata)
         image = _image(Path(path), metadata, root)
-        entries = _entries(root, self._family)
+        entries = _entries(root, self._family, metadata)
         try:
             source = open_raster(str(image))
         except RasterioError as error:
@@ -99,7 +101,9 @@ class SpectralImageReader:
             grid=grid,
             bands=Bands(entries.names, wavelength, fwhm, entries.good),
             decoding=replace(
-                Decoding.uniform(count, nodata=_nodata(tagged, root)), scale=entries.gain, offset=entries.offset
+                Decoding.uniform(count, nodata=_nodata(tagged, root, metadata)),
+                scale=entries.gain,
+                offset=entries.offset,
             ),
             quantity=REFLECTANCE if level == "L2A" else "unknown",
             name=self._family.name if level == "L2A" else f"{self._family.sensor} {level}",
@@ -110,6 +114,7 @@ class SpectralImageReader:
             wavelengths_from=metadata.name,
             notes=notes,
             masks=self._masks(metadata, notes),
+            usual=(USUAL_GAIN, (0.0,)) if level == "L2A" else None,
         ).cube(reading, tile)
 
     def _metadata(self, path: Path) -> Path | None:
@@ -151,13 +156,6 @@ def _describes(text: str, metadata: Path, image: Path) -> bool:
     return image.stem.upper() == f"{prefix}SPECTRAL_IMAGE".upper()
 
 
-def _parsed(metadata: Path) -> ET.Element:
-    try:
-        return ET.parse(metadata).getroot()
-    except (ET.ParseError, OSError) as error:
-        raise InputError(f"{metadata}: cannot be read as XML: {error}") from error
-
-
 def _image(path: Path, metadata: Path, root: ET.Element) -> Path:
     """Find the spectral image: the file given, the one the XML names, or the same name in another format."""
     if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
@@ -183,43 +181,51 @@ class _Entries:
     good: np.ndarray
 
 
-def _entries(root: ET.Element, family: Family) -> _Entries:
+def _entries(root: ET.Element, family: Family, metadata: Path) -> _Entries:
     """Read bandCharacterisation (`bandID number=…` or `band/bandNumber`) in band order."""
     found = []
     for characterisation in root.iter("bandCharacterisation"):
         for entry in characterisation:
             number = entry.get("number") or entry.findtext("bandNumber")
             if number is not None:
-                found.append((int(number), entry))
+                found.append((gate.integer(number, metadata, "bandCharacterisation: band number"), entry))
     found.sort(key=lambda pair: pair[0])
-    empty = _empty_bands(root)
+    empty = _empty_bands(root, metadata)
 
-    def field(tag: str, neutral: str) -> list[float]:
-        return [float(entry.findtext(tag) or neutral) for _, entry in found]
+    def field(tag: str, neutral: float | None = None) -> list[float]:
+        return [
+            neutral
+            if neutral is not None and entry.findtext(tag) is None
+            else gate.number(entry.findtext(tag), metadata, f"band {number}: {tag}")
+            for number, entry in found
+        ]
 
     return _Entries(
         names=tuple(f"band {number}" for number, _ in found),
-        wavelength=field("wavelengthCenterOfBand", "nan"),
-        fwhm=field(family.width_tag, "nan"),
-        gain=tuple(field(family.gain_tag, "1")),
-        offset=tuple(field(family.offset_tag, "0")),
+        wavelength=field("wavelengthCenterOfBand"),
+        fwhm=field(family.width_tag, np.nan),
+        gain=tuple(field(family.gain_tag, 1.0)),
+        offset=tuple(field(family.offset_tag, 0.0)),
         good=np.array([number not in empty for number, _ in found], dtype=bool),
     )
 
 
-def _empty_bands(root: ET.Element) -> set[int]:
+def _empty_bands(root: ET.Element, metadata: Path) -> set[int]:
     """Collect the bands whose statistics say that they hold nothing (mean below any value, no spread)."""
-    return {
-        int(entry.get("number", 0))
-        for statistics in root.iter("bandStatistics")
-        for entry in statistics.iter("bandID")
-        if float(entry.findtext("mean") or 0) <= -1e5 and float(entry.findtext("stdDeviation") or 1) == 0
-    }
+    empty = set()
+    for statistics in root.iter("bandStatistics"):
+        for entry in statistics.iter("bandID"):
+            number = gate.integer(entry.get("number", 0), metadata, "bandStatistics: bandID number")
+            name = f"bandStatistics {number}"
+            mean = gate.optional_number(entry.findtext("mean"), metadata, f"{name}: mean") or 0.0
+            spread = gate.optional_number(entry.findtext("stdDeviation"), metadata, f"{name}: stdDeviation")
+            if mean <= -1e5 and spread == 0:
+                empty.add(number)
+    return empty
 
 
-def _nodata(tagged: float | None, root: ET.Element) -> float:
+def _nodata(tagged: float | None, root: ET.Element, metadata: Path) -> float:
     """Prefer the image's own tag; then the XML's background value; then what the format document says."""
     if tagged is not None:
         return float(tagged)
-    background = root.findtext(".//backgroundValue")
-    return DEFAULT_NODATA if background is None else float(background)
+    return gate.xml_number(root, ".//backgroundValue", metadata, DEFAULT_NODATA)

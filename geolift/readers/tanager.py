@@ -15,9 +15,9 @@ from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
-from geolift.readers import hdf5
+from geolift.readers import gate, hdf5
 from geolift.readers.masks import QualityLayer
-from geolift.readers.product import Product, iso_time
+from geolift.readers.product import Product, iso_time, placed
 from geolift.readers.source import Decoding
 from geolift.readers.wavelengths import in_nanometres
 from geolift.settings import Reading
@@ -54,6 +54,8 @@ class TanagerReader:
             cube = fields[name]
             wavelength, fwhm, good = _spectra(cube, path, notes)
             decoding = _decoding(cube, CUBES[name], path, notes)
+            if cube.ndim != 3:
+                raise InputError(f"{path}: {name} has {cube.ndim} axes; needed are band, y, x")
             grid = _grid(file, cube.shape[1:], path)
             masks = tuple(
                 QualityLayer(key, meaning, hdf5.Hdf5Cube(shared, f"{GRID}/Data Fields/{key}", "yx"), grid, "nonzero")
@@ -82,23 +84,27 @@ class TanagerReader:
 def _spectra(cube: Any, path: str, notes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if "wavelengths" not in cube.attrs:
         raise InputError(f"{path}: the cube has no attribute wavelengths; is this a Tanager ortho product?")
-    widths = hdf5.numbers_of(cube.attrs["fwhm"]) if "fwhm" in cube.attrs else None
-    centres = hdf5.numbers_of(cube.attrs["wavelengths"])
+    widths = hdf5.numbers_of(cube.attrs["fwhm"], path, "fwhm") if "fwhm" in cube.attrs else None
+    centres = hdf5.numbers_of(cube.attrs["wavelengths"], path, "wavelengths")
     unit = "um" if np.median(centres) < 100 else "nm"  # the cube's attributes name no unit
     wavelength, fwhm = in_nanometres(centres, widths, path, "wavelengths", notes, unit)
     flags = cube.attrs.get("good_wavelengths")
-    good = np.ones(len(wavelength), dtype=bool) if flags is None else hdf5.numbers_of(flags) != 0
+    good = (
+        np.ones(len(wavelength), dtype=bool) if flags is None else hdf5.numbers_of(flags, path, "good_wavelengths") != 0
+    )
     return wavelength, fwhm, good
 
 
 def _decoding(cube: Any, quantity: str, path: str, notes: list[str]) -> Decoding:
     """Floats are values; integers need a factor, and without one reflectance × 10 000 is assumed and said."""
-    scale = hdf5.number_of(cube.attrs.get("scale_factor", 1.0))
-    offset = hdf5.number_of(cube.attrs.get("add_offset", 0.0))
+    scale, offset = (
+        hdf5.number_of(cube.attrs.get(key, neutral), path, key)
+        for key, neutral in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
     if cube.dtype.kind in "iu" and "scale_factor" not in cube.attrs and quantity == REFLECTANCE:
         scale = 1e-4
         notes.append(f"{path}: integers without scale_factor: read as reflectance × 10 000")
-    fill = hdf5.fill_of(cube)
+    fill = hdf5.fill_of(cube, path)
     return Decoding.uniform(cube.shape[0], scale, offset, -9999.0 if fill is None else fill)
 
 
@@ -108,10 +114,10 @@ def _grid(file: Any, shape: tuple[int, int], path: str) -> GeoBox:
     corners = [re.search(name + POINT, text) for name in ("UpperLeftPointMtrs", "LowerRightMtrs")]
     if corners[0] is None or corners[1] is None:
         raise InputError(f"{path}: {STRUCTURE} gives no corners; the product cannot be placed")
-    (left, top), (right, bottom) = ((float(m[1]), float(m[2])) for m in corners if m)
+    (left, top), (right, bottom) = (gate.numbers(m.groups(), path, m[0]).tolist() for m in corners if m)
     rows, cols = shape
     affine = Affine((right - left) / cols, 0.0, left, 0.0, (bottom - top) / rows, top)
-    return GeoBox(shape, affine, _crs(file, text))
+    return placed(shape, affine, _crs(file, text), path)
 
 
 def _crs(file: Any, text: str) -> str | None:
@@ -132,7 +138,7 @@ def _acquired(fields: Any, path: str) -> str | None:
     if found or "time" not in fields:
         return found
     times = fields["time"]
-    seconds = float(np.ravel(times[times.shape[0] // 2])[-1] if times.ndim else times[()])
+    seconds = hdf5.numbers_of(times[times.shape[0] // 2] if times.ndim else times[()], path, "time")[-1]
     if not 1e9 < seconds < 1e10:
         return None
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

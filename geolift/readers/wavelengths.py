@@ -65,6 +65,9 @@ def settled(found: Found, path: str, origin: str, count: int, notes: list[str]) 
         If some have none, or the numbers cannot be wavelengths.
     """
     values = np.array([np.nan if v is None else v for v in found.wavelength], dtype=np.float64)
+    widths = count if found.fwhm is None else len(found.fwhm)
+    if len(values) != count or widths != count:
+        raise InputError(f"{path}: {len(values)} centres and {widths} widths for {count} bands ({origin}). {WAY_OUT}")
     present = np.isfinite(values)
     if not present.all():
         raise InputError(
