@@ -1,20 +1,23 @@
 """The radiometric relation between the real MSI and the one simulated from the HSI.
 
-Fitted on the HSI's pixels after co-registration, applied to the MSI before inference. Four models of
-growing freedom compete on held-out blocks: none, a gain per band, a gain and offset per band, and an
-affine map across the bands. The simplest one that is not clearly beaten wins, and a relation that would
-move the MSI by less than a few tenths of a per cent is not applied at all.
+Fitted on the HSI's pixels after co-registration, applied to the MSI before inference. Models of growing freedom
+compete on held-out blocks: none, a gain per band, a gain and offset per band; then a monotone curve, gains and offsets
+that vary over the scene, an affine map across the bands. The simplest one that is not clearly beaten wins, and a
+relation that would move the MSI by less than a few tenths of a per cent is not applied at all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.pair.robust import foreign_pixels, mad_sigma
+from geolift.pair.local_relation import CANDIDATES, LocalRelation
+from geolift.pair.relation_fit import Errors, Evidence, LocalMisfit, Relation, Specification, fit_relation, relation_errors
+from geolift.pair.robust import foreign_pixels
+from geolift.pair.tone_curve import ToneCurve, curvature, find_power, power_curve
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -30,11 +33,18 @@ MIN_GAIN = 0.05
 NEXT_GAIN = 0.003
 """The same for an offset beside a gain: once a relation is needed, an offset costs nothing."""
 
-CROSS_GAIN = 0.05
+CURVE_GAIN, LOCAL_GAIN = 0.1, 0.1
+"""The same for a curve, and for a relation that varies over the scene: both must show."""
+
+CROSS_GAIN = 0.15
 """The same for cross terms, which lower the error of a clean pair a little by averaging its noise."""
 
 MIN_Z = 2.0
 """... and by so many standard errors over the held-out pixels."""
+
+MOST_TURN, ALWAYS_TURN_DEG = 1.03, 0.02
+"""No relation may raise the held-out spectral angle by more: least squares shrink towards the mean what noise hides,
+and the more so the noisier a band is."""
 
 MIN_EFFECT = 0.01
 """A relation that changes the MSI by less than this part of its mean is left out by ``auto``."""
@@ -42,25 +52,38 @@ MIN_EFFECT = 0.01
 MIN_EXPLAINED = 0.2
 """``auto`` leaves the MSI alone when the best relation explains less of the held-out variance than this."""
 
-RIDGE = 1e-3
-"""Pull of the affine map towards the gain and offset per band, in units of the bands' variance."""
+LEAST_ERROR = 0.0025
+"""A line that leaves less is good enough: curves and variations are not looked for."""
 
-_FOLDS = 5
+NEXT_CURVE_GAIN = 0.15
+"""A spline, which knows nothing beyond the values that it saw, must be better than a power by this part."""
+
+ACROSS_LAST = 1.25
+"""A map across bands must be better than a curve or a variation by this factor to come before it."""
+
+LEAST_CURVATURE = 0.15
+"""What a line leaves must bend by this part of its standard deviation for a curve to be looked for."""
+
+CURVED_NATS = 0.1
+"""A power is looked at, when outliers are looked for, if it narrows the residuals of robust lines by so much."""
+
+LOCAL_SIDE, LOCAL_PIXELS, CURVE_PIXELS = 12, 120, 60
+"""Fewest HSI pixels along a side, and in all, that tell how a relation varies; and that tell a curve."""
+
 _MAX_PIXELS = 30_000
-_MOST_STEPS, _AT_REST = 8, 1e-6
 _PIXELS_PER_COEFFICIENT = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Harmonization:
-    """An affine map from the MSI's values to what the HSI makes of them.
+    """A map from the MSI's values to what the HSI makes of them.
 
     Parameters
     ----------
     model
-        The model chosen.
+        The model chosen across and along the bands.
     matrix
-        (c, c): harmonised = matrix @ msi + offset.
+        (c, c): harmonised = matrix @ curve(msi) + offset.
     offset
         (c,): in the unit of the simulated MSI.
     heldout_error
@@ -71,20 +94,30 @@ class Harmonization:
         LR pixels valid in both.
     reason
         One sentence: why this model.
+    curve
+        Applied first where no line follows the relation.
+    local
+        How the relation varies over the scene: `apply` does not know the place, so the MSI is to be set right by it
+        beforehand (`geolift.pair.adjustment`). None where it does not vary.
+    outliers
+        (h, w) LR pixels that do not follow the relation; None where they were not looked for.
     """
 
     model: Model
     matrix: DoubleArray
     offset: DoubleArray
-    heldout_error: dict[Model, float]
+    heldout_error: dict[str, float]
     inlier_fraction: float
     n_pixels: int
     reason: str
+    curve: ToneCurve | None = None
+    local: LocalRelation | None = None
+    outliers: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     @property
     def is_identity(self) -> bool:
-        """Whether the MSI stays as it is."""
-        return self.model == "identity"
+        """Whether `apply` leaves the MSI as it is."""
+        return self.model == "identity" and self.curve is None
 
     def apply(self, msi: FloatArray) -> FloatArray:
         """Map MSI values (c, ...) onto the scale of the simulated MSI; NaN stays NaN.
@@ -92,6 +125,10 @@ class Harmonization:
         Under the affine model a pixel that is invalid in one band becomes invalid in all.
         """
         if self.is_identity:
+            return msi
+        if self.curve is not None:
+            msi = self.curve.apply(msi)
+        if self.model == "identity":
             return msi
         shape = (-1, *[1] * (msi.ndim - 1))
         offset = self.offset.astype(np.float32).reshape(shape)
@@ -136,29 +173,45 @@ def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mod
         return _unchanged(bands, {}, 0.0, count, "switched off")
     if count < 12:
         return _unchanged(bands, {}, 0.0, count, f"only {count} pixels are valid in both images")
-    foreign = foreign_pixels(simulated, degraded_msi)
-    own = _thinned(valid & ~foreign if foreign.sum() < 0.6 * count else valid)
-    wanted, seen = simulated[:, own].astype(np.float64), degraded_msi[:, own].astype(np.float64)
-    folds = _block_folds(own)
-    models = _affordable(bands, own.sum())
-    errors = {model: _heldout(wanted, seen, folds, model) for model in models}
-    table = {model: float(np.sqrt(np.mean(error))) for model, error in errors.items()}
-    model, reason = _choose(errors, mode)
-    matrix, offset, weights = _fit(wanted, seen, model)
-    inliers = float((weights > 0.5).mean() * (1.0 - foreign.sum() / count))
-    if mode == "auto" and model != "identity":
-        explained = 1.0 - table[model] ** 2 / max(_spread(wanted), 1e-20)
+    outliers = _outliers(simulated, degraded_msi, valid)
+    own = _thinned(valid & ~outliers if outliers.sum() < 0.6 * count else valid)
+    evidence = Evidence.of(simulated, degraded_msi, own)
+    if mode == "auto":
+        choice = Choice(evidence, _affordable(bands, own.sum()))
+        chosen, table, reason = choice.chosen, choice.told, choice.reason()
+    else:
+        chosen, reason = _asked(mode, _affordable(bands, own.sum()))
+        table = {}
+    relation = choice.relation if mode == "auto" else fit_relation(evidence, chosen)
+    local = choice.local if mode == "auto" else None
+    inliers = float((relation.weights > 0.5).mean() * (1.0 - outliers.sum() / count))
+    if mode == "auto" and (chosen != Specification() or local is not None):
+        explained = 1.0 - float(choice.errors.squared.mean()) / max(evidence.contrast(), 1e-20)
         if explained < MIN_EXPLAINED:
             why = f"even the best relation explains only {max(explained, 0.0):.0%} of the contrast"
-            return _unchanged(bands, table, inliers, count, why)
-        effect = _effect(matrix, offset, seen)
+            return replace(_unchanged(bands, table, inliers, count, why), outliers=outliers)
+        effect = max(evidence.effect(relation), 0.0 if local is None else local.effect())
         if effect < MIN_EFFECT:
-            return _unchanged(bands, table, inliers, count, f"the {model} relation would change it by {effect:.1%}")
-    return Harmonization(model, matrix, offset, table, inliers, count, reason)
+            why = f"the {_name(chosen, local)} relation would change it by {effect:.1%}"
+            return replace(_unchanged(bands, table, inliers, count, why), outliers=outliers)
+    model: Model = "affine" if chosen.across else chosen.line
+    return Harmonization(
+        model, relation.matrix, relation.offset, table, inliers, count, reason,
+        relation.curve, local, outliers,
+    )  # fmt: skip
 
 
-def _unchanged(bands: int, table: dict[Model, float], inliers: float, count: int, reason: str) -> Harmonization:
+def _unchanged(bands: int, table: dict[str, float], inliers: float, count: int, reason: str) -> Harmonization:
     return Harmonization("identity", np.eye(bands), np.zeros(bands), table, inliers, count, reason)
+
+
+def _outliers(simulated: FloatArray, degraded: FloatArray, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of clouds, shadow and change, with the MSI raised to a power where that is nearer to a line."""
+    wanted, seen = (image[:, valid].astype(np.float64) for image in (simulated, degraded))
+    power, narrower = find_power(wanted, seen)
+    if narrower > CURVED_NATS:
+        degraded = power_curve(seen, power).apply(degraded)
+    return foreign_pixels(simulated, degraded)
 
 
 def _thinned(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -175,124 +228,118 @@ def _affordable(bands: int, pixels: int) -> list[Model]:
     return [m for m in MODELS if coefficients[m] * _PIXELS_PER_COEFFICIENT <= pixels * 0.8]
 
 
-def _block_folds(own: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Number of the held-out fold of each own pixel: square blocks, dealt so that neighbours differ."""
-    rows, columns = np.nonzero(own)
-    side = max(2, round(min(own.shape) / 8))
-    return np.asarray((rows // side * 2 + columns // side) % _FOLDS, np.intp)
-
-
-def _heldout(wanted: DoubleArray, seen: DoubleArray, folds: NDArray[np.intp], model: Model) -> DoubleArray:
-    """Squared relative error of each own pixel, predicted without its fold, mean over the bands.
-
-    Residuals are capped at the robust scale of the identity's or their own, so that what is left of
-    clouds and edges does not decide.
-    """
-    predicted = np.empty_like(wanted)
-    for fold in range(_FOLDS):
-        out = folds == fold
-        if out.all() or not out.any():
-            matrix, offset, _ = _fit(wanted, seen, model)
-        else:
-            matrix, offset, _ = _fit(wanted[:, ~out], seen[:, ~out], model)
-        predicted[:, out] = matrix @ seen[:, out] + offset[:, None]
-    residual = wanted - predicted
-    level = np.maximum(np.abs(wanted).mean(axis=1), 1e-12)[:, None]
-    cap = 4.0 * mad_sigma(residual, axis=1)[:, None]
-    return np.asarray(((np.minimum(np.abs(residual), cap) / level) ** 2).mean(axis=0))
-
-
-def _choose(errors: dict[Model, DoubleArray], mode: Mode) -> tuple[Model, str]:
-    """Climb from the simplest model while the next pays."""
+def _asked(mode: Mode, affordable: list[Model]) -> tuple[Specification, str]:
+    """What the user asks for, as far as there are pixels for it."""
     if mode == "gain":
-        return "gain", "asked for"
-    if mode == "affine":
-        best: Model = "affine" if "affine" in errors else "gain-offset" if "gain-offset" in errors else "gain"
-        return best, "asked for" if best == "affine" else "asked for; too few pixels for a map across bands"
-    chosen: Model = "identity"
-    for model in list(errors)[1:]:
-        least = MIN_GAIN if chosen == "identity" else CROSS_GAIN if model == "affine" else NEXT_GAIN
-        if _pays(errors[chosen], errors[model], least):
-            chosen = model
-    before, after = (float(np.sqrt(errors[m].mean())) for m in ("identity", chosen))
-    if chosen == "identity":
-        return chosen, f"no relation lowers the held-out error of {before:.1%} clearly"
-    return chosen, f"lowers the held-out error from {before:.1%} to {after:.1%}"
+        return Specification("gain"), "asked for"
+    if "affine" in affordable:
+        return Specification("gain-offset", across=True), "asked for"
+    line: Literal["gain", "gain-offset"] = "gain-offset" if "gain-offset" in affordable else "gain"
+    return Specification(line), "asked for; too few pixels for a map across bands"
 
 
-def _pays(old: DoubleArray, new: DoubleArray, least: float) -> bool:
-    """Whether the held-out error falls by a part worth having and beyond chance."""
-    gain = old - new
-    chance = gain.std() / np.sqrt(max(1.0, gain.size / 2.0))  # a blur makes neighbours alike
-    return bool(np.sqrt(new.mean()) < (1 - least) * np.sqrt(old.mean()) and gain.mean() > MIN_Z * chance)
+def _name(chosen: Specification, local: LocalRelation | None = None) -> str:
+    parts = ["affine" if chosen.across else chosen.line, chosen.curve or "", "" if local is None else "local"]
+    return " ".join(part for part in parts if part and part != "identity") or "identity"
 
 
-def _spread(wanted: DoubleArray) -> float:
-    """Relative variance of the simulated MSI, mean over the bands: what a constant would leave."""
-    level = np.maximum(np.abs(wanted).mean(axis=1), 1e-12)
-    return float((wanted.var(axis=1) / level**2).mean())
+@dataclass(frozen=True, eq=False)
+class _Option:
+    """A relation that pays: evidence with what varies set right, and the variation."""
+
+    specification: Specification
+    errors: Errors
+    evidence: Evidence
+    local: LocalRelation | None
 
 
-def _effect(matrix: DoubleArray, offset: DoubleArray, seen: DoubleArray) -> float:
-    """RMS change of the MSI relative to its mean, largest band."""
-    change = matrix @ seen + offset[:, None] - seen
-    level = np.maximum(np.abs(seen).mean(axis=1), 1e-12)
-    return float((np.sqrt((change**2).mean(axis=1)) / level).max())
+class Choice:
+    """The relation that held-out pixels choose: a line, then a curve, a variation, a map across bands."""
+
+    def __init__(self, evidence: Evidence, affordable: list[Model]) -> None:
+        self.evidence, self.affordable = evidence, affordable
+        self.chosen = Specification()
+        self.local: LocalRelation | None = None
+        self.errors = relation_errors(evidence, self.chosen)
+        self.told = {"identity": _rms(self.errors)}
+        self._lines()
+        for _ in range(3):
+            if _rms(self.errors) < LEAST_ERROR or not self._further():
+                break
+        self.relation = fit_relation(self.evidence, self.chosen)
+
+    def _lines(self) -> None:
+        """Climb from none to a gain and an offset while the next pays."""
+        for line in ("gain", "gain-offset"):
+            if line in self.affordable:
+                candidate = Specification(line)  # type: ignore[arg-type]
+                errors = relation_errors(self.evidence, candidate)
+                self.told[_name(candidate)] = _rms(errors)
+                if self._pays(errors, MIN_GAIN if self.chosen.line == "identity" else NEXT_GAIN):
+                    self.chosen, self.errors = candidate, errors
+
+    def _further(self) -> bool:
+        """Add what lowers the error most of a curve, a variation, and a map across bands; tell whether any pays."""
+        options = [*self._curve(), *self._variation(), *self._across()]
+        for option in options:
+            self.told[_name(option.specification, option.local)] = _rms(option.errors)
+        if not options:
+            return False
+        best = min(options, key=lambda option: _rms(option.errors) * (ACROSS_LAST if option.specification.across else 1))
+        self.chosen, self.local, self.evidence, self.errors = best.specification, best.local, best.evidence, best.errors
+        return True
+
+    def _curve(self) -> list[_Option]:
+        evidence = self.evidence
+        enough = evidence.wanted.shape[1] >= CURVE_PIXELS and "gain-offset" in self.affordable
+        if self.chosen.curve is not None or self.chosen.across or not enough:
+            return []
+        plain = replace(self.chosen, line="gain-offset")
+        if curvature(evidence.wanted, evidence.predicted(fit_relation(evidence, plain))) < LEAST_CURVATURE:
+            return []
+        power, _ = find_power(evidence.wanted, evidence.seen)
+        curves = replace(plain, curve="power", power=power), replace(plain, curve="spline")
+        errors = [relation_errors(evidence, curve) for curve in curves]
+        best = int(_rms(errors[1]) < (1 - NEXT_CURVE_GAIN) * _rms(errors[0]))
+        option = _Option(curves[best], errors[best], evidence, self.local)
+        return [option] if self._pays(errors[best], CURVE_GAIN) else []
+
+    def _variation(self) -> list[_Option]:
+        """Let the relation vary over the scene, where cells that took no part are predicted better."""
+        evidence = self.evidence
+        few = min(evidence.shape) < LOCAL_SIDE or evidence.wanted.shape[1] < LOCAL_PIXELS
+        if self.local is not None or self.chosen.across or few:
+            return []
+        misfit = LocalMisfit.of(evidence, fit_relation(evidence, self.chosen))
+        found = [(misfit.errors(variation), variation) for variation in CANDIDATES]
+        paying = [(errors, variation) for errors, variation in found if self._pays(errors, LOCAL_GAIN)]
+        if not paying:
+            return []
+        errors, variation = min(paying, key=lambda pair: _rms(pair[0]))
+        if self.chosen.line != "identity":  # the line took for its own what nothing else could have then
+            misfit = LocalMisfit.of(evidence, fit_relation(misfit.moved(variation), self.chosen))
+        return [_Option(self.chosen, errors, misfit.moved(variation), misfit.fit(variation))]
+
+    def _across(self) -> list[_Option]:
+        if "affine" not in self.affordable or self.chosen.across:
+            return []
+        candidate = replace(self.chosen, line="gain-offset", across=True)
+        errors = relation_errors(self.evidence, candidate)
+        return [_Option(candidate, errors, self.evidence, self.local)] if self._pays(errors, CROSS_GAIN) else []
+
+    def _pays(self, new: Errors, least: float) -> bool:
+        """Whether the error falls by a part worth having and beyond chance, and no spectra are turned."""
+        old = self.errors
+        straight = new.angle_deg < max(MOST_TURN * old.angle_deg, old.angle_deg + ALWAYS_TURN_DEG)
+        return _rms(new) < (1 - least) * _rms(old) and straight and new.gain_over(old) > MIN_Z
+
+    def reason(self) -> str:
+        """One sentence."""
+        before = self.told["identity"]
+        if self.chosen == Specification() and self.local is None:
+            return f"no relation lowers the held-out error of {before:.1%} clearly"
+        return f"lowers the held-out error from {before:.1%} to {_rms(self.errors):.1%}"
 
 
-def _fit(wanted: DoubleArray, seen: DoubleArray, model: Model) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """Fit one model by iteratively reweighted least squares; returns matrix, offset and pixel weights."""
-    bands, pixels = wanted.shape
-    matrix, offset = np.eye(bands), np.zeros(bands)
-    weights, level = np.ones(pixels), np.abs(seen).mean(axis=1)
-    if model == "identity":
-        return matrix, offset, _pixel_weights(wanted - seen)
-    for step in range(_MOST_STEPS):
-        before = matrix, offset
-        if model == "gain":
-            matrix = np.diag((weights * seen * wanted).sum(axis=1) / _positive((weights * seen**2).sum(axis=1)))
-        else:
-            matrix, offset = _weighted_lines(wanted, seen, weights)
-            if model == "affine":
-                matrix, offset = _weighted_affine(wanted, seen, weights, matrix)
-        weights = _pixel_weights(wanted - matrix @ seen - offset[:, None])
-        moved = np.abs((matrix - before[0]) @ level + offset - before[1])
-        if step and (moved <= _AT_REST * level).all():
-            break
-    return matrix, offset, weights
-
-
-def _pixel_weights(residual: DoubleArray) -> DoubleArray:
-    """Huber weights on the residual of all bands together."""
-    scale = np.maximum(mad_sigma(residual, axis=1), 1e-12)[:, None]
-    size = np.sqrt(((residual / scale) ** 2).mean(axis=0))
-    return np.asarray(1.345 / np.maximum(size, 1.345))
-
-
-def _positive(values: DoubleArray) -> DoubleArray:
-    return np.maximum(values, 1e-20)
-
-
-def _weighted_lines(wanted: DoubleArray, seen: DoubleArray, weights: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """One line per band."""
-    share = weights / weights.sum()
-    mean_w, mean_s = wanted @ share, seen @ share
-    centred = seen - mean_s[:, None]
-    power = _positive((share * centred**2).sum(axis=1))
-    slope = (share * centred * (wanted - mean_w[:, None])).sum(axis=1) / power
-    return np.diag(slope), mean_w - slope * mean_s
-
-
-def _weighted_affine(
-    wanted: DoubleArray, seen: DoubleArray, weights: DoubleArray, prior: DoubleArray
-) -> tuple[DoubleArray, DoubleArray]:
-    """Affine map across bands, ridge towards one line per band."""
-    share = weights / weights.sum()
-    mean_w, mean_s = wanted @ share, seen @ share
-    centred = seen - mean_s[:, None]
-    left = wanted - mean_w[:, None] - prior @ centred
-    covariance = (centred * share) @ centred.T
-    ridge = RIDGE * np.diag(_positive(np.diag(covariance)))
-    extra = np.linalg.solve(covariance + ridge, (centred * share) @ left.T).T
-    matrix = prior + extra
-    return matrix, mean_w - matrix @ mean_s
+def _rms(errors: Errors) -> float:
+    return float(np.sqrt(errors.squared.mean()))
