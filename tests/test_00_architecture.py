@@ -29,7 +29,8 @@ ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
 NUMERIC = (
     "degradation", "metrics.scores", "metrics.similarity", "network.formula", "network.pixels", "network.llvm",
     "network.torch_backend", "network.engine", "network.backends", "network.inference", "training",
-    "pair.robust", "pair.harmonization", "pair.coregistration", "pair.checks.pair", "pair.checks.findings",
+    "pair.robust", "pair.harmonization", "pair.relation_fit", "pair.tone_curve", "pair.local_relation",
+    "pair.band_alignment", "pair.coregistration", "pair.checks.pair", "pair.checks.findings",
     "pair.checks.identity", "pair.checks.place", "pair.checks.values", "refinement", "uncertainty", "demo.landscape",
 )  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}

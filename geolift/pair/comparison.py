@@ -6,7 +6,7 @@ The MSI degraded to the HSI's pixels is held against the MSI simulated from the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from geolift.datamodel.cube import blocks_of, window_values
 from geolift.degradation.degrade import apply_srf
 from geolift.degradation.sampling import degrade_msi
 from geolift.errors import TrustError
+from geolift.pair.adjustment import MsiAdjustment, adjusted_pair
 from geolift.pair.coregistration import (
     NEAR_LR,
     NEAR_PX,
@@ -75,6 +76,8 @@ class Comparison:
     field
         How the shift varies over the overlay, in fine pixels; None if it was not looked for. Followed, instead of
         ``applied_px``, under ``--coregister local``.
+    adjustment
+        What sets the MSI right before the relation; `set_right` applies it.
     """
 
     overlay: Overlay
@@ -87,6 +90,11 @@ class Comparison:
     harmonization: Harmonization
     warnings: tuple[str, ...]
     field: ShiftField | None = None
+    adjustment: MsiAdjustment | None = None
+
+    def set_right(self, pair: ScenePair) -> ScenePair:
+        """Return the pair with the MSI as it was compared in the end."""
+        return pair if self.adjustment is None else adjusted_pair(pair, self.adjustment)
 
     def shift_json(self) -> dict[str, Any]:
         """Return the stable document of `geolift coregister --json`."""
@@ -118,6 +126,7 @@ class Comparison:
             "inlier_fraction": relation.inlier_fraction,
             "pixels": relation.n_pixels,
             "reason": relation.reason,
+            **relation.shape_json(),
         }
 
 
@@ -148,12 +157,29 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
         field = _field(laid, simulated, shift, follow, notes)
     degraded = degraded_msi(laid, fine, blur, field if follow else None)
     relation = fit_harmonization(simulated, degraded, settings.harmonize)
+    adjustment = _adjustment(pair, laid, fine, relation)
+    if relation.local is not None:
+        rows, cols = (np.arange(size, dtype=np.float64) for size in degraded.shape[1:])
+        degraded = relation.local.apply(degraded, rows[:, None], cols[None])
+        laid = replace(laid, msi=adjusted_pair(pair, adjustment).used_msi)
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
     applied = laid.shift_msi_px(*fine)
     if fine == (0.0, 0.0):
         applied = (0.0, 0.0)
-    return Comparison(laid, shift, applied, simulated, degraded, blur, found.reliable, relation, tuple(notes), field)
+    return Comparison(
+        laid, shift, applied, simulated, degraded, blur, found.reliable, relation, tuple(notes), field, adjustment
+    )
+
+
+def _adjustment(
+    pair: ScenePair, laid: Overlay, fine_shift: tuple[float, float], relation: Harmonization
+) -> MsiAdjustment:
+    """What sets the MSI right: the relation's variation, counted on the whole HSI's grid, where the MSI has it."""
+    if relation.local is None:
+        return MsiAdjustment(pair.hsi_grid)
+    dy, dx = (shift / laid.ratio for shift in fine_shift)
+    return MsiAdjustment(pair.hsi_grid, None, relation.local.shifted(laid.rows.start + dy, laid.cols.start + dx))
 
 
 def _coregister(

@@ -8,14 +8,21 @@ relation that would move the MSI by less than a few tenths of a per cent is not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geolift.pair.local_relation import CANDIDATES, LocalRelation
-from geolift.pair.relation_fit import Errors, Evidence, LocalMisfit, Relation, Specification, fit_relation, relation_errors
+from geolift.pair.relation_fit import (
+    Errors,
+    Evidence,
+    LocalMisfit,
+    Specification,
+    fit_relation,
+    relation_errors,
+)
 from geolift.pair.robust import foreign_pixels
 from geolift.pair.tone_curve import ToneCurve, curvature, find_power, power_curve
 
@@ -36,7 +43,7 @@ NEXT_GAIN = 0.003
 CURVE_GAIN, LOCAL_GAIN = 0.1, 0.1
 """The same for a curve, and for a relation that varies over the scene: both must show."""
 
-CROSS_GAIN = 0.15
+CROSS_GAIN = 0.05
 """The same for cross terms, which lower the error of a clean pair a little by averaging its noise."""
 
 MIN_Z = 2.0
@@ -119,6 +126,16 @@ class Harmonization:
         """Whether `apply` leaves the MSI as it is."""
         return self.model == "identity" and self.curve is None
 
+    def shape_json(self) -> dict[str, Any]:
+        """Return the curve, and what varies over the scene, as plain JSON types; empty where there is neither."""
+        told: dict[str, Any] = {}
+        if self.curve is not None:
+            tables = {"seen": self.curve.seen.tolist(), "wanted": self.curve.wanted.tolist()}
+            told["curve"] = {"name": self.curve.name, **tables}
+        if self.local is not None:
+            told["local"] = {**asdict(self.local.variation)}
+        return told
+
     def apply(self, msi: FloatArray) -> FloatArray:
         """Map MSI values (c, ...) onto the scale of the simulated MSI; NaN stays NaN.
 
@@ -186,11 +203,13 @@ def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mod
     local = choice.local if mode == "auto" else None
     inliers = float((relation.weights > 0.5).mean() * (1.0 - outliers.sum() / count))
     if mode == "auto" and (chosen != Specification() or local is not None):
-        explained = 1.0 - float(choice.errors.squared.mean()) / max(evidence.contrast(), 1e-20)
+        explained = choice.explained()
         if explained < MIN_EXPLAINED:
             why = f"even the best relation explains only {max(explained, 0.0):.0%} of the contrast"
             return replace(_unchanged(bands, table, inliers, count, why), outliers=outliers)
-        effect = max(evidence.effect(relation), 0.0 if local is None else local.effect())
+        effect = max(
+            evidence.effect(relation), 0.0 if local is None else local.effect(np.abs(evidence.seen).mean(axis=1))
+        )
         if effect < MIN_EFFECT:
             why = f"the {_name(chosen, local)} relation would change it by {effect:.1%}"
             return replace(_unchanged(bands, table, inliers, count, why), outliers=outliers)
@@ -272,7 +291,7 @@ class Choice:
         """Climb from none to a gain and an offset while the next pays."""
         for line in ("gain", "gain-offset"):
             if line in self.affordable:
-                candidate = Specification(line)  # type: ignore[arg-type]
+                candidate = Specification(line)
                 errors = relation_errors(self.evidence, candidate)
                 self.told[_name(candidate)] = _rms(errors)
                 if self._pays(errors, MIN_GAIN if self.chosen.line == "identity" else NEXT_GAIN):
@@ -285,7 +304,9 @@ class Choice:
             self.told[_name(option.specification, option.local)] = _rms(option.errors)
         if not options:
             return False
-        best = min(options, key=lambda option: _rms(option.errors) * (ACROSS_LAST if option.specification.across else 1))
+        best = min(
+            options, key=lambda option: _rms(option.errors) * (ACROSS_LAST if option.specification.across else 1)
+        )
         self.chosen, self.local, self.evidence, self.errors = best.specification, best.local, best.evidence, best.errors
         return True
 
@@ -308,7 +329,7 @@ class Choice:
         """Let the relation vary over the scene, where cells that took no part are predicted better."""
         evidence = self.evidence
         few = min(evidence.shape) < LOCAL_SIDE or evidence.wanted.shape[1] < LOCAL_PIXELS
-        if self.local is not None or self.chosen.across or few:
+        if self.local is not None or self.chosen.across or few or self.explained() < MIN_EXPLAINED:
             return []
         misfit = LocalMisfit.of(evidence, fit_relation(evidence, self.chosen))
         found = [(misfit.errors(variation), variation) for variation in CANDIDATES]
@@ -325,13 +346,18 @@ class Choice:
             return []
         candidate = replace(self.chosen, line="gain-offset", across=True)
         errors = relation_errors(self.evidence, candidate)
-        return [_Option(candidate, errors, self.evidence, self.local)] if self._pays(errors, CROSS_GAIN) else []
+        pays = self._pays(errors, CROSS_GAIN) and errors.angle_deg < self.errors.angle_deg
+        return [_Option(candidate, errors, self.evidence, self.local)] if pays else []
 
     def _pays(self, new: Errors, least: float) -> bool:
         """Whether the error falls by a part worth having and beyond chance, and no spectra are turned."""
         old = self.errors
         straight = new.angle_deg < max(MOST_TURN * old.angle_deg, old.angle_deg + ALWAYS_TURN_DEG)
         return _rms(new) < (1 - least) * _rms(old) and straight and new.gain_over(old) > MIN_Z
+
+    def explained(self) -> float:
+        """Share of the simulated MSI's variance that the relation explains of held-out pixels."""
+        return 1.0 - float(self.errors.squared.mean()) / max(self.evidence.contrast(), 1e-20)
 
     def reason(self) -> str:
         """One sentence."""

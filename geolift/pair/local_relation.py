@@ -90,14 +90,15 @@ class LocalRelation:
         y, x = np.broadcast_arrays(y, x)
         return np.stack([ndimage.map_coordinates(band, (y, x), order=1, mode="nearest") for band in field])
 
-    def shifted(self, rows: int, cols: int) -> LocalRelation:
+    def shifted(self, rows: float, cols: float) -> LocalRelation:
         """Return the same fields with positions counted from another first pixel."""
         first = (self.first_px[0] + rows, self.first_px[1] + cols)
         return LocalRelation(self.gain, self.offset, first, self.step_px, self.variation)
 
-    def effect(self) -> float:
-        """RMS of the gain over the scene, largest band."""
-        return float(np.sqrt(np.square(self.gain, dtype=np.float64).mean(axis=(1, 2))).max())
+    def effect(self, levels: DoubleArray) -> float:
+        """RMS change over the scene of bands (c,) of these levels, in parts of them, largest band."""
+        change = self.gain + self.offset / levels.astype(np.float32)[:, None, None]
+        return float(np.sqrt(np.square(change, dtype=np.float64).mean(axis=(1, 2))).max())
 
 
 def _between(places: DoubleArray, size: int) -> tuple[NDArray[np.intp], FloatArray]:

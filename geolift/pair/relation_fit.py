@@ -90,7 +90,7 @@ class Evidence:
 
     def level(self) -> DoubleArray:
         """(c, 1) mean size of the simulated MSI."""
-        return np.maximum(np.abs(self.wanted).mean(axis=1), 1e-12)[:, None]
+        return np.asarray(np.maximum(np.abs(self.wanted).mean(axis=1), 1e-12)[:, None])
 
     def effect(self, relation: Relation) -> float:
         """RMS change of the MSI relative to its mean, largest band."""

@@ -7,6 +7,7 @@ and a monotone spline per band, which follows any shape that bends gently.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ KNOTS = 6
 
 STIFFNESS = 0.03
 """Penalty on a spline's bends, in parts of the power of the data."""
+
+POWER_INLIERS = 8.0
+"""Standard deviations from the robust lines at the best of the powers within which pixels refine it."""
 
 TABLE = 65
 """Points of the table in which a curve is kept; linear between them, to a thousandth of the range."""
@@ -85,34 +89,25 @@ def find_power(wanted: DoubleArray, seen: DoubleArray) -> tuple[float, float]:
     """
     step = max(1, seen.shape[1] // POWER_PIXELS)
     bands = np.linspace(0, len(seen) - 1, min(POWER_BANDS, len(seen))).round().astype(int)
-    loss = np.zeros(POWERS.size)
-    for band in bands:
-        x, y = _positive(seen[band, ::step]), wanted[band, ::step]
-        loss += [np.log(robust_line(x**power, y)[2]) for power in POWERS]
-    loss /= len(bands)
+    lines = [[robust_line(_positive(seen[b, ::step]) ** p, wanted[b, ::step]) for p in POWERS] for b in bands]
+    loss = np.log([[scale for _, _, scale in line] for line in lines]).mean(axis=0)
     best = int(np.argmin(loss))
-    chosen = wanted[bands][:, ::step], _positive(seen[bands][:, ::step])
-    power = _refined_power(*chosen, POWERS[max(best - 1, 0)], POWERS[min(best + 1, POWERS.size - 1)])
+    x, y = _positive(seen[bands][:, ::step]), wanted[bands][:, ::step]
+    slope, level, scale = np.array([line[best] for line in lines]).T[..., None]
+    follows = (np.abs(y - slope * x ** POWERS[best] - level) < POWER_INLIERS * scale).all(axis=0)
+    if follows.sum() < y.shape[1] / 3:
+        follows[:] = True
+    power = _refined_power(y[:, follows], x[:, follows], POWERS[max(best - 1, 0)], POWERS[min(best + 1, len(loss) - 1)])
     return power, float(loss[POWERS.size // 2] - loss[best])
 
 
 def _refined_power(wanted: DoubleArray, seen: DoubleArray, low: float, high: float) -> float:
-    """Tell the power between two of least absolute error, by golden section on the line through the middle half."""
+    """Tell the power between two after which lines leave least, by golden section."""
 
     def loss(power: float) -> float:
-        x = seen**power
-        x = (x - np.median(x, axis=1, keepdims=True)) / np.maximum(np.abs(x).mean(axis=1, keepdims=True), 1e-12)
-        y = wanted - np.median(wanted, axis=1, keepdims=True)
-        weights = np.ones_like(x)
-        for _ in range(4):
-            total = weights.sum(axis=1, keepdims=True)
-            mean_x, mean_y = ((weights * v).sum(axis=1, keepdims=True) / total for v in (x, y))
-            cross = (weights * (x - mean_x) * (y - mean_y)).sum(axis=1, keepdims=True)
-            slope = cross / np.maximum((weights * (x - mean_x) ** 2).sum(axis=1, keepdims=True), 1e-30)
-            residual = np.abs(y - mean_y - slope * (x - mean_x))
-            scale = np.maximum(np.median(residual, axis=1, keepdims=True), 1e-12)
-            weights = np.clip(1 - (residual / (5 * scale)) ** 2, 0, None) ** 2
-        return float(np.log(np.maximum(np.median(residual, axis=1), 1e-12)).mean())
+        x, y = (v - v.mean(axis=1, keepdims=True) for v in (seen**power, wanted))
+        left = 1.0 - (x * y).sum(axis=1) ** 2 / np.maximum((x**2).sum(axis=1) * (y**2).sum(axis=1), 1e-300)
+        return float(np.log(np.maximum(left, 1e-12)).mean())
 
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 2e-3})
     return float(found.x)
@@ -126,7 +121,7 @@ def curvature(wanted: DoubleArray, predicted: DoubleArray) -> float:
         groups = np.searchsorted(edges, values)
         low, middle, high = (np.median(residual[groups == k]) if (groups == k).any() else 0.0 for k in (0, 2, 4))
         bends.append(abs(low - 2 * middle + high) / 4 / max(float(mad_sigma(residual)), 1e-12))
-    return max(bends)
+    return float(max(bends))
 
 
 def _positive(values: DoubleArray) -> DoubleArray:
@@ -203,7 +198,7 @@ def rising_hinges(values: DoubleArray, knots: DoubleArray) -> DoubleArray:
     """
     inner = np.clip(values, knots[0], knots[-1])
     out = np.zeros((knots.size, values.size))
-    for left, (a, b) in enumerate(zip(knots[:-1], knots[1:], strict=True)):
+    for left, (a, b) in enumerate(pairwise(knots)):
         t = np.clip((inner - a) / (b - a), 0.0, 1.0)
         out[left] += (b - a) * (t - t**2 / 2)
         out[left + 1] += (b - a) * t**2 / 2

@@ -211,6 +211,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     pair = without_faults(pair, run)
     compared, check = compare_sensors(pair, run)
     require_something_to_fuse(pair, compared, settings)
+    pair = pair if compared is None else compared.set_right(pair)
     training, valid = training_pixels(pair, compared, run)
     trained = kept_or(run.kept_model, lambda: learn_inversion(pair, training, run))
     warn_of_noise_amplification(compared, trained, run)

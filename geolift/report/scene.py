@@ -15,6 +15,7 @@ from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import GeoliftError
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.spectra import name_msi_bands
+from geolift.pair.tone_curve import ToneCurve
 from geolift.readers import open_cubes
 from geolift.settings import FuseSettings
 from geolift.settings.values import band_positions
@@ -181,7 +182,14 @@ def _relation(told: dict[str, Any] | None) -> Harmonization | None:
         1.0,
         int(told.get("pixels", 0)),
         str(told.get("reason", "")),
+        _curve(told.get("curve")),
     )
+
+
+def _curve(told: dict[str, Any] | None) -> ToneCurve | None:
+    if told is None:
+        return None
+    return ToneCurve(np.asarray(told["seen"], np.float64), np.asarray(told["wanted"], np.float64), told["name"])
 
 
 def _applied_shift(told: dict[str, Any] | None) -> tuple[float, float]:
