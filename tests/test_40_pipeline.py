@@ -20,6 +20,7 @@ from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError, UsageError
 from geolift.network.model import save_model
 from geolift.pipeline import files, wald
+from geolift.pipeline.trained import load_trained
 from geolift.settings import ApplySettings, FuseSettings, SimulateSettings
 
 QUICK = {"sensor": "sentinel-2a", "refine": "off"}
@@ -62,6 +63,17 @@ def test_the_sidecar_is_a_stac_item_that_repeats_the_run(pair: Pair, fused: Path
     files.fuse_files(found["hsi"], found["msi"], again, FuseSettings(**settings))
     with rasterio.open(again) as a, rasterio.open(fused) as b:
         assert np.array_equal(a.read(), b.read())
+
+
+def test_the_model_saved_is_the_one_learned_last_and_sidecar_and_report_say_so(pair: Pair, tmp_path: Path) -> None:
+    saved, output = tmp_path / "model.safetensors", tmp_path / "twice.tif"
+    settings = FuseSettings(sensor="sentinel-2a", refine="on", save_model=saved, report=tmp_path / "twice.html")
+    files.fuse_files(pair.hsi, pair.msi, output, settings)
+    told = json.loads(output.with_suffix(".json").read_text())["properties"]["geolift:refinement"]["learned_twice"]
+    choices = load_trained(saved).model.choices
+    assert told["applied"] == (choices.get("learned_from") == "the refined product")
+    assert told["pixels"] > 0 and told["reason"]
+    assert "Learned twice" in (tmp_path / "twice.html").read_text(encoding="utf-8")
 
 
 def test_tile_size_and_threads_do_not_change_a_pixel_training_included(pair: Pair, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geolift.benchmark import baselines
 from geolift.errors import InputError, UsageError
 from geolift.network.inference import predict_block
-from geolift.refinement import refine_arrays
+from geolift.refinement import learn_arrays_twice, refine_arrays
 from geolift.runtime.machine import available_cpus
 from geolift.training.fit import METHODS, PUBLISHED, fit
 from geolift.training.noise import least_noise
@@ -108,5 +108,12 @@ def fuse_arrays(
         if forced and result.correction is None:
             raise InputError(f"the product cannot be refined: {result.reason}")
         note = result.reason
+        if name == "auto" and result.correction is not None:
+            better, lesson = learn_arrays_twice(
+                model, training, hsi, msi, result, seed=seed, threads=available_cpus(),
+                fit=lambda part: fit(name, part, seed=seed),
+                trial=lambda part: fit(name, part, seed=seed, learned=False),
+            )  # fmt: skip
+            product, note = (product if better is None else better), f"{note}; learned twice: {lesson.reason}"
     refining_s = time.perf_counter() - predicted
     return Fused(np.clip(product, 0, 1), learned - started + refining_s, predicted - learned, note)

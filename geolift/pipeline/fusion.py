@@ -215,7 +215,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     training, valid = training_pixels(pair, compared, run)
     trained = kept_or(run.kept_model, lambda: learn_inversion(pair, training, run))
     warn_of_noise_amplification(compared, trained, run)
-    refined, correction = refine(pair, compared, trained, training, run)
+    trained, refined, correction = refine(pair, compared, trained, training, run)
     relation = None if compared is None else compared.harmonization
     used = pair.spectra.msi_bands
     product = inverted(pair.product_msi, used, trained, settings, relation, correction)

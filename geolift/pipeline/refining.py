@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.alignment import positions_on
@@ -20,8 +21,10 @@ from geolift.runtime.machine import give_back_memory
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
+    from geolift.network.model import SpectralModel
     from geolift.refinement import Refined
     from geolift.refinement.correction import Places
+    from geolift.refinement.pair import Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,36 +74,30 @@ class FusionPair:
 
 def refine(
     pair: ScenePair, compared: Comparison | None, trained: Trained, training: TrainingSet, run: Run
-) -> tuple[Refined | None, TileCorrection | None]:
-    """Find the correction that makes the product agree with the HSI; see `geolift.refinement`; None unasked."""
-    from geolift.network.engine import choose_engine
-    from geolift.refinement import Refined, find_refinement
+) -> tuple[Trained, Refined | None, TileCorrection | None]:
+    """Find the correction that makes the product agree with the HSI, and learn `auto` again where that helps.
+
+    Returns
+    -------
+    tuple
+        The model, the one given or the one learned on the refined product; what became of the refinement, None
+        unasked; and what is added to the tiles. See `geolift.refinement`.
+    """
+    from geolift.refinement import Refined
 
     settings = run.settings
     if compared is None or settings.refine == "off":
-        return None, None
-    forced = settings.refine == "on"
-    if not (forced or compared.located):
-        return Refined(None, "the place of the HSI on the MSI is not known well enough"), None
+        return trained, None, None
+    if not (settings.refine == "on" or compared.located):
+        return trained, Refined(None, "the place of the HSI on the MSI is not known well enough"), None
     laid = overlay(pair.hsi, pair.used_msi, pair.region.ratio, whole=True)
     if laid is None:
-        return Refined(None, "no HSI pixel lies under the MSI"), None
+        return trained, Refined(None, "no HSI pixel lies under the MSI"), None
     images = FusionPair(laid, pair.hsi.data[:, laid.rows, laid.cols], pair.learned_bands, compared.harmonization)
-    found = find_refinement(
-        images,
-        trained.model,
-        training,
-        laid.fine_shift(*compared.applied_px),
-        compared.blur_sigma_px,
-        forced=forced,
-        folder=run.scratch_folder,
-        threads=run.threads,
-        engine=choose_engine(settings.device),
-        progress=run.progress("refining"),
-    )
+    trained, found = _learned(images, compared, trained, training, run)
     give_back_memory()
     if found.correction is None:
-        return found, None
+        return trained, found, None
     correction = found.correction
     region, ground = pair.region.grid, laid.grid
 
@@ -110,7 +107,66 @@ def refine(
     def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         return correction.coordinates(harmonised, corner, shape, places)
 
-    return found, TileCorrection(correction.decode, coordinates)
+    return trained, found, TileCorrection(correction.decode, coordinates)
+
+
+def _learned(
+    images: FusionPair, compared: Comparison, trained: Trained, training: TrainingSet, run: Run
+) -> tuple[Trained, Refined]:
+    """The model and the refinement of its product; of a large scene, the first round sees some windows only."""
+    from geolift.network.engine import choose_engine
+    from geolift.refinement import Patchwork, find_refinement, learn_twice
+    from geolift.training.fit import fit
+
+    settings, laid, engine = run.settings, images.laid, choose_engine(run.settings.device)
+
+    def refined(
+        model: SpectralModel, seen: Pair = images, *, known: Refined | None = None, forced: bool = False
+    ) -> Refined:
+        return find_refinement(
+            seen,
+            model,
+            training,
+            laid.fine_shift(*compared.applied_px),
+            compared.blur_sigma_px,
+            forced=forced or settings.refine == "on",
+            known=known,
+            folder=run.scratch_folder,
+            threads=run.threads,
+            engine=engine,
+            progress=run.progress("refining"),
+        )
+
+    if trained.model.method != "auto":
+        return trained, refined(trained.model)
+    large = Patchwork.is_worth_it(images.shape)
+    seen = Patchwork(images) if large else images
+    first = refined(trained.model, seen)
+
+    def learned(part: TrainingSet, **options: Any) -> SpectralModel:
+        return fit("auto", part, seed=settings.seed, device=engine.device, threads=run.threads, **options)
+
+    def locate(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, cols = seen.placed(rows, cols) if isinstance(seen, Patchwork) else (rows, cols)
+        return rows + laid.rows.start, cols + laid.cols.start
+
+    lesson = learn_twice(
+        seen,
+        trained.model,
+        training,
+        first,
+        fit=learned,
+        trial=lambda part: learned(part, learned=False),
+        refine=lambda model, known: refined(model, images, known=known, forced=True),
+        locate=locate,
+        limit=settings.max_train_pixels,
+        seed=settings.seed,
+        engine=engine,
+    )
+    result = lesson.refined if lesson.applied or not large else refined(trained.model)
+    return replace(trained, model=lesson.model), replace(
+        result, facts=result.facts | {"learned_twice": lesson.to_json()}
+    )
 
 
 def _places(product: GeoBox, ground: GeoBox) -> Places:

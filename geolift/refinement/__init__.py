@@ -7,5 +7,7 @@ then only looks up the solution around it (`correction`). `docs/method.md` gives
 """
 
 from geolift.refinement.find import Refined, find_refinement, refine_arrays
+from geolift.refinement.learning_twice import Lesson, learn_arrays_twice, learn_twice
+from geolift.refinement.patchwork import Patchwork
 
-__all__ = ["Refined", "find_refinement", "refine_arrays"]
+__all__ = ["Lesson", "Patchwork", "Refined", "find_refinement", "learn_arrays_twice", "learn_twice", "refine_arrays"]

@@ -70,6 +70,7 @@ def find_refinement(
     blur_sigma_px: tuple[float, float],
     *,
     forced: bool = False,
+    known: Refined | None = None,
     folder: Path | None = None,
     threads: int = 1,
     engine: Engine = ON_CPU,
@@ -83,16 +84,20 @@ def find_refinement(
         (y, x) in fine pixels, as co-registration found them: where the search for the footprint begins.
     forced
         Apply it even if held-out pixels do not speak for it.
+    known
+        What was found for another model of the same pair: its footprint and correlation lengths are used again, shift
+        and blur are not.
     folder
         Where large intermediate arrays go; without one they stay in memory.
     """
     work = Residual(pair, model, training, folder, threads, engine)
-    start = gaussian_footprint(pair.ratio, shift_px, blur_sigma_px)
+    before = None if known is None or known.correction is None else known.correction.process
+    start = gaussian_footprint(pair.ratio, shift_px, blur_sigma_px) if before is None else before.footprint
     views = list(work.views(start.margin_lr))
     if sum(int(np.isfinite(low).all(axis=0).sum()) for low, _, _ in views) < FEWEST_PIXELS:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels to compare with")
     windows = [(low, fine) for low, fine, _ in views]
-    footprint = fit_footprint(windows, start, start.margin_lr)
+    footprint = fit_footprint(windows, start, start.margin_lr) if before is None else start
     guide = find_guide(without_outliers(windows, footprint, start.margin_lr))
     zeros = _sees_zeros_beyond(views, footprint, start.margin_lr)
     residual, factors, visible = work.residuals(footprint, guide, zeros, lambda share: progress(0.5 * share))
@@ -105,7 +110,8 @@ def find_refinement(
     if sum(int(np.isfinite(r[0]).sum()) for r, _ in fitted_on) < FEWEST_PIXELS:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")
     metric = work.decode.T @ work.decode / len(work.decode)
-    process, explained, doubt = fit_process(fitted_on, footprint, metric, threads)
+    lengths = None if before is None else before.lengths
+    process, explained, doubt = fit_process(fitted_on, footprint, metric, threads, lengths)
     facts = _facts(process, explained, doubt, zeros)
     if not forced and (not process.strength.any() or explained < max(DOUBT * doubt, LEAST_EXPLAINED)):
         return Refined(
@@ -160,13 +166,30 @@ def refine_arrays(
     result = find_refinement(pair, model, training, shift, blur, forced=forced, threads=threads)
     if result.correction is None:
         return fused, result
+    return corrected(fused, result.correction, pair, pair.msi_values, (0, 0)), result
+
+
+def corrected(
+    fused: FloatArray, correction: Correction, pair: Pair, msi: FloatArray, corner: tuple[int, int]
+) -> FloatArray:
+    """Add its correction to a part (C, y, x) of the product on the pair's own fine grid.
+
+    Parameters
+    ----------
+    msi
+        (c, y, x) of the same part.
+    corner
+        Its first row and column, in fine pixels.
+    """
 
     def places(rows: slice, cols: slice) -> tuple[DoubleArray, DoubleArray]:
         down, across = ((np.arange(part.start, part.stop) + 0.5) / pair.ratio - 0.5 for part in (rows, cols))
         return down[:, None], across[None]
 
-    coordinates = result.correction.coordinates(pair.msi_values, (0, 0), (rows, cols), places)
-    return fused + np.einsum("ck,kyx->cyx", result.correction.decode, coordinates, optimize=True), result
+    shape = (pair.shape[0] * pair.ratio, pair.shape[1] * pair.ratio)
+    coordinates = correction.coordinates(msi, corner, shape, places)
+    added: FloatArray = np.einsum("ck,kyx->cyx", correction.decode, coordinates, optimize=True)
+    return np.asarray(fused + added, np.float32)
 
 
 def _facts(process: ResidualProcess, explained: float, doubt: float, zeros: bool) -> dict[str, Any]:

@@ -70,6 +70,11 @@ class ResidualProcess:
     noise: DoubleArray
 
     @property
+    def lengths(self) -> tuple[float, float, float]:
+        """ℓ_0, ℓ_m and γ."""
+        return self.length_lr, self.guided_length_lr, self.guided_share
+
+    @property
     def halo_lr(self) -> int:
         """HSI pixels around a block that its solution takes into account."""
         longest = max(length for length, _, _ in self.terms)
@@ -127,7 +132,11 @@ class _Fit:
 
 
 def fit_process(
-    windows: Sequence[tuple[FloatArray, FloatArray]], footprint: Footprint, metric: DoubleArray, threads: int = 1
+    windows: Sequence[tuple[FloatArray, FloatArray]],
+    footprint: Footprint,
+    metric: DoubleArray,
+    threads: int = 1,
+    lengths: tuple[float, float, float] | None = None,
 ) -> tuple[ResidualProcess, float, float]:
     """Choose the parameters by marginal likelihood, and judge them on pixels left out.
 
@@ -137,6 +146,8 @@ def fit_process(
         Pairs: residual (K, h, w) in the whitened subspace and factors (1 + M, h, w), NaN = invalid.
     metric
         (K, K): squared errors in physical units are rᵀ M r.
+    lengths
+        ℓ_0, ℓ_m and γ where they are known already: trying them out is what takes the time.
 
     Returns
     -------
@@ -162,12 +173,26 @@ def fit_process(
         return float(choice[1].lost.sum())
 
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        if lengths is not None:
+            return _judged(lengths, tried(*lengths), parts, footprint, rotation, metric)
         alone = min((((length, 0.0, 0.0), tried(length, 0.0, 0.0)) for length in LENGTHS_LR), key=lost)
         best = alone[0][0]
         guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(parts[0].factors) > 1 else ()
         chosen, fit = min(chain([alone], (((best, *guide), tried(best, *guide)) for guide in guides)), key=lost)
+    return _judged(chosen, fit, parts, footprint, rotation, metric)
+
+
+def _judged(
+    lengths: tuple[float, float, float],
+    fit: _Fit,
+    parts: Sequence[_Window],
+    footprint: Footprint,
+    rotation: DoubleArray,
+    metric: DoubleArray,
+) -> tuple[ResidualProcess, float, float]:
+    """The process, without the components that gain nothing, and what it predicts."""
     strength = np.where(_without(parts) - fit.lost > LEAST_GAIN_NATS, fit.strength, 0.0)
-    process = ResidualProcess(footprint, *chosen, rotation, strength, fit.noise)
+    process = ResidualProcess(footprint, *lengths, rotation, strength, fit.noise)
     return process, *_left_out(parts, fit, strength, rotation.T @ metric @ rotation)
 
 

@@ -279,7 +279,16 @@ def _refinement(told: dict[str, Any] | None) -> list[Decision]:
             f"{number(errors['rmse_before'], 2)}."
         )
     outcome = "corrected to agree with the HSI" if told.get("applied") else "not corrected: as the MSI gives it"
-    return [Decision("Agreement with the HSI", outcome, reason)]
+    return [Decision("Agreement with the HSI", outcome, reason), *_learned_twice(told.get("learned_twice"))]
+
+
+def _learned_twice(told: dict[str, Any] | None) -> list[Decision]:
+    """What came of learning again from the refined product; nothing where there was none to learn from."""
+    if told is None or "pixels" not in told:
+        return []
+    pixels = number(told["pixels"])
+    outcome = f"on {pixels} pixels of the refined product" if told["applied"] else "not: the first model stays"
+    return [Decision("Learned twice", outcome, sentence(str(told["reason"])))]
 
 
 def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
