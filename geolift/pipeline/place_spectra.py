@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from geolift.datamodel.alignment import transformer
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.datamodel.quality import Flag
-from geolift.errors import GeoliftError, InputError
+from geolift.errors import InputError
 from geolift.pipeline.place_values import PlaceValues, pixels_in, values_at
 from geolift.provenance.sidecar import read_sidecar, sidecar_path
 from geolift.readers import open_cube
@@ -102,10 +102,10 @@ def _beside(scene: Scene, geometries: Sequence[BaseGeometry], crs: CRS | None, p
         names = np.asarray(scene.msi_names, object)
         coords = {"msi_band": names, "msi_wavelength": ("msi_band", centres)}
         parts["msi"] = xr.DataArray(seen, dims=("place", "msi_band"), coords=coords)
-    sigma = _side_product(scene, scene.settings.uncertainty)
+    sigma = scene.side_product(scene.settings.uncertainty)
     if sigma is not None and sigma.sizes["band"] == product.sizes["band"]:
         parts["sigma"] = ("place", "band"), values_at(sigma, geometries).mean
-    quality = _side_product(scene, scene.settings.qa)
+    quality = scene.side_product(scene.settings.qa)
     if quality is not None:
         parts["quality"] = "place", [_marks(quality, geometry) for geometry in geometries]
     return parts
@@ -126,17 +126,6 @@ def marks_in_words(bits: int) -> str:
     ('out of range, outside hsi', '')
     """
     return ", ".join(str(flag.name).replace("_", " ").lower() for flag in Flag if bits & flag)
-
-
-def _side_product(scene: Scene, path: Path | None) -> xr.DataArray | None:
-    """Open a raster that was written with the product, where the run named it or where it was moved with it."""
-    if path is None:
-        return None
-    near = scene.product_path.with_name(path.name)
-    try:
-        return open_cube(path if path.exists() or not near.exists() else near)
-    except GeoliftError:
-        return None
 
 
 def _spectrum(name: str, values: PlaceValues, cube: xr.DataArray) -> dict[str, Any]:

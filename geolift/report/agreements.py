@@ -7,9 +7,12 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import dask.array as da
 import numpy as np
+import xarray as xr
 
 from geolift.datamodel.cube import bands_of, grid_of, window_values
+from geolift.datamodel.quality import Flag
 from geolift.degradation.degrade import apply_srf
 from geolift.errors import InputError
 from geolift.metrics.consistency import Agreement, agreement
@@ -29,12 +32,18 @@ TAILS = 4
 
 @dataclass(frozen=True, eq=False)
 class Agreements:
-    """The product against the harmonised MSI and against the HSI; None where it could not be held against it."""
+    """The product against the harmonised MSI and against the HSI; None where it could not be held against it.
+
+    ``extrapolated``, ``within``: against the HSI where most of an HSI pixel is marked as out of range, and elsewhere;
+    None without a quality raster.
+    """
 
     msi: Agreement | None
     msi_bands: tuple[str, ...]
     hsi: Agreement | None
     hsi_wavelength_nm: np.ndarray
+    extrapolated: Agreement | None = None
+    within: Agreement | None = None
 
 
 def measure(scene: Scene, facts: dict[str, Any]) -> Agreements | None:
@@ -43,8 +52,8 @@ def measure(scene: Scene, facts: dict[str, Any]) -> Agreements | None:
         return None
     good = np.flatnonzero(bands_of(scene.product).good)
     msi, names = _against_msi(scene, good)
-    hsi = _against_hsi(scene, good, facts)
-    return Agreements(msi, names, hsi, bands_of(scene.product).wavelength_nm[good])
+    hsi, extrapolated, within = _against_hsi(scene, good, facts)
+    return Agreements(msi, names, hsi, bands_of(scene.product).wavelength_nm[good], extrapolated, within)
 
 
 def spread_windows(shape: tuple[int, int], edge: int, per_axis: int = WINDOWS_PER_AXIS) -> list[tuple[slice, slice]]:
@@ -89,41 +98,57 @@ def _against_msi(scene: Scene, good: np.ndarray) -> tuple[Agreement | None, tupl
     return reduce(add, parts), names
 
 
-def _against_hsi(scene: Scene, good: np.ndarray, facts: dict[str, Any]) -> Agreement | None:
-    """Degrade the product to the HSI's pixels, as the run saw them, and compare with the HSI."""
+def _against_hsi(
+    scene: Scene, good: np.ndarray, facts: dict[str, Any]
+) -> tuple[Agreement | None, Agreement | None, Agreement | None]:
+    """Degrade the product to the HSI's pixels, as the run saw them, and compare: all, out of range, the others."""
     product, hsi, kept = scene.product, scene.hsi, scene.hsi_bands
     if product is None or hsi is None or kept is None:
-        return None
+        return None, None, None
     laid = overlay(hsi, product, scene.ratio)
     if laid is None:
-        return None
+        return None, None, None
+    marks = _extrapolation(scene)
+    marked = None if marks is None else overlay(hsi, marks, scene.ratio)
     footprint = _footprint(facts, laid.ratio) or _usual_footprint(scene, laid, facts.get("coregistration") or {})
     edge = int(np.clip(WINDOW_PX // laid.ratio, *WINDOW_LR))
-    parts = [
-        _window_agreement(scene, laid, rows, cols, good, footprint)
-        for rows, cols in spread_windows((laid.grid.shape[0], laid.grid.shape[1]), edge)
-    ]
-    return reduce(add, parts)
+    every, outside, inside = [], [], []
+    for rows, cols in spread_windows((laid.grid.shape[0], laid.grid.shape[1]), edge):
+        there = (
+            slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
+            slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
+        )
+        degraded = _degraded(laid, rows, cols, footprint)[good]
+        seen = window_values(hsi.data, *there)[kept[good]]
+        every.append(agreement(degraded, seen))
+        if marked is not None:
+            mostly = _degraded(marked, rows, cols, footprint)[0] > 0.5
+            outside.append(agreement(np.where(mostly, degraded, np.float32(np.nan)), seen))
+            inside.append(agreement(np.where(mostly, np.float32(np.nan), degraded), seen))
+    if marked is None:
+        return reduce(add, every), None, None
+    return reduce(add, every), reduce(add, outside), reduce(add, inside)
 
 
-def _window_agreement(
-    scene: Scene,
-    laid: Overlay,
-    rows: slice,
-    cols: slice,
-    good: np.ndarray,
-    footprint: Footprint,
-) -> Agreement:
-    assert scene.hsi is not None
-    assert scene.hsi_bands is not None
+def _extrapolation(scene: Scene) -> xr.DataArray | None:
+    """Return where the quality raster says out of range: lazy (1, y, x), 1 or 0; None without one."""
+    quality = scene.side_product(scene.settings.qa)
+    if quality is None:
+        return None
+
+    def marked(values: np.ndarray) -> np.ndarray:
+        bits = np.nan_to_num(values).astype(np.int64)
+        return np.asarray((bits & int(Flag.OUT_OF_RANGE)) != 0, np.float32)
+
+    lazy = da.asarray(quality.data).map_blocks(marked, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    return quality.copy(data=lazy)
+
+
+def _degraded(laid: Overlay, rows: slice, cols: slice, footprint: Footprint) -> np.ndarray:
+    """Return a window of the fine image as the HSI's pixels see it."""
     margin = footprint.margin_lr + 1
-    fine = laid.read(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)[good]
-    degraded = footprint.degrade(fine, margin)
-    there = (
-        slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
-        slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
-    )
-    return agreement(degraded, window_values(scene.hsi.data, *there)[scene.hsi_bands[good]])
+    fine = laid.read(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
+    return np.asarray(footprint.degrade(fine, margin))
 
 
 def _footprint(facts: dict[str, Any], ratio: int) -> Footprint | None:

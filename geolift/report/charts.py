@@ -10,8 +10,9 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 66, 10, 12, 40
-AXIS = "#5b6770"
-GRID = "#e3e7ea"
+AXIS, GRID, PAPER = "var(--soft)", "var(--rule)", "var(--paper)"
+"""The page's own colours, light or dark."""
+
 FAR_OFF = 0.4
 """Single values further than this beyond the central 96 %, in parts of their range, do not stretch an axis."""
 
@@ -149,7 +150,7 @@ def _curve(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
     if line.points:
         shown = np.isfinite(line.x) & np.isfinite(line.y)
         return "".join(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{line.colour}" stroke="#fff"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{line.colour}" stroke="{PAPER}"/>'
             for x, y in zip(xs[shown], ys[shown], strict=True)
         )
     path = " ".join(
@@ -229,7 +230,7 @@ def footprint_map(footprints: Sequence[Footprint], metres_per_unit: float) -> Ma
     bar = _bar_length(span_x * metres_per_unit)
     end = 20 + bar / metres_per_unit * scale
     text = f"{bar / 1000:g} km" if bar >= 1000 else f"{bar:g} m"
-    parts.append(f'<line x1="20" x2="{end:.1f}" y1="{height - 22:.0f}" y2="{height - 22:.0f}" stroke="#222" ')
+    parts.append(f'<line x1="20" x2="{end:.1f}" y1="{height - 22:.0f}" y2="{height - 22:.0f}" stroke="var(--ink)" ')
     parts.append(f'stroke-width="3"/><text x="20" y="{height - 5:.0f}">{text}</text>')
     parts.append(f'<text x="{WIDTH - 20}" y="{height - 5:.0f}" text-anchor="end">north is up</text>')
     legend = [Line(f.name, f.x, f.y, f.colour) for f in footprints]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -12,9 +11,9 @@ from odc.geo.geobox import GeoBox
 from geolift.datamodel.alignment import METRES_PER_DEGREE, transformer
 from geolift.datamodel.cube import Bands, bands_of, grid_of, window_values
 from geolift.datamodel.quality import Flag
-from geolift.errors import GeoliftError
 from geolift.plotting import stretch_limits
 from geolift.readers.some_bands import open_some_bands
+from geolift.report import words
 from geolift.report.charts import Footprint
 from geolift.report.images import Picture, as_picture, colour_picture, value_picture
 from geolift.report.places import Place, choose_places
@@ -39,6 +38,8 @@ FLAG_COLOURS = {
     Flag.LOW_CONFIDENCE: ("#c8384f", "co-registration not trusted"),
     Flag.OUTSIDE_HSI: ("#2a7fb8", "outside the HSI: learned elsewhere"),
 }
+OTHER_COLOURS = ("#b8860b", "#008b8b", "#8b4789")
+"""Of marks that have none above."""
 TRUSTED = "#cfe5cf"
 
 
@@ -138,7 +139,7 @@ class Looker:
     def _spectra(self, place: Place, row: int, col: int) -> PlaceSpectra:
         scene, at = self.scene, (slice(row, row + 1), slice(col, col + 1))
         product = window_values(self.product.data, *at)[:, 0, 0]
-        sigma = self._side_product(scene.settings.uncertainty)
+        sigma = self.scene.side_product(scene.settings.uncertainty)
         hsi = msi = None
         if scene.hsi is not None and scene.hsi_bands is not None:
             dy, dx = scene.shift_px
@@ -171,23 +172,9 @@ class Looker:
         first_col = int(np.clip(view.cols[col] - edge // 2, 0, max(0, cols - edge)))
         return slice(first_row, min(rows, first_row + edge)), slice(first_col, min(cols, first_col + edge))
 
-    def _beside(self, path: Path | None) -> Path | None:
-        """Return where a raster written with the product is: as the run named it, or beside the product."""
-        moved = None if path is None else self.scene.product_path.with_name(path.name)
-        return moved if path is not None and not path.exists() and moved is not None and moved.exists() else path
-
-    def _side_product(self, path: Path | None) -> xr.DataArray | None:
-        from geolift.readers import open_cube
-
-        found = self._beside(path)
-        try:
-            return None if found is None else open_cube(found)
-        except GeoliftError:
-            return None
-
     def quality(self) -> tuple[Picture, list[Legend]] | None:
         """Map the quality raster, if one was written."""
-        cube = self._side_product(self.scene.settings.qa)
+        cube = self.scene.side_product(self.scene.settings.qa)
         if cube is None:
             return None
         view = self.whole
@@ -195,7 +182,8 @@ class Looker:
         colours = np.broadcast_to(np.asarray(_rgb_bytes(TRUSTED), np.uint8), (*bits.shape, 3)).copy()
         there = max(1, int(((bits & Flag.NODATA.value) == 0).sum()))
         legend = [Legend(TRUSTED, "nothing known against it", float((bits == 0).sum() / there))]
-        for flag, (colour, meaning) in sorted(FLAG_COLOURS.items(), key=lambda entry: -entry[0].value):
+        for flag in sorted(Flag, key=lambda flag: -flag.value):
+            colour, meaning = FLAG_COLOURS.get(flag) or _other_mark(flag)
             marked = (bits & flag.value) != 0
             if marked.any():
                 colours[marked] = _rgb_bytes(colour)
@@ -207,10 +195,11 @@ class Looker:
                 )
         return as_picture(colours, "Marks of the quality raster"), legend
 
-    def uncertainty(self) -> tuple[Picture, tuple[float, float]] | None:
-        """Map the standard error, averaged over a few bands, if it was written."""
-        path = self._beside(self.scene.settings.uncertainty)
-        cube = self._side_product(path)
+    def uncertainty(self) -> tuple[Picture, tuple[float, float], float | None] | None:
+        """Map the standard error, averaged over a few bands, if it was written: its ends, its median in parts of the
+        mean value."""
+        path = self.scene.beside(self.scene.settings.uncertainty)
+        cube = self.scene.side_product(path)
         good = np.flatnonzero(self.bands.good)
         if path is None or cube is None or good.size == 0 or cube.sizes["band"] != len(self.bands.good):
             return None
@@ -221,9 +210,18 @@ class Looker:
         low, high = (float(v) for v in np.nanpercentile(sigma, [1, 99]))
         low = min(low, (1 - LEAST_RANGE) * high)  # what is the same everywhere is not to look like a pattern
         quantity = self.product.attrs.get("quantity", "value")
-        about = f"mean of {len(bands)} bands spread over the spectrum; median {np.nanmedian(sigma):.2g}"
+        median = float(np.nanmedian(sigma))
+        shown = seen_on(self.whole, open_some_bands(self.scene.product_path, bands), self.grid)
+        level = float(np.nanmean(np.abs(shown))) if np.isfinite(shown).any() else 0.0
+        share = f" ({words.percent(median / level)} of the mean {quantity})" if level > 0 else ""
+        about = f"mean of {len(bands)} bands spread over the spectrum; median {median:.2g}{share}"
         caption = f"Standard error of the {quantity}, {about}"
-        return value_picture(sigma, (low, high), caption, "magma"), (low, high)
+        picture = value_picture(sigma, (low, high), caption, "magma")
+        return picture, (low, high), median / level if level > 0 else None
+
+
+def _other_mark(flag: Flag) -> tuple[str, str]:
+    return OTHER_COLOURS[flag.value.bit_length() % len(OTHER_COLOURS)], str(flag.name).replace("_", " ").lower()
 
 
 def thumbnails(scene: Scene) -> list[Picture]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from markupsafe import Markup
 from geolift.errors import InputError
 from geolift.provenance.sidecar import read_sidecar, sidecar_path
 from geolift.report import agreements, charts, evidence, inputs, repeat, words
-from geolift.report.digest import digest
+from geolift.report.digest import digest, error_ratio
 from geolift.report.images import palette_colours
+from geolift.report.nuisances import nuisances
 from geolift.report.scene import Scene, open_scene
-from geolift.report.verdict import findings_of
+from geolift.report.verdict import findings_of, verdict
 from geolift.runtime.whole_files import write_whole
 
 GAP_STEPS = 4.0
@@ -33,6 +35,16 @@ class PlaceChart:
     number: int
     caption: str
     chart: Markup
+
+
+def documentation_url() -> str:
+    """Return where the project says that its documentation is; empty where it says nothing."""
+    try:
+        urls = metadata.metadata("geolift").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    named = dict(text.split(", ", 1) for text in urls if ", " in text)
+    return str(named.get("Documentation", "")).rstrip("/")
 
 
 def default_path(product: Path) -> Path:
@@ -96,12 +108,17 @@ def render(
     properties = item.get("properties", {})
     findings, held = _findings(facts), agreements.measure(scene, facts)
     marks = shown["quality"][1] if shown.get("quality") else []
+    usual = shown["uncertainty"][2] if shown.get("uncertainty") else None
     page = _template().render(
         title=product.name,
         facts=facts,
         warnings=_warnings(facts, findings, scene.notes),
         findings=findings,
-        digest=digest(findings, facts.get("coregistration"), held, marks),
+        verdict=verdict(facts),
+        nuisances=nuisances(None if findings is None else findings["verdict"]),
+        open_questions=[f for f in (findings or {"verdict": []})["verdict"] if f["code"] == "undetermined"],
+        digest=digest(findings, facts.get("coregistration"), held, marks, usual),
+        documentation=documentation_url(),
         decisions=words.decisions(facts, item),
         inputs=inputs.input_rows(facts),
         commands=[_unbroken(line) for line in repeat.commands(facts, sidecar.name)],
@@ -117,6 +134,7 @@ def render(
         training=_training(facts.get("training_curve", [])),
         information=_information(scene, facts.get("information")),
         agreements=_agreements(held, _quantity(scene)),
+        extrapolation=_extrapolation(held, _quantity(scene)),
         quantity=_quantity(scene),
         **shown,
     )
@@ -200,8 +218,8 @@ def _findings(facts: dict[str, Any]) -> dict[str, Any] | None:
     check = facts.get("check")
     if check is None:
         return None
-    verdict = findings_of(facts)
-    return {**check, "verdict": verdict, "well": not any(found["alarming"] for found in verdict)}
+    found = findings_of(facts)
+    return {**check, "verdict": found, "well": not any(finding["alarming"] for finding in found)}
 
 
 def _footprints(scene: Scene) -> Markup | None:
@@ -248,6 +266,18 @@ def _agreements(found: agreements.Agreements | None, quantity: str) -> dict[str,
     return {"msi": found.msi, "names": found.msi_bands, "hsi": found.hsi, "chart": chart}
 
 
+def _extrapolation(found: agreements.Agreements | None, quantity: str) -> str:
+    """Say how far off the product is where it extrapolates, and elsewhere; empty where that was not measured."""
+    times = error_ratio(found)
+    if found is None or found.extrapolated is None or found.within is None or times is None:
+        return ""
+    return (
+        f"Where the MSI is out of range ({found.extrapolated.n_pixels} HSI pixels) they differ by "
+        f"{words.number(found.extrapolated.rmse, 2)} of {quantity}, elsewhere by {words.number(found.within.rmse, 2)}: "
+        f"{words.number(times, 2)} times as much."
+    )
+
+
 @lru_cache(maxsize=1)
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -264,5 +294,6 @@ def _template() -> jinja2.Template:
         "largest": words.largest,
     }
     environment.filters["sentence"] = words.sentence
+    environment.filters["without_grade"] = words.without_grade
     environment.globals["relations"] = words.RELATION_NAMES
     return environment.get_template("template.html.j2")

@@ -16,7 +16,7 @@ from geolift.errors import GeoliftError
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.spectra import name_msi_bands
 from geolift.pair.tone_curve import ToneCurve
-from geolift.readers import open_cubes
+from geolift.readers import open_cube, open_cubes
 from geolift.settings import FuseSettings
 from geolift.settings.values import band_positions
 from geolift.srf import SpectralResponse
@@ -66,6 +66,19 @@ class Scene:
     def harmonized(self, msi: np.ndarray) -> np.ndarray:
         """Return MSI values (band, ...) as the model saw them."""
         return msi if self.relation is None else np.asarray(self.relation.apply(msi))
+
+    def beside(self, path: Path | None) -> Path | None:
+        """Return where a raster written with the product is: as the run named it, or beside the product."""
+        moved = None if path is None else self.product_path.with_name(path.name)
+        return moved if path is not None and not path.exists() and moved is not None and moved.exists() else path
+
+    def side_product(self, path: Path | None) -> xr.DataArray | None:
+        """Open a raster that was written with the product; None where there is none, or none that can be read."""
+        found = self.beside(path)
+        try:
+            return None if found is None else open_cube(found)
+        except GeoliftError:
+            return None
 
 
 def open_scene(product: Path, facts: dict[str, Any], growing: Mapping[Path, Path] | None = None) -> Scene:

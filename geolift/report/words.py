@@ -90,6 +90,18 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!", "?")) else ".")
 
 
+def without_grade(text: str) -> str:
+    """Return a verdict without the word it begins with, which stands before it in bold.
+
+    >>> without_grade("Usable: nothing wrong was found."), without_grade("Usable with care, for maps.")
+    ('Nothing wrong was found.', 'For maps.')
+    """
+    for start in ("Usable with care, ", "Usable: "):
+        if text.startswith(start):
+            return sentence(text.removeprefix(start))
+    return text
+
+
 def fixed(value: Any, decimals: int) -> str:
     """Return a number with so many decimals, zero without a sign; anything else, such as "nan", as text.
 

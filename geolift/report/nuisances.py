@@ -1,0 +1,66 @@
+"""What real pairs do, as a table: what was looked for, whether it was found, what it costs, what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geolift.report import words
+
+EFFECTS = {
+    "offset": "every spectrum is too bright or too dark by a constant",
+    "scale": "every spectrum is too large or too small by a factor",
+    "units": "radiance stands where reflectance is expected, or the other way round",
+    "band-order": "spectra are made from the wrong bands and look plausible",
+    "sensor": "the spectral response is another one's: errors at steep parts of the spectra",
+    "shift": "borders carry the spectra of their neighbours",
+    "cloud-or-change": "what was clouded or has changed spoils what is learned",
+}
+"""What the cross-sensor check always looks for, and what it does to a product that nobody checked."""
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """One line of the table: ``state`` is "not found", "settled" or "found"."""
+
+    title: str
+    state: str
+    message: str
+    effect: str
+    option: str = ""
+
+    @property
+    def alarming(self) -> bool:
+        """Whether it asks for a look."""
+        return self.state == "found"
+
+
+def nuisances(findings: Sequence[dict[str, Any]] | None) -> list[Nuisance]:
+    """Return what the check looked for, in its order, then what else it found.
+
+    Parameters
+    ----------
+    findings
+        As `geolift.report.verdict.findings_of` gives them; None where no check was made.
+    """
+    if findings is None:
+        return []
+    found: dict[str, list[dict[str, Any]]] = {}
+    for finding in findings:
+        if finding["code"] not in words.HARMLESS:
+            found.setdefault(str(finding["code"]), []).append(finding)
+    lines = []
+    for code in dict.fromkeys([*EFFECTS, *found]):
+        title, effect = words.VERDICTS.get(code, code.replace("-", " ")), EFFECTS.get(code, "")
+        lines += [
+            Nuisance(
+                title,
+                "found" if finding["alarming"] else "settled",
+                words.sentence(str(finding["message"])),
+                effect,
+                str(finding.get("option") or "") if finding["alarming"] else "",
+            )
+            for finding in found.get(code, [])
+        ] or [Nuisance(title, "not found", "", effect)]
+    return lines
