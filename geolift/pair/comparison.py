@@ -13,7 +13,6 @@ import numpy as np
 
 from geolift.datamodel.cube import blocks_of, window_values
 from geolift.degradation.degrade import apply_srf
-from geolift.degradation.sampling import degrade_msi
 from geolift.errors import TrustError
 from geolift.pair.adjustment import MsiAdjustment, adjusted_pair
 from geolift.pair.coregistration import (
@@ -21,11 +20,12 @@ from geolift.pair.coregistration import (
     NEAR_PX,
     ShiftEstimate,
     Window,
+    affordable_windows,
     choose_windows,
-    cut_window,
     estimate_shift_by_windows,
 )
 from geolift.pair.coregistration.local_shift import ShiftField, estimate_local_shifts
+from geolift.pair.degraded import degrade_along, degrade_overlay
 from geolift.pair.harmonization import Harmonization, fit_harmonization
 from geolift.pair.overlay import Overlay, overlay
 from geolift.pair.robust import mad_sigma
@@ -35,9 +35,6 @@ from geolift.training.noise import least_noise
 
 MARGIN_LR = 8
 """LR pixels read around each window: the largest shift looked for, and the reach of the blur."""
-
-STRIP_PX = 4_000_000
-"""Fine pixels degraded at once."""
 
 MIN_COMPARED_PX = 12
 
@@ -245,27 +242,15 @@ def degraded_msi(
     blur_sigma_px: tuple[float, float],
     field: ShiftField | None = None,
 ) -> np.ndarray:
-    """Degrade the MSI to the overlay's grid at a shift or along a field of them, strip by strip: (c, h, w)."""
-    height, width = laid.grid.shape
-    across = (width + 2 * MARGIN_LR) * laid.ratio
-    strip = int(max(1, min(height, STRIP_PX // (across * laid.ratio) - 2 * MARGIN_LR)))
-    block = max(strip, width) if field is None else FIELD_BLOCK_LR
-    out = np.empty((laid.msi.shape[0], height, width), np.float32)
-    for row in range(0, height, strip):
-        rows = min(strip, height - row)
-        fine = laid.read(row, 0, rows, width, MARGIN_LR)
-        corners = [(y, x) for y in range(0, rows, block) for x in range(0, width, block)]
-        for window in (Window(y, x, min(block, rows - y), min(block, width - x)) for y, x in corners):
-            target, part = cut_window(out[:, row : row + rows], fine, laid.ratio, MARGIN_LR, window)
-            here = fine_shift if field is None else _shift_in(field, window, row)
-            target[...] = degrade_msi(part, laid.ratio, MARGIN_LR, here, blur_sigma_px)
-    return out
+    """Degrade the MSI to the overlay's grid at a shift or along a field of them: (c, h, w)."""
+    if field is None:
+        return degrade_overlay(laid, fine_shift, blur_sigma_px)
+    return degrade_along(laid, lambda window: _shift_in(field, window), blur_sigma_px, FIELD_BLOCK_LR)
 
 
-def _shift_in(field: ShiftField, window: Window, first_row: int) -> tuple[float, float]:
-    """Return the field's shift at the centre of a window of a strip."""
-    y = first_row + window.y + (window.height - 1) / 2
-    dy, dx = field.at(np.array(y), np.array(window.x + (window.width - 1) / 2))
+def _shift_in(field: ShiftField, window: Window) -> tuple[float, float]:
+    """Return the field's shift at the centre of a window."""
+    dy, dx = field.at(np.array(window.y + (window.height - 1) / 2), np.array(window.x + (window.width - 1) / 2))
     return float(dy), float(dx)
 
 
@@ -290,7 +275,8 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
     if comparison.harmonization.n_pixels == 0:
         return None
     laid, simulated = comparison.overlay, comparison.simulated
-    windows = choose_windows(np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan)))
+    both = np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan))
+    windows = choose_windows(both, *affordable_windows(laid.ratio, 0))
     coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
     fine = [comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
     of_coarse, of_fine = (

@@ -6,7 +6,9 @@ warped once, cubic, invalid pixels kept out of the kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,19 @@ NEST_TOLERANCE_PX = 1e-3
 WARP_PAD_PX = 6
 MAX_EVIDENCE_PX = 250_000
 """LR pixels used to compare the two sensors at most; a larger scene is judged by its central part."""
+
+MAX_EVIDENCE_FINE_PX = 400_000_000
+"""The same in fine pixels: what is read, some forty seconds of processor time."""
+
+BAND_FINE_PX = 8192
+"""Columns of fine pixels read at once where a whole overlay is read: between grids that are turned against each other
+the rows of a wider band would lie in too many rows of the MSI's blocks."""
+
+ROWS_KEPT = 2
+"""Rows of blocks kept: the window below may begin above the last of them where the grids are turned."""
+
+Values = Callable[[slice, slice], np.ndarray]
+"""Values (band, y, x) of a window of the MSI."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +61,7 @@ class Overlay:
     grid: GeoBox
     ratio: int
     msi: xr.DataArray
+    _kept: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
     def fine_grid(self, row: int, col: int, height: int, width: int, margin: int) -> GeoBox:
         """Return the nested grid of a window of LR pixels (counted in the overlay), with a margin of LR pixels."""
@@ -56,11 +72,18 @@ class Overlay:
     def read(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
         """Return the MSI (band, y, x) on the nested grid of a window of LR pixels, NaN = invalid or outside."""
         target = self.fine_grid(row, col, height, width, margin)
-        source = grid_of(self.msi)
+        source, shape = grid_of(self.msi), self.msi.shape
         nested = _nested_offset(source, target)
         if nested is not None:
-            return _padded(self.msi, nested, target.shape)
-        return _warped(self.msi, source, target)
+            return _padded(self._values, shape, nested, target.shape)
+        return _warped(self._values, shape, source, target)
+
+    def _values(self, rows: slice, cols: slice) -> np.ndarray:
+        """Read a window of the MSI; of the window before, this thread keeps the last rows of blocks."""
+        if not hasattr(self._kept, "blocks"):
+            self._kept.blocks = _LastBlocks(self.msi.data)
+        values: np.ndarray = self._kept.blocks.read(rows, cols)
+        return values
 
     def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
         """Tell which fine pixels (y, x) of a window lie beyond the MSI's image; none, where the grids do not nest."""
@@ -105,16 +128,18 @@ def overlay(hsi: xr.DataArray, msi: xr.DataArray, ratio: float, *, whole: bool =
     window = window_of(grid, bounds_in(grid_of(msi), grid.crs))
     if window is None:
         return None
-    rows, cols = window if whole else _central(window)
-    return Overlay(rows, cols, grid[rows, cols], max(1, round(ratio)), msi)
+    fine = max(1, round(ratio))
+    rows, cols = window if whole else _central(window, fine)
+    return Overlay(rows, cols, grid[rows, cols], fine, msi)
 
 
-def _central(window: tuple[slice, slice]) -> tuple[slice, slice]:
+def _central(window: tuple[slice, slice], ratio: int) -> tuple[slice, slice]:
     """Cut a window to its central part if it has more pixels than are compared."""
     height, width = (part.stop - part.start for part in window)
-    if height * width <= MAX_EVIDENCE_PX:
+    most = min(MAX_EVIDENCE_PX, MAX_EVIDENCE_FINE_PX // ratio**2)
+    if height * width <= most:
         return window
-    shrink = np.sqrt(MAX_EVIDENCE_PX / (height * width))
+    shrink = np.sqrt(most / (height * width))
     cut = []
     for part, size in zip(window, (height, width), strict=True):
         kept = int(size * shrink)
@@ -136,32 +161,65 @@ def _nested_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
     return row, col
 
 
-def _padded(msi: xr.DataArray, offset: tuple[int, int], shape: Any) -> np.ndarray:
-    """Read a window that may reach beyond the image; NaN there."""
+class _LastBlocks:
+    """Windows of a lazy image in whole blocks, of which the last rows are kept for a window that goes on below."""
+
+    def __init__(self, data: Any) -> None:
+        self._data, self._first, self._cols = data, 0, slice(0, 0)
+        self._last = np.empty((data.shape[0], 0, 0), np.float32)
+        self._ends = [np.cumsum([0, *sizes]) for sizes in data.chunks[1:]] if hasattr(data, "chunks") else None
+
+    def read(self, rows: slice, cols: slice) -> np.ndarray:
+        """Values (band, y, x) of a window."""
+        if self._ends is None:
+            return window_values(self._data, rows, cols)
+        (first, last), columns = (_outer(part, ends) for part, ends in zip((rows, cols), self._ends, strict=True))
+        whole, stop = slice(*columns), self._first + self._last.shape[1]
+        if whole == self._cols and self._first <= rows.start < stop:
+            first, parts = self._first, [self._last]
+            if last > stop:
+                parts.append(window_values(self._data, slice(stop, last), whole))
+            values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        else:
+            values = window_values(self._data, slice(first, last), whole)
+        edges = self._ends[0][(self._ends[0] >= first) & (self._ends[0] < first + values.shape[1])]
+        start = int(edges[-ROWS_KEPT:][0])
+        self._first, self._cols, self._last = start, whole, np.array(values[:, start - first :])
+        return values[:, rows.start - first : rows.stop - first, cols.start - columns[0] : cols.stop - columns[0]]
+
+
+def _outer(part: slice, ends: np.ndarray) -> tuple[int, int]:
+    """First and last edge of the blocks that a part of an axis lies in."""
+    first, last = np.searchsorted(ends, part.start, "right") - 1, np.searchsorted(ends, part.stop, "left")
+    return int(ends[first]), int(ends[last])
+
+
+def _padded(values: Values, whole: tuple[int, ...], offset: tuple[int, int], shape: Any) -> np.ndarray:
+    """Read a window that may reach beyond the image of shape ``whole``; NaN there."""
     row, col = offset
-    out = np.full((msi.shape[0], *shape), np.nan, np.float32)
+    out = np.full((whole[0], *shape), np.nan, np.float32)
     top, left = max(0, row), max(0, col)
-    bottom, right = min(msi.shape[1], row + shape[0]), min(msi.shape[2], col + shape[1])
+    bottom, right = min(whole[1], row + shape[0]), min(whole[2], col + shape[1])
     if top < bottom and left < right:
-        part = window_values(msi.data, slice(top, bottom), slice(left, right))
+        part = values(slice(top, bottom), slice(left, right))
         out[:, top - row : bottom - row, left - col : right - col] = part
     return out
 
 
-def _warped(msi: xr.DataArray, source: GeoBox, target: GeoBox) -> np.ndarray:
+def _warped(values: Values, whole: tuple[int, ...], source: GeoBox, target: GeoBox) -> np.ndarray:
     """Warp the part of the MSI under a grid, all bands on one valid mask, with no error tolerance."""
-    out = np.full((msi.shape[0], *target.shape), np.nan, np.float32)
+    out = np.full((whole[0], *target.shape), np.nan, np.float32)
     window = window_of(source, bounds_in(target, source.crs))
     if window is None:
         return out
     rows, cols = (
         slice(max(0, part.start - WARP_PAD_PX), min(size, part.stop + WARP_PAD_PX))
-        for part, size in zip(window, msi.shape[1:], strict=True)
+        for part, size in zip(window, whole[1:], strict=True)
     )
-    values = window_values(msi.data, rows, cols)
-    values = np.where(np.isfinite(values).all(axis=0), values, np.float32(np.nan)).astype(np.float32)
+    seen = values(rows, cols)
+    seen = np.where(np.isfinite(seen).all(axis=0), seen, np.float32(np.nan)).astype(np.float32)
     rasterio.warp.reproject(
-        values,
+        seen,
         out,
         src_transform=source[rows, cols].affine,
         src_crs=rasterio_crs(source),

@@ -7,7 +7,7 @@ shape that the data ask for, which matters more than the width once the rest of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +103,35 @@ class Footprint:
         whole = np.ones((1, *lost.shape), np.float32)
         present = self._read(np.where(lost, np.float32(0), whole), margin)
         found: FloatArray = np.where(present >= 1 - LOST_WEIGHT, seen / np.maximum(present, 0.5), np.float32(np.nan))
+        return found
+
+    def degrade_by_rows(self, read: Callable[[int, int], FloatArray], shape: tuple[int, int], strip: int) -> FloatArray:
+        """See a fine image that comes strip by strip; as `degrade`.
+
+        Parameters
+        ----------
+        read
+            First row and number of HSI pixels, the first from -`margin_lr` on, to (n, rows ratio, (w + 2 `margin_lr`)
+            ratio).
+        shape
+            (h, w).
+        strip
+            Rows of HSI pixels at once.
+        """
+        ratio, margin, (height, width) = self.ratio, self.margin_lr, shape
+        (start_y, start_x), (along_y, along_x) = self.start_px, self.weights
+        parts: list[FloatArray] = []
+        for row in range(-margin, height + margin, strip):
+            fine = read(row, min(strip, height + margin - row))
+            lost = np.isnan(fine[0])
+            seen = np.concatenate([np.where(lost, np.float32(0), fine), ~lost[None]], dtype=np.float32)
+            parts.append(sample_columns(seen, margin * ratio + start_x, ratio, width, along_x[None])[0])
+        across = np.concatenate(parts, axis=1)
+        seen = sample_rows(across, margin * ratio + start_y, ratio, height, along_y[None])[0]
+        present = seen[-1:]
+        found: FloatArray = np.where(
+            present >= 1 - LOST_WEIGHT, seen[:-1] / np.maximum(present, 0.5), np.float32(np.nan)
+        )
         return found
 
     def _read(self, images: FloatArray, margin: int) -> FloatArray:

@@ -85,7 +85,8 @@ class ArrayPair:
         sizes = zip((row, col), self._size(height, width, margin), self.msi_values.shape[1:], strict=True)
         for first_lr, length, size in sizes:
             first = (first_lr - margin) * self.ratio
-            low, high = max(0, first), min(size, first + length)
+            low = min(max(0, first), size)
+            high = max(low, min(size, first + length))
             targets.append(slice(low - first, high - first))
             sources.append(slice(low, high))
         return (targets[0], targets[1]), (sources[0], sources[1])

@@ -16,6 +16,7 @@ from geolift.degradation.sampling import FloatArray
 from geolift.network.engine import Engine
 from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
+from geolift.pair.coregistration import affordable_windows
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.guide import Guide
 from geolift.refinement.misfit import HALO_LR, MisfitModel, fit_misfit
@@ -38,6 +39,10 @@ WHOLE_LR = 25
 
 BLOCK_FINE_PX, SOLVED_LR = 320, 128
 """Edges of the pieces in which the residual is formed, in fine pixels, and solved, in HSI pixels. Fixed: law 1."""
+
+LARGE_BLOCK_FINE_PX, MARGINS_PER_BLOCK, STRIP_PX = 2048, 14, 300_000
+"""Where margins would be a large part of such a piece it is larger, and comes in strips of so many fine pixels: what is
+read twice, margins and parts of the MSI's blocks, stays below a third."""
 
 LEAST_MISFIT = 0.5
 """The misfit is never taken to be less noisy than so much of the HSI's own noise."""
@@ -71,7 +76,7 @@ class Residual:
 
     def views(self, margin: int) -> Iterator[tuple[FloatArray, FloatArray, NDArray[np.bool_]]]:
         """Windows that stand for the scene: simulated MSI, fine MSI with a margin, what lies beyond the image."""
-        self.places = _windows(self.pair, self.srf)
+        self.places = _windows(self.pair, self.srf, margin)
         for rows, cols in self.places:
             place = (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
             low = apply_srf(self.pair.hsi(rows, cols), self.srf).astype(np.float32)
@@ -82,13 +87,19 @@ class Residual:
     ) -> tuple[Sheets, Sheets, Sheets]:
         """Residual (K, h, w) in the whitened subspace, factors D φ (1 + M, h, w), and misfit with D M (2 c, h, w)."""
         margin = footprint.margin_lr
-        edge = max(4, BLOCK_FINE_PX // self.pair.ratio - 2 * margin)
+        edge = _block_edge(self.pair.ratio, margin)
         count, bands, terms = self.encode.shape[1], len(self.srf), 1 + len(guide.projection)
         sheets = tuple(Sheets((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
 
         def form(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-            place = (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
-            seen = footprint.degrade(self._fine(place, guide, zeros), margin)
+            shape = rows.stop - rows.start, cols.stop - cols.start
+            wide = shape[1] + 2 * margin
+            strip = max(1, STRIP_PX // (wide * self.pair.ratio**2))
+
+            def read(row: int, count: int) -> FloatArray:
+                return self._fine((rows.start + row, cols.start - margin, count, wide, 0), guide, zeros)
+
+            seen = footprint.degrade_by_rows(read, shape, strip)
             spectra = self.pair.hsi(rows, cols)
             degraded = seen[count + terms :]
             misfit = apply_srf(spectra, self.srf).astype(np.float32) - degraded
@@ -220,18 +231,26 @@ def _agreed(residual: FloatArray, factors: FloatArray) -> tuple[FloatArray, Floa
     return residual, factors
 
 
-def _windows(pair: Pair, srf: DoubleArray) -> list[Window]:
+def _block_edge(ratio: int, margin: int) -> int:
+    """Edge of the pieces in which the residual is formed, in HSI pixels."""
+    edge = BLOCK_FINE_PX // ratio - 2 * margin
+    least = MARGINS_PER_BLOCK * margin
+    return max(4, edge) if edge >= least else max(least, LARGE_BLOCK_FINE_PX // ratio)
+
+
+def _windows(pair: Pair, srf: DoubleArray, margin: int) -> list[Window]:
     """The scene, or of nine windows spread over it the four with most to tell."""
     height, width = pair.shape
-    if height * width <= 1.1 * MAX_WINDOWS * WINDOW_LR**2:
+    side, count = affordable_windows(pair.ratio, margin, WINDOW_LR, MAX_WINDOWS)
+    if height * width <= 1.1 * count * side**2:
         return [(slice(0, height), slice(0, width))]
     told = []
-    for rows, cols in _spread(pair.shape, WINDOW_LR):
+    for rows, cols in _spread(pair.shape, side):
         image = apply_srf(pair.hsi(rows, cols), srf)
         valid = np.isfinite(image).all(axis=0)
         contrast = float(image[:, valid].std(axis=1).mean()) if valid.any() else 0.0
         told.append((float(valid.mean()) * contrast, (rows, cols)))
-    return [window for _, window in sorted(told, key=lambda pair: -pair[0])[:MAX_WINDOWS]]
+    return [window for _, window in sorted(told, key=lambda pair: -pair[0])[:count]]
 
 
 def _spread(shape: tuple[int, int], side: int) -> list[Window]:

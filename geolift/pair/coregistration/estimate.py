@@ -25,7 +25,14 @@ from geolift.pair.coregistration.matching import (
 )
 from geolift.pair.coregistration.shift_fit import FitResult, fit_place
 from geolift.pair.coregistration.verdict import NEAR_LR, NEAR_PX, ShiftEstimate, judge, no_estimate
-from geolift.pair.coregistration.windows import WIDE_WINDOW_PX, WINDOW_PX, Window, choose_windows, cut_window
+from geolift.pair.coregistration.windows import (
+    WIDE_WINDOW_PX,
+    WINDOW_PX,
+    Window,
+    affordable_windows,
+    choose_windows,
+    cut_window,
+)
 
 MAX_SEARCH_BANDS = 2
 MAX_FIT_BANDS = 6
@@ -95,7 +102,7 @@ def estimate_shift_by_windows(
     found = no_estimate("there are no pixels that are valid in both images")
     seen: tuple[Window, ...] = ()
     for side in (WINDOW_PX, WIDE_WINDOW_PX):
-        windows = choose_windows(simulated, side)
+        windows = choose_windows(simulated, *affordable_windows(ratio, margin, side))
         if windows == seen:
             break
         pairs = [(simulated[:, w.y : w.y + w.height, w.x : w.x + w.width], read(w)) for w in windows]

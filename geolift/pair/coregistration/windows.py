@@ -18,6 +18,11 @@ MAX_WINDOWS = 4
 A scene of at most as many LR pixels as they hold, and a tenth more, is used whole."""
 
 
+MOST_FINE_PX, FEWEST_LR = 16_000_000, 16
+"""Fine pixels of all windows together, margins included, and the side below which there are rather fewer windows:
+at a ratio of 100 four windows of 40 LR pixels would hold 125 million."""
+
+
 @dataclass(frozen=True)
 class Window:
     """A rectangle of LR pixels: rows y ... y + height, columns x ... x + width."""
@@ -37,6 +42,19 @@ def cut_window(
     fine_rows = slice(window.y * ratio, (window.y + window.height + 2 * margin) * ratio)
     fine_columns = slice(window.x * ratio, (window.x + window.width + 2 * margin) * ratio)
     return simulated[:, rows, columns], msi_fine[:, fine_rows, fine_columns]
+
+
+def affordable_windows(ratio: int, margin: int, side: int = WINDOW_PX, count: int = MAX_WINDOWS) -> tuple[int, int]:
+    """Side and number of windows whose fine pixels, with a margin of LR pixels, are not too many to be held.
+
+    >>> affordable_windows(6, 8), affordable_windows(30, 8, 96), affordable_windows(100, 8)
+    ((40, 4), (50, 4), (24, 1))
+    """
+    while True:
+        fitting = math.isqrt(MOST_FINE_PX // count) // ratio - 2 * margin
+        if fitting >= min(side, FEWEST_LR) or count == 1:
+            return max(1, min(side, fitting)), count
+        count //= 2
 
 
 def choose_windows(simulated: FloatArray, side: int = WINDOW_PX, count: int = MAX_WINDOWS) -> tuple[Window, ...]:
