@@ -171,7 +171,7 @@ class _RowsAtHand:
     def complete(self) -> int:
         """HSI rows, counted from the first of the overlay, whose fine rows have all been added."""
         end = self._first_px + self._images[0].shape[1]
-        return (end - self._kernel.start_px - self._kernel.taps.shape[1]) // self._ratio + 1
+        return int((end - self._kernel.start_px - self._kernel.taps.shape[1]) // self._ratio) + 1
 
     def sampled(self, first: int, last: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Sample HSI rows first … last − 1 and let go of what no later one sees."""
