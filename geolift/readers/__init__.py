@@ -12,6 +12,7 @@ from geolift.errors import InputError
 from geolift.readers.arrays import open_array
 from geolift.readers.aviris import AvirisReader
 from geolift.readers.band_set import BandSetReader, open_files, require_files
+from geolift.readers.cf import CfReader
 from geolift.readers.emit import EmitReader
 from geolift.readers.hyperion import HyperionReader
 from geolift.readers.landsat import LandsatReader
@@ -59,6 +60,7 @@ READERS: tuple[Reader, ...] = (
     NeonReader(),
     PlanetScopeReader(),
     BandSetReader(),
+    CfReader(),
     RasterReader(),
 )
 

@@ -52,7 +52,9 @@ class AvirisReader:
             grid = _grid(file, cube, path)
             axes = _axes(cube, len(wavelength), grid.shape, path)
             started = hdf5.text_of(file.attrs.get("time_coverage_start", ""))
-            instrument = hdf5.text_of(file.attrs.get("instrument", "") or file.attrs.get("sensor", "")) or "AVIRIS"
+            instrument = next(
+                (hdf5.text_of(file.attrs[key]) for key in ("instrument", "sensor") if key in file.attrs), "AVIRIS"
+            )
         return Product(
             source=path,
             stored=hdf5.Hdf5Cube(hdf5.SharedHdf5(path), f"{group}/{group}", axes),
@@ -72,6 +74,7 @@ class AvirisReader:
             evidence=Path(path).name,
             wavelengths_from=f"{group}/wavelength",
             notes=notes,
+            search_fill=True,
         ).cube(reading, tile)
 
 

@@ -89,8 +89,7 @@ class EmitReader:
                 notes,
             )
             key = "good_wavelengths"
-            flags = hdf5.numbers_of(spectral[key], path, key) if key in spectral else None
-            good = np.ones(len(wavelength), dtype=bool) if flags is None else flags != 0
+            good = hdf5.flags_of(spectral.get(key), len(wavelength), path, key)
             fill = hdf5.fill_of(file[dataset], path)
             grid = _grid(file, path)
             started = hdf5.text_of(file.attrs.get("time_coverage_start", ""))
@@ -110,6 +109,7 @@ class EmitReader:
             evidence=Path(path).name,
             wavelengths_from="sensor_band_parameters/wavelengths",
             notes=notes,
+            search_fill=True,
             masks=_quality_layers(path, grid, flight, notes),
         ).cube(reading, tile)
 

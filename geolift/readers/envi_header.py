@@ -139,6 +139,7 @@ def require_whole(header: EnviHeader, data: str) -> None:
     InputError
         With both sizes.
     """
+    _require_sound(header)
     compressed = header.fields.get("file_compression", "0").strip() not in ("", "0")
     item = ITEM_BYTES.get(header.whole("data_type") or 0)
     bands, lines, samples = header.shape()
@@ -156,6 +157,23 @@ def require_whole(header: EnviHeader, data: str) -> None:
             f"{samples} samples × {bands} bands × {item} bytes{f' after {offset}' if offset else ''}). "
             "Is the file cut off, or the header another file's?"
         )
+
+
+def _require_sound(header: EnviHeader) -> None:
+    """Refuse a header without what raw data cannot be read without; GDAL would assume bytes in one band."""
+    needed = ("samples", "lines", "bands", "data_type", "interleave")
+    missing = [field.replace("_", " ") for field in needed if not header.fields.get(field, "").strip()]
+    if missing:
+        raise InputError(f"{header.path}: says nothing of {', '.join(missing)}; is the header cut off?")
+    interleave = header.fields["interleave"].strip().lower()
+    kind, order = header.whole("data_type"), header.whole("byte_order") or 0
+    for value, field, known in (
+        (interleave, "interleave", ("bsq", "bil", "bip")),
+        (kind, "data type", tuple(ITEM_BYTES)),
+        (order, "byte order", (0, 1)),
+    ):
+        if value not in known:
+            raise InputError(f"{header.path}: {field} is {value}; {', '.join(map(str, known))} are known")
 
 
 def ignore_values(text: str | None, file: object) -> tuple[float, ...]:

@@ -117,6 +117,14 @@ class Finding:
         number = f"{low:g}" if low == high else f"one number in each band ({low:g} to {high:g})"
         return f"{number}, the same in every band" if self.whole_pixels and low == high else number
 
+    def told(self, path: str, declared: float | None) -> str:
+        """Say what was taken for no data besides what the file declares."""
+        nodata = "no nodata value is set" if declared is None else f"the nodata value set is {declared:g}"
+        return (
+            f"{path}: {nodata}, and {self.share:.2%} of the pixels looked at hold {self.text}: taken for no data. "
+            "If they are data, pass nan as nodata (--hsi-nodata or --msi-nodata)."
+        )
+
 
 def recognise_fill(stored: Stored, decoding: Decoding) -> tuple[Decoding, Sample, list[Finding]]:
     """Find what stands for no data beside what is declared.

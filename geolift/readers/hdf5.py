@@ -79,7 +79,7 @@ def text_of(value: Any) -> str:
         value = value[()] if value.shape == () or 0 in value.shape else value[(0,) * len(value.shape)]
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace").strip("\x00 ")
-    return str(value)
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def numbers_of(value: Any, path: str, field: str) -> np.ndarray:
@@ -115,6 +115,22 @@ def fill_of(dataset: Any, path: str) -> float | None:
     return float(number)
 
 
+def flags_of(value: Any, count: int, path: str, field: str) -> np.ndarray:
+    """Return flags of so many bands (bool, True = good); all good if there are none.
+
+    Raises
+    ------
+    InputError
+        If there are not as many as bands.
+    """
+    if value is None:
+        return np.ones(count, dtype=bool)
+    flags = numbers_of(value, path, field)
+    if len(flags) != count:
+        raise InputError(f"{path}: {field} has {len(flags)} entries for {count} bands. Is the metadata damaged?")
+    return np.asarray(flags != 0)
+
+
 class SharedHdf5:
     """One handle that threads take turns with."""
 
@@ -148,7 +164,7 @@ class Hdf5Cube:
     dataset : str
         Full name within the file.
     axes : str
-        Order of its axes: ``yxb``, ``ybx``, ``byx`` or ``yx``.
+        Order of its axes, such as ``yxb``, ``ybx``, ``byx`` or ``yx``; ``t`` is one of length 1.
     bands : sequence of int, optional
         0-based bands along its band axis, in the order wanted; by default all.
     """
@@ -184,9 +200,10 @@ class Hdf5Cube:
         """Return a window (band, y, x) of stored numbers."""
         slots = self._slots if bands is None else self._slots[list(bands)]
         first, last = int(slots.min()), int(slots.max())
-        ranges = {"y": rows, "x": cols, "b": slice(first, last + 1)}
+        ranges: dict[str, Any] = {"y": rows, "x": cols, "b": slice(first, last + 1), "t": 0}
         block = self._file.read(self._dataset, tuple(ranges[axis] for axis in self._axes))
-        if "b" not in self._axes:
+        left = self._axes.replace("t", "")
+        block = block.transpose([left.index(axis) for axis in "byx" if axis in left])
+        if "b" not in left:
             return block[None], None
-        block = block.transpose([self._axes.index(axis) for axis in "byx"])
         return np.ascontiguousarray(block[slots - first]), None

@@ -16,13 +16,15 @@ from geolift.errors import InputError
 from geolift.readers import gate, odl
 from geolift.readers.band_files import BandFile, BandStack, band_key, choose, examine
 from geolift.readers.masks import QualityLayer, layers_from_files
-from geolift.readers.product import Product, grid_from_corners, iso_time, unknown_spectra
+from geolift.readers.product import Product, files_in, grid_from_corners, iso_time, unknown_spectra
 from geolift.readers.shared_raster import is_virtual
 from geolift.readers.source import Decoding
 from geolift.settings import Reading
 
 FILL = 0.0
 PANCHROMATIC = "B8"
+REFLECTIVE = range(1, 8)
+SURFACE_BAND = re.compile(r"_SR_B(\d)\.tiff?$", re.IGNORECASE)
 QA_UNUSABLE_BITS = (0, 1, 2, 3, 4)
 QA_MEANING = "fill, dilated cloud, cirrus, cloud, cloud shadow"
 LEVEL_2 = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"
@@ -81,6 +83,11 @@ def _band_files(
     scales = groups.get(LEVEL_2) or groups.get(LEVEL_1, {})
     numbers = [int(m[1]) for key in contents if (m := BAND_KEY.match(key))]
     reflective = {f"B{n}": contents[f"FILE_NAME_BAND_{n}"] for n in numbers if f"REFLECTANCE_MULT_BAND_{n}" in scales}
+    unscaled = [f"B{n}" for n in numbers if n in REFLECTIVE and f"B{n}" not in reflective]
+    unnamed = sorted(set(_on_disk(mtl.parent)) - {f"B{n}" for n in numbers})
+    for bands, reason in ((unscaled, "have no scale in the MTL"), (unnamed, "are not named in the MTL")):
+        if bands:
+            notes.append(f"{mtl.parent}: bands {', '.join(bands)} {reason}; left out. Is the MTL whole?")
     present = {name: mtl.parent / file for name, file in reflective.items() if (mtl.parent / file).is_file()}
     if not present:
         raise InputError(f"{mtl}: none of its {len(reflective)} reflective bands lies beside it")
@@ -92,6 +99,11 @@ def _band_files(
         if missing:
             notes.append(f"{mtl.parent}: bands {', '.join(missing)} are named in the MTL, but not there; left out")
     return names, [examine(str(present[name])) for name in names]
+
+
+def _on_disk(folder: Path) -> list[str]:
+    """List the surface reflectance bands whose files lie in a folder."""
+    return [f"B{m[1]}" for file in files_in(folder) if (m := SURFACE_BAND.search(file.name))]
 
 
 def _placed(file: BandFile, groups: odl.Groups, notes: list[str]) -> BandFile:

@@ -14,12 +14,26 @@ import scipy.io
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from scipy.io.matlab import MatReadError
 
 from geolift.datamodel.cube import make_cube
 from geolift.errors import InputError
 from geolift.readers import gate, spectral_metadata
 from geolift.readers.product import unknown_spectra
 from geolift.settings import Reading
+
+UNREADABLE = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+    MatReadError,
+)
+"""What SciPy and h5py raise for files that are damaged."""
 
 
 def open_mat_scene(path: str | Path, reading: Reading | None = None) -> xr.DataArray:
@@ -62,16 +76,7 @@ def _variables(path: str) -> dict[str, np.ndarray]:
                 found: Mapping[str, Any] = {key: item[()].T for key, item in file.items() if _is_array(item)}
         else:
             found = scipy.io.loadmat(path)
-    except (
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        zlib.error,
-    ) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: not a MATLAB file that can be read: {error}") from error
     return {
         key: value

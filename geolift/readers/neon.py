@@ -73,6 +73,7 @@ class NeonReader:
             evidence=Path(path).name,
             wavelengths_from="Spectral_Data/Wavelength",
             notes=notes,
+            search_fill=True,
             usual=(1.0 / USUAL_FACTOR, (0.0,)),
         ).cube(reading, tile)
 

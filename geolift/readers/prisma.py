@@ -22,7 +22,7 @@ NAME = "PRISMA L2D"
 SWATH = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"
 OTHER_LEVELS = {"PRS_L1_HCO": "L1", "PRS_L1_HRC": "L1", "PRS_L2B_HCO": "L2B", "PRS_L2C_HCO": "L2C"}
 COUNTS = 65_535.0
-LARGEST_REFLECTANCE = 5.0
+LEAST_REFLECTANCE, LARGEST_REFLECTANCE = -0.2, 5.0
 PIXEL_M = 30.0
 # Flags of the error matrices: 1 invalid already in L1, 3 saturated. 2, negative, is a dark pixel: the value stays.
 UNUSABLE_FLAGS = (1, 3)
@@ -138,7 +138,7 @@ def _detector(file: Any, name: str, path: str, notes: list[str]) -> _Detector:
     wavelength, fwhm = in_nanometres(centres[slots], widths[slots], path, f"List_Cw_{title}", notes)
     ends = [f"L2Scale{title}{end}" for end in ("Min", "Max")]
     low, high = (hdf5.number_of(file.attrs[key], path, key) for key in ends)
-    if not -1 <= low < high or high > LARGEST_REFLECTANCE:
+    if not LEAST_REFLECTANCE <= low < high or high > LARGEST_REFLECTANCE:
         notes.append(f"{path}: {name}'s values span {low:g} to {high:g} ({', '.join(ends)}): no usual reflectance")
     errors = f"{SWATH}/{name}_PIXEL_L2_ERR_MATRIX" in file
     return _Detector(name, slots, wavelength, fwhm, (high - low) / COUNTS, low, errors)

@@ -17,6 +17,7 @@ from rasterio.errors import CRSError
 from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
 from geolift.readers import gate, placement, spectral_metadata
+from geolift.readers.fill import recognise_fill
 from geolift.readers.masks import QualityLayer
 from geolift.readers.shared_raster import first_line
 from geolift.readers.source import Decoded, Decoding, Stored, bands_with_data
@@ -50,6 +51,8 @@ class Product:
         What the file has instead of a transform: ``gcps``, ``rpcs``.
     usual : (scale, offsets) or None
         What the family's products always have; anything else is used and told.
+    search_fill : bool
+        Whether fill that the metadata do not declare is looked for.
     """
 
     source: str
@@ -69,13 +72,18 @@ class Product:
     check_empty: bool = True
     georeference: str | None = None
     usual: tuple[float, tuple[float, ...]] | None = None
+    search_fill: bool = False
 
     def cube(self, reading: Reading, tile: int | None = None) -> xr.DataArray:
         """Open it lazily; the user's word wins over the product's. See `geolift.datamodel.cube` for what comes back."""
         notes = list(self.notes)
         _require_agreement(self)
         _tell_unusual(self, notes)
-        decoding = overridden(self.decoding, reading)
+        decoding = self.decoding
+        if self.search_fill and reading.nodata is None:
+            decoding, _, findings = recognise_fill(self.stored, decoding)
+            notes.extend(finding.told(self.source, decoding.nodata[0]) for finding in findings)
+        decoding = overridden(decoding, reading)
         stored, grid = placement.usual(self.stored, with_crs(self.grid, reading, self.source, notes))
         if stored is not self.stored:
             notes.append(f"{self.source}: rows run from south to north or columns from east to west: turned on reading")
@@ -135,6 +143,8 @@ def _tell_unusual(product: Product, notes: list[str]) -> None:
     scale, offsets = product.usual
     odd = [s for s in product.decoding.scale if abs(s / scale - 1) > UNUSUAL]
     off = [o for o in product.decoding.offset if all(abs(o - usual) > UNUSUAL * 0.1 for usual in offsets)]
+    if len(set(product.decoding.offset)) > 1 and not off:
+        off = [product.decoding.offset[0]]
     for word, found, usual in (("scale", odd, (scale,)), ("offset", off, offsets)):
         if found:
             notes.append(
@@ -152,6 +162,8 @@ def placed(shape: tuple[int, int], affine: Affine, crs: str | None, path: str) -
         If the transform has no finite numbers, no extent, or the CRS is unknown.
     """
     numbers = tuple(affine)[:6]
+    if len(shape) != 2:
+        raise InputError(f"{path}: its geolocation has {len(shape)} axes; rows and columns are needed")
     if not np.isfinite(numbers).all() or affine.determinant == 0:
         raise InputError(
             f"{path}: its geotransform is {tuple(float(n) for n in numbers)}; the product cannot be placed"

@@ -17,13 +17,14 @@ from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import envi_header, gate, spectral_metadata, truncation
 from geolift.readers.alpha import Alpha, alpha_of
-from geolift.readers.fill import Finding, recognise_fill, sample_of
+from geolift.readers.fill import recognise_fill, sample_of
 from geolift.readers.placement import georeference_of
 from geolift.readers.product import Product, iso_time, overridden
-from geolift.readers.shared_raster import SharedRaster, first_line, is_virtual, open_raster
+from geolift.readers.shared_raster import SharedRaster, Tolerant, first_line, is_virtual, open_raster
 from geolift.readers.source import Decoding, Stored
 from geolift.settings import Reading
 
+LEAST_TYPICAL, LARGEST_TYPICAL = -0.2, 1e6
 COUNTS_RANGE = (100.0, 12_000.0)
 TIME_TAGS = ("start_time", "acquisition_time", "acquisition time", "TIFFTAG_DATETIME", "datetime")
 SENSOR_TAGS = ("sensor", "sensor_type", "spacecraft", "platform", "satellite", "SPACECRAFT_ID", "PRODUCT_URI")
@@ -51,6 +52,7 @@ class RasterReader:
             raise InputError(_explain_unopened(path, error)) from error
         with source:
             try:
+                source = Tolerant(source, None if header is None else header.fields)
                 if header is not None and source.driver == "ENVI":
                     envi_header.require_whole(header, path)
                 return _understood(source, path, reading, header).cube(reading, tile)
@@ -167,7 +169,7 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
     raw = overridden(Decoding((1.0,) * count, (0.0,) * count, tags.nodata), Reading(nodata=reading.nodata))
     if reading.nodata is None:
         raw, sample, findings = recognise_fill(stored, raw)
-        notes.extend(_told(stored.path, finding, tags.nodata[0]) for finding in findings)
+        notes.extend(finding.told(stored.path, tags.nodata[0]) for finding in findings)
     else:
         sample = sample_of(stored, raw)
     decoding = replace(raw, scale=tags.scales, offset=tags.offsets)
@@ -187,6 +189,13 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
                 "If that is wrong, pass its scale (--hsi-scale or --msi-scale)."
             )
     decoding = overridden(decoding, reading)
+    typical = [(median or 0.0) * s + o for s, o in zip(decoding.scale, decoding.offset, strict=True)]
+    odd = next((value for value in typical if not LEAST_TYPICAL <= value <= LARGEST_TYPICAL), None)
+    if odd is not None:
+        notes.append(
+            f"{stored.path}: a typical value is {odd:g}, neither reflectance nor radiance in usual units. "
+            "Are scale, offset, data type and byte order right?"
+        )
     return decoding, quantity if quantity != "unknown" else _quantity(tags.units, median, decoding)
 
 
@@ -202,15 +211,6 @@ def _without_void_scales(tags: Declared, path: str, notes: list[str]) -> Declare
     scales = tuple(1.0 if bad else s for bad, s in zip(void, tags.scales, strict=True))
     offsets = tuple(0.0 if bad else o for bad, o in zip(void, tags.offsets, strict=True))
     return replace(tags, scales=scales, offsets=offsets)
-
-
-def _told(path: str, finding: Finding, declared: float | None) -> str:
-    """Say what was taken for no data besides what the file declares."""
-    nodata = "no nodata value is set" if declared is None else f"the nodata value set is {declared:g}"
-    return (
-        f"{path}: {nodata}, and {finding.share:.2%} of the pixels looked at hold {finding.text}: taken for no data. "
-        "If they are data, pass nan as nodata (--hsi-nodata or --msi-nodata)."
-    )
 
 
 def _quantity(units: tuple[str, ...], median: float | None, decoding: Decoding) -> str:

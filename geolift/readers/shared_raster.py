@@ -9,7 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -76,6 +76,40 @@ def open_raster(path: str) -> Any:
         if is_remote(path) and "not recognized as being in a supported file format" not in str(error):
             raise _remote_failure(path, error) from error
         raise
+
+
+class Tolerant:
+    """An open rasterio dataset whose tags and band names need not be UTF-8: others are left to an ENVI header."""
+
+    def __init__(self, source: Any, header: Mapping[str, str] | None = None) -> None:
+        self._source, self._header = source, header or {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def tags(self, bidx: int = 0, ns: str | None = None) -> dict[str, str]:
+        """Return the tags of the file or a band; those that are no UTF-8 as the header has them, or none."""
+        try:
+            return dict(self._source.tags(bidx, ns=ns))
+        except UnicodeDecodeError:
+            return dict(self._header) if ns == "ENVI" and not bidx else {}
+
+    @property
+    def descriptions(self) -> tuple[str | None, ...]:
+        """What the bands are called."""
+        try:
+            return tuple(self._source.descriptions)
+        except UnicodeDecodeError:
+            names = [name.strip() for name in self._header.get("band_names", "").strip("{} \n").split(",")]
+            return tuple(names) if len(names) == self._source.count else (None,) * int(self._source.count)
+
+    @property
+    def units(self) -> tuple[str | None, ...]:
+        """The units of the bands' values."""
+        try:
+            return tuple(self._source.units)
+        except UnicodeDecodeError:
+            return (None,) * int(self._source.count)
 
 
 def _remote_failure(path: str, error: Exception) -> RemoteError:

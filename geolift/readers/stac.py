@@ -162,7 +162,7 @@ def _asset(key: str, asset: dict[str, Any], path: str, base: list[dict[str, Any]
         roles=tuple(map(str, roles)) if isinstance(roles, list) else (),
         names=(*own, *common),
         bands=max(len(bands), len(eo), len(raster)),
-        scale=told("raster:scale", "scale"),
+        scale=None if (scale := told("raster:scale", "scale")) is None else gate.positive(scale, path, f"{key}: scale"),
         offset=told("raster:offset", "offset"),
         nodata=told("nodata"),
         gsd_m=gate.optional_number(asset.get("gsd"), path, f"asset {key}: gsd"),

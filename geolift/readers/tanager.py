@@ -77,6 +77,7 @@ class TanagerReader:
             evidence=Path(path).name,
             wavelengths_from=f"{name}: wavelengths",
             notes=notes,
+            search_fill=True,
             masks=masks,
         ).cube(reading, tile)
 
@@ -88,11 +89,8 @@ def _spectra(cube: Any, path: str, notes: list[str]) -> tuple[np.ndarray, np.nda
     centres = hdf5.numbers_of(cube.attrs["wavelengths"], path, "wavelengths")
     unit = "um" if np.median(centres) < 100 else "nm"  # the cube's attributes name no unit
     wavelength, fwhm = in_nanometres(centres, widths, path, "wavelengths", notes, unit)
-    flags = cube.attrs.get("good_wavelengths")
-    good = (
-        np.ones(len(wavelength), dtype=bool) if flags is None else hdf5.numbers_of(flags, path, "good_wavelengths") != 0
-    )
-    return wavelength, fwhm, good
+    key = "good_wavelengths"
+    return wavelength, fwhm, hdf5.flags_of(cube.attrs.get(key), len(wavelength), path, key)
 
 
 def _decoding(cube: Any, quantity: str, path: str, notes: list[str]) -> Decoding:
