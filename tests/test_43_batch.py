@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from geolift.cli.console import Console
 from geolift.errors import InputError, UsageError
 from geolift.provenance.sidecar import dump_settings, input_facts, sidecar_path, write_json
 from geolift.settings import ApplySettings, FuseSettings
+from geolift.writer import draft_of
 
 GEOLIFT = (sys.executable, "-m", "geolift")
 
@@ -220,8 +222,6 @@ def test_a_file_that_geolift_did_not_make_is_not_touched(tmp_path: Path) -> None
     job = finished(tmp_path)
     sidecar_path(job.output).unlink()
     assert batch_jobs.state_of(job).kind == "foreign"
-    batch_jobs._marker(job.output).touch()
-    assert batch_jobs.state_of(job).kind == "stale"
 
 
 class Deaf:
@@ -236,11 +236,12 @@ class Deaf:
     def ended(self, job: Job, outcome: batch_jobs.Outcome) -> None: ...
 
 
-def test_a_pair_that_a_killed_batch_was_at_is_not_trusted(tmp_path: Path) -> None:
-    """Product and sidecar are two files; a kill between them may leave an old one beside a new one."""
-    job = finished(tmp_path)
-    batch_jobs._marker(job.output).touch()
-    assert batch_jobs.state_of(job).kind == "stale"
+def test_a_pair_that_another_run_is_writing_is_skipped_and_no_failure(tmp_path: Path) -> None:
+    job = replace(finished(tmp_path), inputs={"hsi": "other.tif", "msi": "other.tif"})
+    with draft_of(job.output):
+        (outcome,) = batch_jobs.run([job], batch_jobs.Options(), Deaf())
+    assert (outcome.status, outcome.code) == ("skipped", 0)
+    assert "another run is writing it" in outcome.message
 
 
 def test_a_finished_pair_is_not_begun(tmp_path: Path) -> None:

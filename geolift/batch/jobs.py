@@ -26,7 +26,7 @@ from geolift.provenance.staleness import change_since
 from geolift.runtime.machine import available_cpus, memory_limit_bytes
 from geolift.settings import Settings
 from geolift.settings.values import band_text
-from geolift.writer import recover
+from geolift.writer import is_being_written, recover
 
 Status = Literal["done", "skipped", "failed", "stopped"]
 STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.4), "refining": (0.4, 0.5), "writing": (0.5, 1.0)}
@@ -234,11 +234,16 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
         return _failed(job, 4, f"{state.reason} exists already. Pass --overwrite to replace it.")
     if state.kind == "finished":
         return _judged(batch, job, Outcome(job.row, str(job.output), "skipped", message="finished and unchanged"))
+    busy = Outcome(job.row, str(job.output), "skipped", message="another run is writing it")
+    if is_being_written(job.output):
+        return busy
     batch.watcher.started(job, state.reason)
     # The child says better what is wrong with the folder.
     with suppress(OSError):
         job.output.parent.mkdir(parents=True, exist_ok=True)
-    return _judged(batch, job, _made(batch, job))
+    made = _made(batch, job)
+    # Two batches on one manifest meet at a pair that neither had begun when it looked.
+    return _judged(batch, job, busy if busy.message in made.message and made.code else made)
 
 
 def _failed(job: Job, code: int, message: str, warnings: tuple[str, ...] = ()) -> Outcome:

@@ -44,14 +44,14 @@ def spectra_command(
     """
     from geolift.pipeline.place_spectra import spectra
     from geolift.pipeline.spectral_table import SUFFIXES, library_paths, write_spectra
+    from geolift.pipeline.touched_files import Output, require_untouched
     from geolift.readers.places import read_places
-    from geolift.writer import check_output
 
     target = output or Path(f"{Path(places).stem}_spectra.csv")
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{target}: the suffix says the format; expected is {' or '.join(SUFFIXES)}")
-    for path in library_paths(target) if target.suffix.lower() == ".sli" else [target]:
-        check_output(path, overwrite, (places, *products))
+    paths = library_paths(target) if target.suffix.lower() == ".sli" else [target]
+    require_untouched([places, *products], [Output(path) for path in paths], overwrite=overwrite)
     known = read_places(places, layer, places_crs)
     found = []
     for number, product in enumerate(products):

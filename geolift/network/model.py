@@ -12,14 +12,27 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from geolift.errors import InputError
+from geolift.errors import InputError, cleaned
 from geolift.network.backends import Runner, made_ready
 from geolift.network.engine import ON_CPU, Engine
 from geolift.network.formula import Floats, Network, Unmixing
+from geolift.network.validation import checksum, require_sound
 from geolift.runtime.whole_files import write_whole
 
 FORMAT = "geolift-model"
 FORMAT_VERSION = 1
+NONSENSE = (
+    SafetensorError,
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+    OSError,
+)
+"""What a damaged file raises on the way to a model."""
 _packing = threading.Lock()
 
 
@@ -157,14 +170,11 @@ def save_model(path: str | Path, model: SpectralModel, metadata: dict[str, Any])
     ResourceError
         When the folder cannot be written or the disk is full.
     """
-    path = Path(path)
-    header = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "model": json.dumps(model.description()),
-        "metadata": json.dumps(metadata),
-    }
-    write_whole(path, save(model.to_tensors(), metadata=header), "the model")
+    tensors = model.to_tensors()
+    texts = {"model": json.dumps(cleaned(model.description())), "metadata": json.dumps(cleaned(metadata))}
+    header = {"format": FORMAT, "format_version": str(FORMAT_VERSION), **texts}
+    header["sha256"] = checksum(tensors, *texts.values())
+    write_whole(Path(path), save(tensors, metadata=header), "the model")
 
 
 def load_model(path: str | Path) -> tuple[SpectralModel, dict[str, Any]]:
@@ -190,9 +200,12 @@ def load_model(path: str | Path) -> tuple[SpectralModel, dict[str, Any]]:
                     f"{path}: model format {version}; this geolift reads up to {FORMAT_VERSION}. Update geolift."
                 )
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a dict
+        if "sha256" in header and header["sha256"] != checksum(tensors, header["model"], header["metadata"]):
+            raise InputError(f"{path}: damaged: its checksum is not that of its content. {way_out}")
         model = SpectralModel.from_tensors(tensors, json.loads(header["model"]))
+        require_sound(model.network, model.training_low, model.training_high)
         return model, dict(json.loads(header["metadata"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as err:
+    except NONSENSE as err:
         if isinstance(err, InputError):
             raise
         raise InputError(f"{path}: not a readable geolift model ({err}). {way_out}") from err

@@ -19,7 +19,7 @@ from geolift.pipeline.application import match_bands
 from geolift.pipeline.fusion import Fusion, fuse_cubes, plan_fusion
 from geolift.pipeline.memory_plan import estimate_cost, fitted
 from geolift.pipeline.plan import Plan, file_facts
-from geolift.pipeline.readiness import require_ready, settle_device
+from geolift.pipeline.readiness import FilesRead, absolute, require_ready, settle_device
 from geolift.pipeline.run import Run
 from geolift.pipeline.side_products import (
     drafts_of,
@@ -116,14 +116,15 @@ def fuse_files(
 ) -> FileResult:
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
-    inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
     output, settings = settled_output(output, settings)
+    hsi, msi, settings = _as_workers_see_them(hsi, msi, settings)
+    inputs = {"hsi": str(hsi)} | {MSI_INPUT.format(i or ""): path for i, path in enumerate(paths_of(msi))}
     recover_beside([output, *inputs.values()])
     there = _already(output, inputs, settings)
     if there is not None:
         return _reported(there, settings)
     asked = side_products(settings)
-    require_ready(inputs.values(), output, asked.values(), settings)
+    read = require_ready(inputs.values(), output, asked.values(), settings)
     limit_block_cache(settings.memory or spare_memory_bytes())
     cubes = open_pair(hsi, msi, settings)
     engine, settled = settle_device(settings, listener)
@@ -133,7 +134,7 @@ def fuse_files(
         trained_s = time.perf_counter() - started
         streaming = fitted(settled, fusion.plan.cost)
         write_side_products(fusion, beside, streaming, listener)
-        report = _write(fusion.product, output, fusion.trained, streaming, listener, draft)
+        report = _write(fusion.product, fusion.trained, streaming, listener, draft, read)
         facts = {
             **_run_facts(settings, inputs, draft, fusion.trained, report, engine),
             **_fusion_facts(fusion),
@@ -141,8 +142,17 @@ def fuse_files(
         }
         result = _finish(fusion.fused, draft, settings, report, facts)
         write_report(draft, beside)
+        read.require_unchanged()
         draft.publish(list(beside.values()))
     return result
+
+
+def _as_workers_see_them(hsi: str | Path, msi: Source, settings: FuseSettings) -> tuple[str, Source, FuseSettings]:
+    """Return names of files that mean the same wherever a cluster's worker runs."""
+    if settings.scheduler is None:
+        return str(hsi), msi, settings
+    mask = settings.model_copy(update={"mask": absolute(settings.mask)})
+    return absolute(str(hsi)), tuple(absolute(path) for path in paths_of(msi)), mask
 
 
 def _reported(result: FileResult, settings: FuseSettings) -> FileResult:
@@ -218,14 +228,15 @@ def apply_files(
 ) -> FileResult:
     """Apply a saved model to a file; see `apply`. The output appears whole or not at all."""
     started = time.perf_counter()
-    inputs = {"model": str(model), "msi": str(msi)}
     output, settings = settled_output(output, settings)
+    msi = str(msi) if settings.scheduler is None else absolute(str(msi))
+    inputs = {"model": str(model), "msi": msi}
     recover_beside([output, *inputs.values()])
     there = _already(output, inputs, settings)
     if there is not None:
         return there
     asked = side_products(settings)
-    require_ready(inputs.values(), output, asked.values(), settings)
+    read = require_ready(inputs.values(), output, asked.values(), settings)
     limit_block_cache(settings.memory or spare_memory_bytes())
     trained = load_trained(model)
     mixing = None if settings.abundances is None else unmixed(trained)
@@ -243,13 +254,14 @@ def apply_files(
     with draft_of(output, identity, resume=settings.resume) as draft, drafts_of(asked) as beside:
         if mixing is not None:
             write_abundances(inverted(window, bands, mixing, streaming).cube, trained, beside, streaming, listener)
-        report = _write(product, output, trained, streaming, listener, draft)
+        report = _write(product, trained, streaming, listener, draft, read)
         facts = {
             **_run_facts(settings, inputs, draft, trained, report, engine),
             "warnings": notes,
             "timings_s": {"total": time.perf_counter() - started},
         }
         result = _finish(product.cube, draft, settings, report, facts)
+        read.require_unchanged()
         draft.publish(list(beside.values()))
     return result
 
@@ -276,7 +288,7 @@ def plan_application(model: str | Path, msi: str | Path, output: Path, settings:
 
 
 def _write(
-    product: Inverted, output: Path, trained: Trained, settings: Any, listener: Listener, draft: Draft
+    product: Inverted, trained: Trained, settings: Any, listener: Listener, draft: Draft, read: FilesRead
 ) -> WriteReport:
     scale = trained.facts["scales"].get(settings.dtype, 1.0)
     tags = {
@@ -287,7 +299,7 @@ def _write(
     }
     return write_cube(
         product.cube,
-        output,
+        draft.path,
         settings,
         encoding=Encoding.of(settings, scale),
         threads=settings.threads or available_cpus(),
@@ -295,7 +307,7 @@ def _write(
         tags=tags,
         progress=lambda share: listener.progress("writing", share),
         draft=draft,
-        crew=None if settings.scheduler is None else Cluster(settings.scheduler),
+        crew=None if settings.scheduler is None else Cluster(settings.scheduler, tuple(map(Path, read.stamps))),
         source=product.source,
     )
 

@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from geolift.datamodel.cube import Bands, bands_of, grid_of, make_cube, window_values
 from geolift.datamodel.quality import Flag
 from geolift.errors import InputError, UsageError
+from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.provenance.sidecar import (
     dump_settings,
     input_facts,
@@ -29,7 +30,7 @@ from geolift.report.views import View, seen_on, view_of
 from geolift.runtime.machine import available_cpus, limit_block_cache, spare_memory_bytes
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import MosaicSettings
-from geolift.writer import Encoding, check_output, choose_scale, write_cube
+from geolift.writer import Encoding, choose_scale, draft_of, require_packages, settled_output, write_cube
 
 ON_GRID_PX = 0.01
 """Grids whose pixels lie further apart than this are not one grid."""
@@ -237,8 +238,9 @@ def mosaic_files(
     products: Sequence[str], output: Path, settings: MosaicSettings, listener: Listener = SILENT
 ) -> dict[str, Any]:
     """Write the mosaic of product files; see `mosaic`. Returns its sidecar's content."""
-    check_output(output, settings.overwrite, tuple(products))
-    check_output(sidecar_path(output), settings.overwrite or not sidecar_path(output).exists(), tuple(products))
+    output, settings = settled_output(output, settings)
+    require_untouched(products, [Output(output, told=True)], overwrite=settings.overwrite)
+    require_packages(settings.of)
     budget = settings.memory or spare_memory_bytes()
     limit_block_cache(budget)
     n_bands = bands_of(open_cube(products[0])).good.size
@@ -246,34 +248,37 @@ def mosaic_files(
     cube = mosaic(products, blend=settings.blend, feather=settings.feather, tile_size=tile)
     sample = seen_on(view_of(grid_of(cube), 128), cube.data, grid_of(cube))
     encoding = Encoding.of(settings, choose_scale(settings.dtype, str(cube.attrs["quantity"]), sample))
-    report = write_cube(
-        cube,
-        output,
-        settings,
-        encoding=encoding,
-        threads=threads,
-        tile_size=tile,
-        tags={"GEOLIFT_QUANTITY": str(cube.attrs["quantity"])},
-        progress=lambda share: listener.progress("writing", share),
-    )
-    item = stac_item(
-        output,
-        grid_of(cube),
-        bands_of(cube),
-        driver=settings.of,
-        acquired=None,
-        raster={"data_type": encoding.dtype, "scale": encoding.scale, "offset": 0.0, "nodata": encoding.nodata},
-        facts={
-            "mosaic_of": [input_facts(product) for product in products],
-            "mosaic_settings": dump_settings(settings),
-            "written": {
-                "valid_pixels": report.n_valid_pixels,
-                "values": report.n_values,
-                "clipped_values": report.n_clipped,
+    with draft_of(output) as draft:
+        report = write_cube(
+            cube,
+            output,
+            settings,
+            encoding=encoding,
+            threads=threads,
+            tile_size=tile,
+            tags={"GEOLIFT_QUANTITY": str(cube.attrs["quantity"])},
+            progress=lambda share: listener.progress("writing", share),
+            draft=draft,
+        )
+        item = stac_item(
+            output,
+            grid_of(cube),
+            bands_of(cube),
+            driver=settings.of,
+            acquired=None,
+            raster={"data_type": encoding.dtype, "scale": encoding.scale, "offset": 0.0, "nodata": encoding.nodata},
+            facts={
+                "mosaic_of": [input_facts(product) for product in products],
+                "mosaic_settings": dump_settings(settings),
+                "written": {
+                    "valid_pixels": report.n_valid_pixels,
+                    "values": report.n_values,
+                    "clipped_values": report.n_clipped,
+                },
             },
-        },
-    )
-    write_json(sidecar_path(output), item)
+        )
+        write_json(draft.beside(sidecar_path(output)), item)
+        draft.publish()
     return item
 
 

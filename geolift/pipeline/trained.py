@@ -75,7 +75,30 @@ def load_trained(path: str | Path) -> Trained:
     """Read a saved model with its facts. Raises InputError if the file is not one."""
     from geolift.network.model import load_model
 
-    return Trained(*load_model(path))
+    trained = Trained(*load_model(path))
+    try:
+        _require_facts(trained)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{path}: damaged: what it tells of its bands does not fit its numbers ({error}). "
+            "Pass a file written by 'geolift train' or --save-model."
+        ) from error
+    return trained
+
+
+def _require_facts(trained: Trained) -> None:
+    """Refuse facts that do not describe the network they stand beside. Raises ValueError and what nonsense raises."""
+    network, facts = trained.model.network, trained.facts
+    if trained.good.size != network.offset.size:
+        raise ValueError(f"{trained.good.size} good bands, but {network.offset.size} outputs")
+    if len(facts["msi_bands"]) != trained.model.training_low.size:
+        raise ValueError(f"{len(facts['msi_bands'])} MSI bands, but {trained.model.training_low.size} inputs")
+    scales = facts["scales"].values()
+    if not all(isinstance(scale, int | float) and np.isfinite(scale) and scale > 0 for scale in scales):
+        raise ValueError("a scale that is no positive number")
+    for name in ("method", "sensor", "quantity"):
+        if not isinstance(facts[name], str):
+            raise ValueError(f"{name} is no text")
 
 
 def kept_or(file: Path | None, learned: Callable[[], Trained]) -> Trained:

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.alignment import transformer
 from geolift.datamodel.cube import Bands
-from geolift.errors import InputError
+from geolift.errors import InputError, cleaned, without_secrets
 from geolift.runtime.whole_files import write_whole
 from geolift.settings import Settings
 
@@ -171,7 +171,7 @@ def input_facts(path: str) -> dict[str, Any]:
     """Return what identifies an input file: name, size and time."""
     file = Path(path)
     if not file.is_file():
-        return {"href": path}
+        return {"href": without_secrets(path)}
     stat = file.stat()
     changed = datetime.fromtimestamp(stat.st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"href": str(file.resolve()), "size": stat.st_size, "modified": changed}
@@ -185,7 +185,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     ResourceError
         If it cannot be written.
     """
-    write_whole(path, json.dumps(_plain(document), indent=1, allow_nan=False))
+    write_whole(path, json.dumps(cleaned(_plain(document)), indent=1, allow_nan=False))
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -209,7 +209,9 @@ def settings_of_run(path: Path) -> dict[str, Any]:
     facts = read_sidecar(path)
     if "settings" not in facts:
         raise InputError(f"{path}: tells no settings; needed is the sidecar of a geolift run")
-    inputs = {name: fact["href"] for name, fact in facts.get("inputs", {}).items()}
+    # An address that was kept without its login or signature has to be given again.
+    told = {name: str(fact["href"]) for name, fact in facts.get("inputs", {}).items()}
+    inputs: dict[str, Any] = {name: href for name, href in told.items() if "://…@" not in href and "?…" not in href}
     msi = tuple(inputs.pop(name) for name in list(inputs) if name.startswith(MSI_INPUT.format("")))
     if msi:
         inputs["msi"] = msi[0] if len(msi) == 1 else msi

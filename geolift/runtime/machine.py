@@ -10,10 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CGROUP_FILES = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+from geolift.runtime import limits
 
 BLOCK_CACHE_MB = 128
 """GDAL's cache of decoded blocks in a command, where memory is not scarce: a row of blocks of a Sentinel-2 tile."""
@@ -46,34 +43,15 @@ def _psutil() -> Any:
 
 
 def available_cpus() -> int:
-    """Count the CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Count the CPUs this process may use: its affinity, or what control groups or Slurm give it if that is less."""
+    counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    counts += [max(1, round(share)) for share in limits.cpu_shares()]
+    return min(counts)
 
 
 def memory_limit_bytes() -> int:
-    """Return the memory this process may use: the machine's, or its control group's if that is less."""
-    limit = int(_psutil().virtual_memory().total)
-    for file in (*CGROUP_FILES, *_own_cgroup_files()):
-        try:
-            text = file.read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            limit = min(limit, int(text))
-    return limit
-
-
-def _own_cgroup_files(table: Path = Path("/proc/self/cgroup")) -> list[Path]:
-    """List the limits of this process's control group (version 2) and of those around it, as Slurm sets them."""
-    try:
-        lines = table.read_text().splitlines()
-    except OSError:
-        return []
-    own = next((line[3:] for line in lines if line.startswith("0::/")), "/")
-    group = Path("/sys/fs/cgroup") / own.lstrip("/")
-    return [folder / "memory.max" for folder in (group, *group.parents) if folder != Path("/")]
+    """Return the memory this process may use: the machine's, or what control groups, Slurm or ulimit give if less."""
+    return min([int(_psutil().virtual_memory().total), *limits.memory_limits()])
 
 
 def spare_memory_bytes() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -60,3 +61,19 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _forget_threads() -> None:
+    """In a forked child: let go of pools whose threads stayed with the parent, where one would wait for ever."""
+    dask = sys.modules.get("dask.threaded")
+    if dask is not None:
+        dask.default_pool = None  # type: ignore[attr-defined]
+        dask.pools.clear()  # type: ignore[attr-defined]
+        dask.main_thread = threading.current_thread()  # type: ignore[attr-defined]
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)  # type: ignore[attr-defined] - more would be asked of OpenMP's lost team
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

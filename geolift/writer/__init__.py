@@ -7,7 +7,7 @@ name only when it is complete and verified. Clipped values are counted, and no v
 from __future__ import annotations
 
 from geolift.datamodel.encoding import LIMITS, Encoding
-from geolift.writer.cluster import Cluster
+from geolift.writer.cluster import Cluster, Stamps, stamps_of
 from geolift.writer.companions import companions, described_by, is_sidecar_of, sidecar_of
 from geolift.writer.crew import Crew, Threads, TileSource
 from geolift.writer.description import default_rgb
@@ -21,7 +21,7 @@ from geolift.writer.formats import (
     settled_beside,
     settled_output,
 )
-from geolift.writer.publication import draft_folder, recover
+from geolift.writer.publication import draft_folder, is_being_written, recover
 from geolift.writer.scale import REFLECTANCE_SCALE, choose_scale
 from geolift.writer.tiles import BLOCK, Tile, tile_edge, tile_shape
 from geolift.writer.viewing import overview_factors
@@ -37,6 +37,7 @@ __all__ = [
     "Draft",
     "Encoding",
     "Progress",
+    "Stamps",
     "Threads",
     "Tile",
     "TileSource",
@@ -49,6 +50,7 @@ __all__ = [
     "draft_folder",
     "draft_of",
     "format_of",
+    "is_being_written",
     "is_envi",
     "is_sidecar_of",
     "is_store",
@@ -59,6 +61,7 @@ __all__ = [
     "settled_beside",
     "settled_output",
     "sidecar_of",
+    "stamps_of",
     "tile_edge",
     "tile_shape",
     "write_cube",

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import queue
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from geolift.errors import ResourceError, UsageError
+from geolift.errors import GeoliftError, InputError, ResourceError, UsageError
 from geolift.runtime.machine import BLOCK_CACHE_MB, keep_freed_memory
 from geolift.writer.crew import TileWork
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile
 
 CONNECT_TIMEOUT_S = 30
+STALL_S = 30.0
+"""So long may nothing happen: no worker that runs, no scheduler that answers."""
+LOOK_EVERY_S = 2.0
+WAY_OUT = "--resume goes on with what is finished."
+NOISY = ("distributed", "tornado", "asyncio")
 TILES_PER_THREAD = 2
 """Tiles under way for each thread of the cluster: one computed, one waiting, so that no thread waits for the net."""
 
@@ -36,78 +45,176 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile) -> Packed:
 
     ``shipped`` comes as a task of its own: the scheduler sends it to each worker once, and can make it again if every
     worker that had it is gone.
+
+    Raises
+    ------
+    GeoliftError
+        Whatever goes wrong with files there, in one line that names the worker.
     """
+    from distributed import get_worker
+
     with _loading:
         if digest not in _work_of_this_process:
             import cloudpickle  # type: ignore[import-untyped]
-            from distributed import get_worker
 
             os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
             for name in ZARR_THREADS:
                 os.environ.setdefault(name, str(get_worker().state.nthreads))
             keep_freed_memory()
             _work_of_this_process.clear()
-            _work_of_this_process[digest] = cloudpickle.loads(shipped)
+            work, stamps = cloudpickle.loads(shipped)
+            require_same_files(stamps, get_worker().address)
+            _work_of_this_process[digest] = work
         work = _work_of_this_process[digest]
-    return work(tile)
+    try:
+        return work(tile)
+    except GeoliftError:
+        raise
+    except OSError as error:
+        raise ResourceError(f"worker {get_worker().address}: {str(error).splitlines()[0]}") from None
+
+
+Stamps = Mapping[str, tuple[int, int]]
+"""File → bytes and whole second of its last change: finer times do not survive every file server."""
+
+
+def stamps_of(files: Iterable[Path]) -> Stamps:
+    """Return what tells files from others of the same name."""
+    found = {str(file): file.stat() for file in files if file.is_file()}
+    return {name: (stat.st_size, int(stat.st_mtime)) for name, stat in found.items()}
+
+
+def require_same_files(stamps: Stamps, worker: str) -> None:
+    """Refuse a machine that does not see the run's files, or others under their names. Raises InputError."""
+    for name, stamp in stamps.items():
+        here = stamps_of([Path(name)]).get(name)
+        if here is None:
+            raise InputError(f"{name}: worker {worker} does not see it; put it where all workers read it")
+        if here != stamp:
+            raise InputError(f"{name}: worker {worker} sees another file of that name; put it where all see the same")
 
 
 def _same(shipped: bytes) -> bytes:
     return shipped
 
 
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("geolift")
+
+
+class _Pulse:
+    """Whether a cluster still works: workers that run and are heard of; told apart by this machine's own clock."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._heard: dict[str, tuple[float, float]] = {}
+        self._sound_at = time.monotonic()
+
+    def require(self, address: str) -> None:
+        """Raise ResourceError where for so long no worker ran, or the scheduler did not answer."""
+        now = time.monotonic()
+        states = []
+        if self.client.status == "running":
+            for name, facts in _workers_of(self.client).items():
+                seen = float(facts.get("last_seen", 0.0))
+                if self._heard.get(name, (-1.0, 0.0))[0] != seen:
+                    self._heard[name] = (seen, now)
+                states.append("lost" if now - self._heard[name][1] > STALL_S else str(facts.get("status", "running")))
+        if "running" in states:
+            self._sound_at = now
+        elif now - self._sound_at > STALL_S:
+            raise ResourceError(f"{address}: {_stalled(states, self.client.status)}. {WAY_OUT}")
+
+
+def _workers_of(client: Any) -> dict[str, Any]:
+    try:
+        return dict(client.scheduler_info(n_workers=-1)["workers"])
+    except TypeError:  # before distributed 2025.4
+        return dict(client.scheduler_info()["workers"])
+    except (OSError, KeyError, TimeoutError):
+        return {}
+
+
+def _stalled(states: list[str], client_status: str) -> str:
+    if client_status != "running":
+        return f"the scheduler is lost; it did not come back within {STALL_S:.0f} s"
+    if not states:
+        return f"all workers are gone, and none came back within {STALL_S:.0f} s"
+    if "paused" in states:
+        return f"for {STALL_S:.0f} s no worker has run: they are paused by their memory limit. Give them more memory"
+    return f"for {STALL_S:.0f} s no worker has answered: {', '.join(sorted(set(states)))}"
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The workers of a Dask cluster; ``address``: tcp://HOST:PORT or a scheduler file.
 
-    Tiles come as they are finished. A worker that dies costs the tiles it had under way.
+    Tiles come as they are finished. A worker that dies costs the tiles it had under way. ``files``: what the run
+    reads; a worker that sees other files under these names is refused.
     """
 
     address: str
+    files: tuple[Path, ...] = ()
 
     def work(self, work: TileWork, tiles: Sequence[Tile]) -> Iterator[Packed]:
         """Give every tile once, in any order.
 
         Raises
         ------
-        UsageError, ResourceError
-            If the cluster cannot be used, or its workers die again and again.
+        UsageError, InputError, ResourceError
+            If the cluster cannot be used, its workers do not see the files, die again and again, or do nothing.
         """
         import cloudpickle
-        from distributed import KilledWorker
-        from distributed import as_completed as completed
-
-        as_completed: Any = completed
 
         with self._client() as client:
-            blob = cloudpickle.dumps(work)
+            blob = cloudpickle.dumps((work, stamps_of(self.files)))
             digest = hashlib.sha256(blob).hexdigest()
             shipped = client.submit(_same, blob, key=f"geolift-work-{digest}", retries=10)
-            waiting = iter(tiles)
+            ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            waiting, pulse, under_way = iter(tiles), _Pulse(client), set[Any]()
 
-            def submit(tile: Tile) -> Any:
-                key = f"geolift-tile-{digest[:16]}-{tile.row}-{tile.col}"
-                return client.submit(compute_tile, shipped, digest, tile, key=key)
+            def submit(count: int) -> None:
+                for tile in islice(waiting, count):
+                    key = f"geolift-tile-{digest[:16]}-{tile.row}-{tile.col}"
+                    future = client.submit(compute_tile, shipped, digest, tile, key=key)
+                    under_way.add(future)
+                    future.add_done_callback(ended.put)
 
-            window = max(2, TILES_PER_THREAD * sum(client.nthreads().values()))
-            first = [submit(tile) for tile in islice(waiting, window)]
-            under_way = as_completed(first, loop=client.loop)
-            try:
-                for future in under_way:
-                    packed = future.result()
-                    future.release()
-                    for tile in waiting:
-                        under_way.add(submit(tile))
-                        break
-                    yield packed
-            except KilledWorker as error:
-                raise ResourceError(
-                    f"{self.address}: workers died again and again over one tile: out of memory or of time. Give them "
-                    "more memory, or pass a smaller --tile-size; --resume goes on with what is finished."
-                ) from error
+            submit(max(2, TILES_PER_THREAD * sum(client.nthreads().values())))
+            while under_way:
+                try:
+                    future = ended.get(timeout=LOOK_EVERY_S)
+                except queue.Empty:
+                    pulse.require(self.address)
+                    continue
+                packed = self._result(future)
+                under_way.discard(future)
+                future.release()
+                submit(1)
+                yield packed
+
+    def _result(self, future: Any) -> Packed:
+        from concurrent.futures import CancelledError
+
+        from distributed import KilledWorker
+
+        try:
+            packed: Packed = future.result(timeout=STALL_S)
+        except GeoliftError:
+            raise
+        except KilledWorker as error:
+            raise ResourceError(
+                f"{self.address}: workers died again and again over one tile: out of memory or of time. Give them "
+                f"more memory, or pass a smaller --tile-size. {WAY_OUT}"
+            ) from error
+        except (OSError, TimeoutError, CancelledError) as error:
+            raise ResourceError(f"{self.address}: the scheduler is lost ({type(error).__name__}). {WAY_OUT}") from error
+        return packed
 
     def require_workers(self) -> None:
-        """Refuse a cluster that is not there or has no worker, before anything is computed.
+        """Refuse a cluster that is not there, has no worker or other versions, before anything is computed.
 
         Raises
         ------
@@ -123,7 +230,18 @@ class Cluster:
                 raise ResourceError(
                     f"--scheduler {self.address}: no scheduler answers there: {error.strerror or error}"
                 ) from error
-        self._client().close()
+        with self._client() as client:
+            try:
+                versions = {str(found) for found in client.run(_version).values()}
+            except Exception as error:  # whatever a worker without geolift, or with another one, answers
+                raise ResourceError(
+                    f"--scheduler {self.address}: the workers cannot run geolift: {str(error).splitlines()[0]}"
+                ) from error
+        if versions != {_version()}:
+            raise ResourceError(
+                f"--scheduler {self.address}: the workers have geolift {', '.join(sorted(versions))}, this is "
+                f"{_version()}; install one version everywhere"
+            )
 
     def _address(self) -> str:
         """Return the scheduler's address, which a scheduler file tells."""
@@ -139,10 +257,14 @@ class Cluster:
     def _client(self) -> Any:
         import distributed
 
+        for name in NOISY:  # what they have to say is said in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         place = {"address": self.address} if "://" in self.address else {"scheduler_file": self.address}
         try:
             make_client: Any = distributed.Client
-            client = make_client(**place, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of other versions, which are judged by what they do
+                client = make_client(**place, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
             client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError, ValueError) as error:
             raise ResourceError(

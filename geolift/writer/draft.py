@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geolift.errors import GeoliftError, InputError, OutputExistsError, ResourceError, UsageError
+from geolift.errors import GeoliftError, InputError, OutputExistsError, ResourceError, UsageError, cleaned
 from geolift.runtime.interrupts import Terminated, held
 from geolift.runtime.system import open_locked
 from geolift.writer.companions import companions, is_sidecar_of, sidecar_of
@@ -142,7 +142,7 @@ def draft_of(path: Path, identity: Mapping[str, Any] | None = None, *, resume: b
         else:
             with disk_errors(path):
                 _empty(folder)
-                (folder / IDENTITY).write_text(json.dumps(identity or {}, indent=1), encoding="utf-8")
+                (folder / IDENTITY).write_text(json.dumps(cleaned(identity or {}), indent=1), encoding="utf-8")
         with disk_errors(path):
             (folder / NEW).mkdir(exist_ok=True)
         yield Draft(path, folder, resumed, resume)
@@ -201,7 +201,7 @@ def _require_same(path: Path, folder: Path, identity: Mapping[str, Any]) -> None
         before = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: its {IDENTITY} cannot be read ({error}). Run without --resume.") from error
-    now = json.loads(json.dumps(identity))
+    now = json.loads(json.dumps(cleaned(identity)))
     for kind, error_type, way_out in (
         ("inputs", InputError, "Start afresh: leave out --resume."),
         ("options", UsageError, "Repeat with the same options, or start afresh: leave out --resume."),

@@ -187,6 +187,20 @@ def _write_log(log: Path, renamings: Sequence[Renaming]) -> None:
     sync_folder(main)
 
 
+def is_being_written(path: Path) -> bool:
+    """Tell whether a run that is alive writes an output."""
+    file = draft_folder(path) / LOCK
+    if not file.exists():
+        return False
+    try:
+        descriptor = open_locked(file)
+    except OSError:
+        return False
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is None
+
+
 # -- at the next start ------------------------------------------------------------------------------------------------
 
 
