@@ -87,9 +87,11 @@ def refine(
 
     settings = run.settings
     if compared is None or settings.refine == "off":
-        return trained, None, None
     if not (settings.refine == "on" or compared.located):
         return trained, Refined(None, "the place of the HSI on the MSI is not known well enough"), None
+    displaced = pair.screening.displacement
+    if displaced is not None and settings.refine != "on":
+        return trained, Refined(None, f"HSI pixels are not where they say ({displaced.code})"), None
     laid = overlay(pair.hsi, pair.used_msi, pair.region.ratio, whole=True)
     if laid is None:
         return trained, Refined(None, "no HSI pixel lies under the MSI"), None

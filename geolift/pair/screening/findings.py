@@ -38,6 +38,8 @@ class Fault:
         0-based lines and columns of the HSI that are touched; empty = no particular ones.
     size
         How large it is, in the unit the message tells.
+    displaces
+        Whether HSI pixels are not where they say, so that the product cannot be made to agree with them.
     """
 
     code: str
@@ -49,6 +51,7 @@ class Fault:
     rows: tuple[int, ...] = ()
     cols: tuple[int, ...] = ()
     size: float = 0.0
+    displaces: bool = False
 
     @property
     def sentence(self) -> str:
@@ -63,7 +66,7 @@ class Fault:
 
 def only_told(fault: Fault) -> Fault:
     """Return a fault about which nothing was done."""
-    return replace(fault, done="", action="told")
+    return replace(fault, done="", action="told", displaces=False)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class Screening:
     def codes(self) -> tuple[str, ...]:
         """Codes found, each once."""
         return tuple(dict.fromkeys(fault.code for fault in self.faults))
+
+    @property
+    def displacement(self) -> Fault | None:
+        """The fault by which HSI pixels are not where they say, if there is one."""
+        return next((fault for fault in self.faults if fault.displaces), None)
 
     @property
     def sentences(self) -> tuple[str, ...]:

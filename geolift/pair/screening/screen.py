@@ -11,10 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geolift.datamodel.cube import bands_of, grid_of, make_cube
-from geolift.pair.screening.bad_values import ValueLimits, find_bad_values, mend_values
+from geolift.pair.screening.bad_values import mend_values
 from geolift.pair.screening.describe import bad_value_faults, dead_faults
-from geolift.pair.screening.findings import NOT_SCREENED, NOTHING_FOUND, Screening, only_told
-from geolift.pair.screening.survey import strips, survey_hsi
+from geolift.pair.screening.findings import NOT_SCREENED, NOTHING_FOUND, Fault, Screening, only_told
+from geolift.pair.screening.repeated import is_repeated
+from geolift.pair.screening.source_grid import on_resolved_grid, without_repetitions
+from geolift.pair.screening.survey import Survey, strips, survey_hsi
 from geolift.settings import ScreenSettings
 
 FEWEST_BANDS = 8
@@ -49,15 +51,23 @@ def screen_hsi(
     if settings.screen == "off" or good.size < FEWEST_BANDS:
         return hsi, NOT_SCREENED
     order = good[np.argsort(bands.wavelength_nm[good], kind="stable")]
-    survey = survey_hsi(hsi.data, order)
-    faults = (*dead_faults(survey, bands, order), *bad_value_faults(survey, bands, order))
+    given, survey = hsi, survey_hsi(hsi.data, order)
+    faults: tuple[Fault, ...] = ()
+    if is_repeated(survey.down, survey.right):
+        hsi, fault = without_repetitions(hsi, survey)
+        faults = (fault,)
+    if hsi is given and (resolved := on_resolved_grid(hsi, order, survey)) is not None:
+        hsi, fault = resolved
+        faults = (fault,)
+    survey = survey if hsi is given else survey_hsi(hsi.data, order)
+    repair = Repair(order, survey)
+    singles = (*dead_faults(survey, bands, order), *bad_value_faults(survey, bands, order))
+    faults += singles
     if not faults:
-        return hsi, NOTHING_FOUND
-    screening = Screening(faults if settings.screen == "auto" else tuple(only_told(fault) for fault in faults))
+        return given, NOTHING_FOUND
     if settings.screen == "report":
-        return hsi, screening
-    repair = Repair(order, survey.limits, survey.columns, survey.lines)
-    return _applied(hsi, repair), screening
+        return given, Screening(tuple(only_told(fault) for fault in faults))
+    return _applied(hsi, repair) if singles else hsi, Screening(faults)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +78,21 @@ class Repair:
     ----------
     order
         (B,) the bands that take part, in the order of their wavelengths.
-    limits
-        What is usual in each of them.
-    columns, lines
-        (B, width) and (B, height), True where dead.
+    survey
+        What was found in them.
     """
 
     order: NDArray[np.intp]
-    limits: ValueLimits
-    columns: NDArray[np.bool_]
-    lines: NDArray[np.bool_]
+    survey: Survey
 
     def block(self, values: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
         """Return a block (band, y, x) mended; the same array where nothing is wrong with it."""
         spectra = values[self.order]
-        dead = self.columns[:, None, cols] | self.lines[:, rows, None]
-        bad = find_bad_values(spectra, self.limits)
-        if bad is None and not dead.any():
+        wrong = self.survey.wrong(spectra, rows, cols)
+        if wrong is None:
             return values
-        wrong = (dead if bad is None else dead | bad) & ~np.isnan(spectra).all(axis=0)
         out = np.array(values, np.float32)
-        out[self.order] = mend_values(spectra, wrong, self.limits)
+        out[self.order] = mend_values(spectra, wrong, self.survey.limits)
         return out
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geolift.datamodel.cube import window_values
 from geolift.pair.screening.bad_values import ValueLimits, find_bad_values, most_mended, value_limits
 from geolift.pair.screening.columns import dead_columns
+from geolift.pair.screening.repeated import NeighbourCount, Pairs
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -58,12 +59,29 @@ class Survey:
         Values that no sensor measured.
     columns, lines
         (B, width) and (B, height), True where dead.
+    down, right
+        Neighbours that agree in the last digit of all bands.
     """
 
     limits: ValueLimits
     bad: BadValues
     columns: BoolArray
     lines: BoolArray
+    down: Pairs
+    right: Pairs
+
+    def wrong(self, values: FloatArray, rows: slice, cols: slice) -> BoolArray | None:
+        """Find bad values and those of dead columns and lines in a block (B, y, x); None if there are none."""
+        dead = self.columns[:, None, cols] | self.lines[:, rows, None]
+        bad = find_bad_values(values, self.limits)
+        if bad is None and not dead.any():
+            return None
+        return np.asarray((dead if bad is None else dead | bad) & ~np.isnan(values).all(axis=0))
+
+    def sound(self, values: FloatArray, rows: slice, cols: slice) -> FloatArray:
+        """Return a block (B, y, x) without the pixels in which anything is wrong: NaN."""
+        wrong = self.wrong(values, rows, cols)
+        return values if wrong is None else np.where(wrong.any(axis=0), np.float32(np.nan), values)
 
 
 def strips(shape: tuple[int, int, int]) -> Iterator[slice]:
@@ -101,7 +119,7 @@ def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
     lines = np.zeros((order.size, height), bool)
     line_low, line_high = np.empty_like(lines, np.float32), np.empty_like(lines, np.float32)
     line_seen = np.zeros_like(lines, np.int64)
-    suspicious = False
+    suspicious, neighbours = False, NeighbourCount((height, width))
     for rows in strips(data.shape):
         values = window_values(data, rows, slice(None))[order]
         valid = np.isfinite(values)
@@ -109,6 +127,7 @@ def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
         line_low[:, rows], line_high[:, rows] = np.fmin.reduce(values, axis=2), np.fmax.reduce(values, axis=2)
         seen += valid.sum(axis=1)
         line_seen[:, rows] = valid.sum(axis=2)
+        neighbours.add(values)
         suspicious |= find_bad_values(values, limits) is not None
     columns = dead_columns(low, high, seen)
     lines = dead_columns(line_low, line_high, line_seen)
@@ -116,7 +135,8 @@ def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
         bad = _count_bad(data, order, limits, columns, lines)
     else:
         bad = BadValues(per_band=np.zeros(order.size, np.int64), pixels=0, left_out=0, places=())
-    return Survey(limits=limits, bad=bad, columns=columns, lines=lines)
+    down, right = neighbours.finish()
+    return Survey(limits=limits, bad=bad, columns=columns, lines=lines, down=down, right=right)
 
 
 def _count_bad(
