@@ -87,6 +87,7 @@ def refine(
 
     settings = run.settings
     if compared is None or settings.refine == "off":
+        return trained, None, None
     if not (settings.refine == "on" or compared.located):
         return trained, Refined(None, "the place of the HSI on the MSI is not known well enough"), None
     displaced = pair.screening.displacement

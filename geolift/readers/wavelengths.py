@@ -18,8 +18,8 @@ WIDEST_SHARE, NARROWEST_SHARE = 1.0, 2e-5
 MICROMETRES_BELOW = 100.0
 PLAUSIBLE_NM = (200.0, 20_000.0)
 COINCIDING_NM = 1e-3
-MANY_BANDS = 16
-"""With so few bands one pair may coincide: VENµS has a stereo pair at 620 nm."""
+MOST_TWINS = 0.05
+"""Share of the bands that may coincide, one in any case: detectors overlap, and VENµS has a stereo pair."""
 NO_UNIT = {"", "unknown", "none", "index", "-", "1", "unitless", "dimensionless"}
 """What programs write where they know no unit; magnitude decides then."""
 METRE_NM = 1e9
@@ -92,7 +92,7 @@ def _require_distinct(values: np.ndarray, path: str, origin: str) -> None:
     """Refuse bands at one and the same wavelength: what was read is something else, such as their widths."""
     order = np.argsort(values, kind="stable")
     twins = np.flatnonzero(np.diff(values[order]) < COINCIDING_NM)
-    if twins.size == 0 or (len(values) <= MANY_BANDS and twins.size == 1 and len(values) > 2):
+    if twins.size == 0 or (len(values) > 2 and twins.size <= max(1, MOST_TWINS * len(values))):
         return
     first, second = sorted(int(order[twins[0] + i]) + 1 for i in (0, 1))
     raise InputError(
