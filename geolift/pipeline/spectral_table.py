@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from geolift.errors import ResourceError
 from geolift.pipeline.place_spectra import marks_in_words
+from geolift.runtime.whole_files import write_whole
 
 COLUMNS = (
     "place", "product", "source", "band", "wavelength_nm", "fwhm_nm", "value", "spread", "sigma", "pixels", "quality",
@@ -42,20 +41,8 @@ def write_spectra(found: Sequence[xr.Dataset], path: Path) -> list[Path]:
     table.writerow(COLUMNS)
     for dataset in found:
         table.writerows(_rows(dataset))
-    _replace(path, text.getvalue().encode("utf-8"))
+    write_whole(path, text.getvalue())
     return [path]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise ResourceError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _rows(found: xr.Dataset) -> Iterator[list[object]]:
@@ -113,8 +100,8 @@ class SpectralLibrary:
             "bbl": _braces(["1" if known else "0" for known in good]),
         }
         text = "ENVI\n" + "".join(f"{key} = {value}\n" for key, value in header.items())
-        _replace(self.path.with_suffix(".hdr"), text.encode("utf-8"))
-        _replace(self.path, np.nan_to_num(self.values).astype("<f4").tobytes())
+        write_whole(self.path.with_suffix(".hdr"), text)
+        write_whole(self.path, np.nan_to_num(self.values).astype("<f4").tobytes())
         return [self.path, self.path.with_suffix(".hdr")]
 
 
