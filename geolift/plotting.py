@@ -48,6 +48,59 @@ class PixelSpectra:
     curves: dict[str, FloatArray]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A spectrum of one place of a picture.
+
+    Attributes
+    ----------
+    place
+        (row, col) in pixels of the picture.
+    wavelengths_nm, values, sigma
+        (band,), NaN = no data; ``sigma`` the standard error, None = not known.
+    """
+
+    place: tuple[float, float]
+    wavelengths_nm: FloatArray
+    values: FloatArray
+    sigma: FloatArray | None
+
+
+def fusion_picture(images: dict[str, FloatArray], curves: Sequence[Curve], quantity: str) -> Figure:
+    """Draw images at the last one's stretch beside each other, and below them spectra of numbered places.
+
+    Parameters
+    ----------
+    images
+        (3, y, x) by name, NaN = invalid; the last one is the product.
+    quantity
+        What the values are, for the axis.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * max(2, len(images)), 7.5), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1), squeeze=False)[:, 0]
+    limits = stretch_limits(list(images.values())[-1]) if images else (0.0, 1.0)
+    for axes, (name, rgb) in zip(np.atleast_1d(above.subplots(1, max(1, len(images)))), images.items(), strict=False):
+        axes.imshow(to_display(rgb, limits))
+        axes.set_facecolor(_EMPTY)
+        axes.set(title=name, xticks=[], yticks=[])
+        for number, curve in enumerate(curves, start=1):
+            axes.annotate(str(number), curve.place[::-1], color="white", ha="center", va="center", fontsize=9,
+                          bbox={"boxstyle": "circle", "facecolor": f"C{number - 1}", "edgecolor": "white"})  # fmt: skip
+    axes = below.subplots()
+    for number, curve in enumerate(curves, start=1):
+        order = np.argsort(curve.wavelengths_nm, kind="stable")
+        x, y = curve.wavelengths_nm[order], curve.values[order]
+        axes.plot(x, y, color=f"C{number - 1}", label=str(number))
+        if curve.sigma is not None:
+            sigma = curve.sigma[order]
+            axes.fill_between(x, y - sigma, y + sigma, color=f"C{number - 1}", alpha=0.25, linewidth=0)
+    axes.set(xlabel="wavelength, nm", ylabel=quantity)
+    axes.legend(frameon=False, title="place")
+    return figure
+
+
 def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0) -> tuple[float, float]:
     """Percentiles over all three channels together, so that neutral surfaces stay neutral.
 

@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
-from geolift.pair.checks import crosscheck
 from geolift.pair.masks import mask_of
 from geolift.pipeline.application import match_bands
-from geolift.pipeline.fusion import Fusion, fuse_cubes, plan_fusion
+from geolift.pipeline.fusion import fuse_cubes, plan_fusion
+from geolift.pipeline.fusion_facts import fusion_facts
 from geolift.pipeline.memory_plan import estimate_cost, fitted
 from geolift.pipeline.plan import Plan, file_facts
 from geolift.pipeline.readiness import FilesRead, absolute, require_ready, settle_device
@@ -137,7 +136,7 @@ def fuse_files(
         report = _write(fusion.product, fusion.trained, streaming, listener, draft, read)
         facts = {
             **_run_facts(settings, inputs, draft, fusion.trained, report, engine),
-            **_fusion_facts(fusion),
+            **fusion_facts(fusion),
             "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
         }
         result = _finish(fusion.fused, draft, settings, report, facts)
@@ -189,38 +188,6 @@ def _already(output: Path, inputs: dict[str, str], settings: FuseSettings | Appl
 def _bytes(file: Path) -> int | None:
     """Size of a file; None for a folder. It tells a product from another one under the same name."""
     return file.stat().st_size if file.is_file() else None
-
-
-def _fusion_facts(fusion: Fusion) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "plan": fusion.plan.to_json(),
-        "pixels_without_hsi": fusion.pixels_without_hsi,
-        "warnings": list(fusion.warnings),
-    }
-    if fusion.compared is not None:
-        facts["coregistration"] = fusion.compared.shift_json()
-        facts["harmonization"] = fusion.compared.harmonization_json()
-    if fusion.refined is not None:
-        facts["refinement"] = fusion.refined.to_json()
-    if fusion.errors is not None:
-        facts["uncertainty"] = {
-            "median_sigma": float(np.median(fusion.errors.typical)),
-            "sharpening": fusion.errors.sharpening,
-            "held_out_pixels": fusion.errors.held_out,
-            "refined_share": fusion.errors.refined_share,
-            "needed_one_level_down": fusion.errors.needed,
-        }
-    if fusion.information is not None:
-        facts["information"] = {
-            "wavelength_nm": fusion.trained.facts["hsi"]["wavelength_nm"],
-            "explained": fusion.trained.in_places(fusion.information.explained),
-            "bits": fusion.trained.in_places(fusion.information.bits),
-            "held_out_pixels": fusion.information.held_out,
-        }
-    facts["screening"] = fusion.screening.to_json()
-    if fusion.check is not None:
-        facts["check"] = crosscheck.document(fusion.check)
-    return facts
 
 
 def apply_files(

@@ -29,7 +29,7 @@ from geolift.pipeline.trained import Inverted, Trained, inverted, kept_or, learn
 from geolift.pipeline.unmixing import unmixed
 from geolift.readers import opened
 from geolift.runtime.machine import give_back_memory
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import AUTO, Listener
 from geolift.settings import FuseSettings, MethodSettings, TrainSettings
 from geolift.settings.typed import FuseOptions, TrainOptions
 from geolift.settings.validation import validated
@@ -37,6 +37,9 @@ from geolift.training.explained_variance import Information, measure_information
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from geolift.readers.places import Places
     from geolift.refinement import Refined
     from geolift.uncertainty.calibration import ErrorModel
 
@@ -59,7 +62,7 @@ def train(
     hsi: str | Path | xr.DataArray,
     settings: TrainSettings | None = None,
     *,
-    listener: Listener = SILENT,
+    listener: Listener = AUTO,
     **options: Unpack[TrainOptions],
 ) -> Trained:
     """Learn the spectral inversion of an HSI for a sensor; no MSI is needed.
@@ -96,7 +99,7 @@ def fuse(
     msi: str | Path | xr.DataArray,
     settings: FuseSettings | None = None,
     *,
-    listener: Listener = SILENT,
+    listener: Listener = AUTO,
     **options: Unpack[FuseOptions],
 ) -> xr.DataArray:
     """Fuse an HSI with an MSI: all the bands of the one at the pixels of the other, lazily.
@@ -130,6 +133,8 @@ class Fusion:
 
     Parameters
     ----------
+    settings, pair
+        What it was told, and the two images as they were used.
     screening
         What was found of faults in the HSI, and what became of them.
     compared, check
@@ -152,6 +157,8 @@ class Fusion:
         Everything the listener was warned of.
     """
 
+    settings: FuseSettings
+    pair: ScenePair
     plan: Plan
     screening: Screening
     compared: Comparison | None
@@ -172,12 +179,35 @@ class Fusion:
         """The product, lazy (band, y, x)."""
         return self.product.cube
 
+    def spectra(self, places: str | Path | Places) -> xr.Dataset:
+        """Return product, HSI, MSI, standard error and marks at points and in polygons; see `geolift.spectra`."""
+        from geolift.pipeline.place_spectra import fusion_spectra
+
+        return fusion_spectra(self, places)
+
+    def plot(self) -> Figure:
+        """Draw HSI, MSI and product at one stretch, and spectra of a few places."""
+        from geolift.pipeline.fusion_view import plot
+
+        return plot(self)
+
+    def report(self, target: str | Path = "report.html") -> Path:
+        """Write the report of this fusion as one HTML file; the pixels are computed for it."""
+        from geolift.pipeline.fusion_view import report
+
+        return report(self, Path(target))
+
+    def _repr_html_(self) -> str:
+        from geolift.pipeline.fusion_view import as_html
+
+        return as_html(self)
+
 
 def prepare(
     hsi: str | Path | xr.DataArray,
     msi: str | Path | xr.DataArray,
     settings: FuseSettings | None = None,
-    listener: Listener = SILENT,
+    listener: Listener = AUTO,
     **options: Unpack[FuseOptions],
 ) -> Fusion:
     """Do everything of `fuse` up to the pixels, and return all that is known of it: cube, quality, error, check.
@@ -223,7 +253,8 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     mixing = None if settings.abundances is None else unmixed(trained)
     coverage = hsi_coverage(pair, valid, compared)
     return Fusion(
-        plan=plan, screening=pair.screening, compared=compared, check=check, trained=trained, refined=refined,
+        settings=settings, pair=pair, plan=plan,
+        screening=pair.screening, compared=compared, check=check, trained=trained, refined=refined,
         product=product, errors=errors,
         quality=quality_raster(pair, trained, compared, coverage),
         sigma=None if errors is None else standard_error(pair.product_msi, used, trained, errors, relation),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -23,6 +24,9 @@ from geolift.provenance.sidecar import read_sidecar, sidecar_path
 from geolift.readers import open_cube
 from geolift.readers.places import Places, read_places
 from geolift.report.scene import Scene, open_scene
+
+if TYPE_CHECKING:
+    from geolift.pipeline.fusion import Fusion
 
 
 def spectra(
@@ -52,27 +56,63 @@ def spectra(
         If the product or the places cannot be read, or no place lies on the product.
     """
     product = Path(product)
-    found = places if isinstance(places, Places) else read_places(places, layer, places_crs)
     scene = _scene_of(product)
-    cube = open_cube(product) if scene is None or scene.product is None else scene.product
-    crs = grid_of(cube).crs
-    geometries = [_moved_to(place.geometry, found.crs, crs) for place in found.places]
-    values = values_at(cube, geometries)
-    if not values.pixels.any():
-        raise InputError(f"{found.source}: none of its {len(geometries)} places lies on {product}")
-    parts = _spectrum("product", values, cube)
-    if scene is not None:
-        parts |= _beside(scene, geometries, crs, cube)
-    points = [geometry.representative_point() for geometry in geometries]
-    coords = {
-        "place": [place.name for place in found.places],
-        "x": ("place", [point.x for point in points]),
-        "y": ("place", [point.y for point in points]),
-        "pixels": ("place", values.pixels),
-        **_bands("band", cube),
-    }
-    attrs = {"product": str(product), "crs": "" if crs is None else str(crs)}
-    return xr.Dataset(parts, coords, attrs)
+    sources = Sources(product=open_cube(product)) if scene is None or scene.product is None else _sources_of(scene)
+    found = places if isinstance(places, Places) else read_places(places, layer, places_crs)
+    return _spectra(sources, found, str(product))
+
+
+def fusion_spectra(fusion: Fusion, places: str | Path | Places) -> xr.Dataset:
+    """Return the spectra of a fusion in memory; see `spectra`."""
+    pair, compared = fusion.pair, fusion.compared
+    sources = Sources(
+        product=fusion.fused,
+        hsi=pair.hsi.isel(band=list(pair.spectra.hsi_bands)),
+        shift_px=(0.0, 0.0) if compared is None else compared.applied_px,
+        msi=pair.used_msi,
+        msi_names=tuple(pair.spectra.msi_names),
+        msi_centres_nm=pair.spectra.weights @ pair.spectra.bands.wavelength_nm[list(pair.spectra.good)],
+        harmonized=lambda msi: msi if compared is None else np.asarray(compared.harmonization.apply(msi)),
+        sigma=fusion.sigma,
+        quality=fusion.quality,
+    )
+    found = places if isinstance(places, Places) else read_places(places)
+    return _spectra(sources, found, "fusion")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sources:
+    """What is read at places; None = not there.
+
+    ``hsi`` with the product's bands, ``msi`` with the bands that were used, which ``harmonized`` brings to the HSI's
+    radiometry; ``shift_px`` (dy, dx) in product pixels by which the HSI counts as moved.
+    """
+
+    product: xr.DataArray
+    hsi: xr.DataArray | None = None
+    shift_px: tuple[float, float] = (0.0, 0.0)
+    msi: xr.DataArray | None = None
+    msi_names: tuple[str, ...] = ()
+    msi_centres_nm: np.ndarray | None = None
+    harmonized: Callable[[np.ndarray], np.ndarray] = lambda msi: msi
+    sigma: xr.DataArray | None = None
+    quality: xr.DataArray | None = None
+
+
+def _sources_of(scene: Scene) -> Sources:
+    assert scene.product is not None
+    bands = scene.hsi_bands
+    return Sources(
+        product=scene.product,
+        hsi=None if scene.hsi is None or bands is None else scene.hsi.isel(band=bands),
+        shift_px=scene.shift_px,
+        msi=scene.msi,
+        msi_names=scene.msi_names,
+        msi_centres_nm=None if scene.response is None else scene.response.select(scene.msi_names).centres_nm,
+        harmonized=scene.harmonized,
+        sigma=scene.side_product(scene.settings.uncertainty),
+        quality=scene.side_product(scene.settings.qa),
+    )
 
 
 def _scene_of(product: Path) -> Scene | None:
@@ -84,30 +124,45 @@ def _scene_of(product: Path) -> Scene | None:
         return None
 
 
-def _beside(scene: Scene, geometries: Sequence[BaseGeometry], crs: CRS | None, product: xr.DataArray) -> dict[str, Any]:
+def _spectra(sources: Sources, places: Places, name: str) -> xr.Dataset:
+    cube = sources.product
+    crs = grid_of(cube).crs
+    geometries = [_moved_to(place.geometry, places.crs, crs) for place in places.places]
+    values = values_at(cube, geometries)
+    if not values.pixels.any():
+        raise InputError(f"{places.source}: none of its {len(geometries)} places lies on {name}")
+    parts = _spectrum("product", values, cube) | _beside(sources, geometries, crs)
+    points = [geometry.representative_point() for geometry in geometries]
+    coords = {
+        "place": [place.name for place in places.places],
+        "x": ("place", [point.x for point in points]),
+        "y": ("place", [point.y for point in points]),
+        "pixels": ("place", values.pixels),
+        **_bands("band", cube),
+    }
+    return xr.Dataset(parts, coords, {"product": name, "crs": "" if crs is None else str(crs)})
+
+
+def _beside(sources: Sources, geometries: Sequence[BaseGeometry], crs: CRS | None) -> dict[str, Any]:
     """Read HSI, MSI, standard error and marks at the same places."""
     parts: dict[str, Any] = {}
-    if scene.hsi is not None and scene.hsi_bands is not None:
+    if sources.hsi is not None:
         # The HSI counted as moved by the shift: what lies here on the product was seen there.
-        affine, (dy, dx) = grid_of(product).affine, scene.shift_px
+        affine, (dy, dx) = grid_of(sources.product).affine, sources.shift_px
         back = (-(affine.a * dx + affine.b * dy), -(affine.d * dx + affine.e * dy))
-        there = [_moved_to(translate(geometry, *back), crs, grid_of(scene.hsi).crs) for geometry in geometries]
-        parts |= _spectrum("hsi", values_at(scene.hsi.isel(band=scene.hsi_bands), there), scene.hsi)
-    if scene.msi is not None:
-        at = [_moved_to(geometry, crs, grid_of(scene.msi).crs) for geometry in geometries]
-        seen = scene.harmonized(values_at(scene.msi, at).mean.T).T
-        centres = np.full(len(scene.msi_names), np.nan)
-        if scene.response is not None:
-            centres = np.asarray(scene.response.select(scene.msi_names).centres_nm)
-        names = np.asarray(scene.msi_names, object)
-        coords = {"msi_band": names, "msi_wavelength": ("msi_band", centres)}
+        there = [_moved_to(translate(geometry, *back), crs, grid_of(sources.hsi).crs) for geometry in geometries]
+        parts |= _spectrum("hsi", values_at(sources.hsi, there), sources.hsi)
+    if sources.msi is not None:
+        at = [_moved_to(geometry, crs, grid_of(sources.msi).crs) for geometry in geometries]
+        seen = sources.harmonized(values_at(sources.msi, at).mean.T).T
+        count = len(sources.msi_names)
+        centres = np.full(count, np.nan) if sources.msi_centres_nm is None else np.asarray(sources.msi_centres_nm)
+        coords = {"msi_band": np.asarray(sources.msi_names, object), "msi_wavelength": ("msi_band", centres)}
         parts["msi"] = xr.DataArray(seen, dims=("place", "msi_band"), coords=coords)
-    sigma = scene.side_product(scene.settings.uncertainty)
-    if sigma is not None and sigma.sizes["band"] == product.sizes["band"]:
-        parts["sigma"] = ("place", "band"), values_at(sigma, geometries).mean
-    quality = scene.side_product(scene.settings.qa)
-    if quality is not None:
-        parts["quality"] = "place", [_marks(quality, geometry) for geometry in geometries]
+    if sources.sigma is not None and sources.sigma.sizes["band"] == sources.product.sizes["band"]:
+        parts["sigma"] = ("place", "band"), values_at(sources.sigma, geometries).mean
+    if sources.quality is not None:
+        parts["quality"] = "place", [_marks(sources.quality, geometry) for geometry in geometries]
     return parts
 
 
