@@ -23,6 +23,7 @@ from geolift.errors import InputError
 
 CUBE_DIMS = ("band", "y", "x")
 REFLECTANCE = "reflectance"
+STANDARD_ERROR = "standard error"
 
 PIECE_PX = 256
 """Edge of the pieces in which an array in memory is looked at: copies of a whole one would be as large."""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import xarray as xr
 
+from geolift.datamodel.cube import STANDARD_ERROR
 from geolift.datamodel.quality import Flag
 from geolift.pipeline.fusion import Fusion
 from geolift.pipeline.trained import Trained
 from geolift.pipeline.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
+from geolift.report.marks import class_of
 from geolift.runtime.machine import available_cpus
 from geolift.runtime.progress import Listener
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
@@ -23,6 +25,8 @@ from geolift.writer import (
     format_of,
     require_tiff,
     settled_beside,
+    values_in,
+    write_classes,
     write_cube,
 )
 
@@ -84,15 +88,15 @@ def _write_sigma(fusion: Fusion, draft: Draft, settings: FuseSettings, listener:
     assert fusion.sigma is not None
     assert fusion.errors is not None
     largest = fusion.errors.typical * fusion.errors.growth.max()
-    scale = choose_scale(settings.dtype, "standard error", largest)
+    scale = choose_scale(settings.dtype, STANDARD_ERROR, largest)
     write_cube(
-        fusion.sigma,
+        fusion.sigma.assign_attrs(quantity=STANDARD_ERROR),
         draft.path,
         settled_beside(draft.path, settings),
         encoding=Encoding.of(settings, scale),
         threads=settings.threads or available_cpus(),
         tile_size=settings.tile_size,
-        tags={"GEOLIFT_QUANTITY": "standard error"},
+        tags={"GEOLIFT_QUANTITY": STANDARD_ERROR},
         progress=lambda share: listener.progress("uncertainty", share),
         draft=draft,
     )
@@ -113,6 +117,8 @@ def _write_quality(quality: xr.DataArray, draft: Draft, settings: FuseSettings) 
         tags=tags,
         draft=draft,
     )
+    classes = {value: class_of(value) for value in values_in(draft.finished)}
+    write_classes(draft.beside(draft.path.with_suffix(".qml")), classes)
 
 
 def write_abundances(

@@ -16,6 +16,7 @@ from geolift.readers.some_bands import open_some_bands
 from geolift.report import words
 from geolift.report.charts import Footprint
 from geolift.report.images import Picture, as_picture, colour_picture, value_picture
+from geolift.report.marks import NOTHING, TRUSTED, mark_of
 from geolift.report.places import Place, choose_places
 from geolift.report.scene import Scene
 from geolift.report.views import FALSE_COLOUR_NM, RGB_NM, View, nearest_bands, seen_on, spectrum_at, view_of
@@ -31,16 +32,6 @@ SPREAD_BANDS = 8
 
 LOOKS = {"natural colour": RGB_NM, "false colour": FALSE_COLOUR_NM}
 COLOURS = {"HSI": "#2a7fb8", "MSI": "#e08a1e", "product": "#c8384f"}
-FLAG_COLOURS = {
-    Flag.NODATA: ("#9aa3a9", "no data in the MSI"),
-    Flag.MASKED: ("#6c4ab6", "masked: cloud, shadow or your mask"),
-    Flag.OUT_OF_RANGE: ("#e08a1e", "out of range: brighter or darker than anything learned"),
-    Flag.LOW_CONFIDENCE: ("#c8384f", "co-registration not trusted"),
-    Flag.OUTSIDE_HSI: ("#2a7fb8", "outside the HSI: learned elsewhere"),
-}
-OTHER_COLOURS = ("#b8860b", "#008b8b", "#8b4789")
-"""Of marks that have none above."""
-TRUSTED = "#cfe5cf"
 
 
 @dataclass(frozen=True)
@@ -181,9 +172,9 @@ class Looker:
         bits = np.nan_to_num(seen_on(view, cube.data, grid_of(cube))[0]).astype(np.int64)
         colours = np.broadcast_to(np.asarray(_rgb_bytes(TRUSTED), np.uint8), (*bits.shape, 3)).copy()
         there = max(1, int(((bits & Flag.NODATA.value) == 0).sum()))
-        legend = [Legend(TRUSTED, "nothing known against it", float((bits == 0).sum() / there))]
+        legend = [Legend(TRUSTED, NOTHING, float((bits == 0).sum() / there))]
         for flag in sorted(Flag, key=lambda flag: -flag.value):
-            colour, meaning = FLAG_COLOURS.get(flag) or _other_mark(flag)
+            colour, meaning = mark_of(flag)
             marked = (bits & flag.value) != 0
             if marked.any():
                 colours[marked] = _rgb_bytes(colour)
@@ -218,10 +209,6 @@ class Looker:
         caption = f"Standard error of the {quantity}, {about}"
         picture = value_picture(sigma, (low, high), caption, "magma")
         return picture, (low, high), median / level if level > 0 else None
-
-
-def _other_mark(flag: Flag) -> tuple[str, str]:
-    return OTHER_COLOURS[flag.value.bit_length() % len(OTHER_COLOURS)], str(flag.name).replace("_", " ").lower()
 
 
 def thumbnails(scene: Scene) -> list[Picture]:

@@ -23,6 +23,7 @@ from geolift.writer.formats import (
 )
 from geolift.writer.publication import draft_folder, is_being_written, recover
 from geolift.writer.scale import REFLECTANCE_SCALE, choose_scale
+from geolift.writer.styles import values_in, write_classes
 from geolift.writer.tiles import BLOCK, Tile, tile_edge, tile_shape
 from geolift.writer.viewing import overview_factors
 from geolift.writer.write import Progress, WriteReport, write_cube
@@ -64,5 +65,7 @@ __all__ = [
     "stamps_of",
     "tile_edge",
     "tile_shape",
+    "values_in",
+    "write_classes",
     "write_cube",
 ]

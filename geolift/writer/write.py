@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from rasterio.shutil import copy as copy_raster
 
-from geolift.datamodel.cube import bands_of
+from geolift.datamodel.cube import STANDARD_ERROR, bands_of
 from geolift.datamodel.encoding import Counts, Encoding
 from geolift.runtime.machine import give_back_memory
 from geolift.settings import WritingSettings
@@ -20,6 +20,7 @@ from geolift.writer.description import create_empty, default_rgb, name_envi_prod
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
+from geolift.writer.styles import write_ramp
 from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
 from geolift.writer.viewing import build_overviews, cells_of, overview_factors, sample, statistics, write_style
 from geolift.writer.zarr_store import GrowingZarr, create_store, verify_store
@@ -181,9 +182,7 @@ def _complete(
     sampled = sample(data, seen, threads)
     if settings.of != "ENVI":  # whose header has no place for statistics
         add_band_items(data, statistics(sampled))
-    rgb = default_rgb(bands_of(cube))
-    if rgb is not None:
-        write_style(draft.beside(draft.path.with_suffix(".qml")), sampled, rgb, encoding.scale)
+    _write_look(draft.beside(draft.path.with_suffix(".qml")), cube, sampled, encoding.scale)
     factors = overview_factors((cube.shape[1], cube.shape[2]), settings)
     if factors:
         give_back_memory()
@@ -191,6 +190,18 @@ def _complete(
     if settings.of == "COG":
         _to_cog(data, draft.finished, settings)
         verify(draft.finished, expected, encoding.itemsize)
+
+
+def _write_look(file: Path, cube: xr.DataArray, sampled: np.ndarray, scale: float) -> None:
+    """Write how QGIS draws the raster: an error as one band on a ramp, an image with enough bands in colour."""
+    bands = bands_of(cube)
+    rgb = default_rgb(bands)
+    if cube.attrs.get("quantity") == STANDARD_ERROR:
+        good = np.flatnonzero(bands.good)
+        # In the middle of the learned bands, where there is one.
+        write_ramp(file, sampled, int(good[len(good) // 2]) if good.size else 0, scale)
+    elif rgb is not None:
+        write_style(file, sampled, rgb, scale)
 
 
 def _to_cog(plain: Path, cog: Path, settings: WritingSettings) -> None:

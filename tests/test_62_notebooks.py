@@ -1,0 +1,97 @@
+"""The notebooks of examples/ run from the first cell to the last, on scenes small enough for a test."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import product_files
+import pytest
+from scenes import ORIGIN, spectra_of, write
+
+from geolift.srf import SpectralResponse
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+NOTEBOOKS = {"first_fusion", "enmap_sentinel2_stac", "trust"}
+
+
+def run(name: str, folder: Path, **parameters: object) -> str:
+    """Run a notebook in a folder with some of its assignments replaced; returns everything that it showed."""
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel, which the extra dev brings")
+    pytest.importorskip("ipykernel")
+    import nbformat
+
+    book = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    for parameter, value in parameters.items():
+        cell = next(cell for cell in book.cells if re.search(rf"^{parameter} = ", cell.source, re.MULTILINE))
+        cell.source = re.sub(rf"(?m)^{parameter} = .*$", lambda _, p=parameter, v=value: f"{p} = {v!r}", cell.source)
+    client = nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(folder)}})
+    client.execute()
+    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    return json.dumps(outputs, ensure_ascii=False)
+
+
+def test_every_notebook_is_run_here_and_keeps_no_output() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.ipynb")} == NOTEBOOKS
+    for path in EXAMPLES.glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert all(not cell["outputs"] for cell in cells if cell["cell_type"] == "code"), path
+
+
+def test_the_first_fusion_shows_a_verdict_pictures_and_scores(tmp_path: Path) -> None:
+    shown = run("first_fusion", tmp_path, SIZE=96)
+    assert "geolift fusion" in shown
+    assert "image/png" in shown
+    psnr = re.search(r"PSNR ([\d.]+) dB", shown)
+    assert psnr
+    assert float(psnr[1]) > 25
+    assert (tmp_path / "first-fusion" / "report.html").exists()
+
+
+def test_what_is_planted_in_the_trust_notebook_is_named(tmp_path: Path) -> None:
+    shown = run("trust", tmp_path, SIZE=96)
+    assert "offset:" in shown
+    assert "band-order:" in shown
+    within = re.search(r"(\d+)% of the values lie within one standard error", shown)
+    assert within
+    assert 40 < int(within[1]) < 95
+
+
+def test_an_enmap_scene_is_fused_with_the_item_that_a_catalogue_names(tmp_path: Path) -> None:
+    wavelength, fwhm = np.linspace(420, 1000, 40), np.full(40, 16.0)
+    truth = spectra_of(wavelength, 96, 84)
+    coarse = truth.reshape(40, 32, 3, 28, 3).mean(axis=(2, 4))
+    enmap = product_files.enmap(tmp_path / "enmap", values=coarse, nm=wavelength, fwhm=fwhm)
+    names = ("B02", "B03", "B04", "B08")
+    weights = SpectralResponse.from_library("sentinel-2b").select(names).weights(wavelength, fwhm).weights
+    assets = {}
+    for name, values in zip(names, np.einsum("cb,byx->cyx", weights, truth), strict=True):
+        file = write(tmp_path / f"{name}.tif", values[None], gsd=10, origin=ORIGIN, dtype="uint16", nodata=0)
+        assets[name] = {
+            "href": str(file),
+            "type": "image/tiff; application=geotiff",
+            "roles": ["data"],
+            "eo:bands": [{"name": name}],
+            "raster:bands": [{"scale": 1e-4, "offset": 0, "nodata": 0}],
+        }
+    properties = {"datetime": "2022-07-24T10:15:00Z", "platform": "sentinel-2b", "eo:cloud_cover": 1}
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": "S2B_T33UUT_20220724",
+        "geometry": None,
+        "links": [],
+        "collection": "sentinel-2-c1-l2a",
+        "assets": assets,
+        "properties": properties,
+    }
+    cloudy = {**item, "id": "cloudy", "properties": {**properties, "eo:cloud_cover": 90}}
+    answer = tmp_path / "answer.json"
+    answer.write_text(json.dumps({"type": "FeatureCollection", "features": [cloudy, item]}), encoding="utf-8")
+    shown = run("enmap_sentinel2_stac", tmp_path, ENMAP=str(enmap), CATALOGUE=str(answer))
+    assert "S2B_T33UUT_20220724" in json.loads((tmp_path / "enmap-sentinel2" / "sentinel2.json").read_text())["id"]
+    assert "sentinel-2b" in shown
+    assert "'band': 40" in shown
+    assert (tmp_path / "enmap-sentinel2" / "report.html").exists()
