@@ -234,10 +234,11 @@ def _outliers(simulated: FloatArray, degraded: FloatArray, valid: NDArray[np.boo
 
 
 def _thinned(own: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep a regular grid of the pixels where there are more than the fit needs."""
-    step = max(1, int(np.sqrt(own.sum() / _MAX_PIXELS)))
+    """Keep a regular grid of the pixels where there are more than the fit needs: about as many of any larger scene."""
+    step = max(1.0, float(np.sqrt(own.sum() / _MAX_PIXELS)))
+    grid = np.ix_(*(np.arange(0, size, step).astype(int) for size in own.shape))
     kept = np.zeros_like(own)
-    kept[::step, ::step] = own[::step, ::step]
+    kept[grid] = own[grid]
     return kept
 
 

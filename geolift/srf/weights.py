@@ -129,7 +129,9 @@ def weigh(
     centres, fwhm, usable, assumed = _checked(centres_nm, fwhm_nm, good)
     grid, fine = _refined(wavelength_nm, response, float(fwhm[usable].min()))
     density = trapezoid_weights(grid)[:, None] * fine
-    shared = density.T @ _shares(grid, centres[usable], fwhm[usable])
+    seen = density.any(axis=1)  # most of a table may lie beyond its sensor's bands
+    # einsum's own loops: a BLAS product may round differently on another number of threads
+    shared = np.einsum("gm,gb->mb", density[seen], _shares(grid[seen], centres[usable], fwhm[usable]))
     total = density.sum(axis=0)
     coverage = np.minimum(shared.sum(axis=1) / total, 1.0)
     rows, shifts_nm, on_centre = _recentred(shared, centres[usable], grid @ density / total)
