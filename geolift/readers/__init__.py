@@ -14,6 +14,7 @@ from geolift.readers.aviris import AvirisReader
 from geolift.readers.band_set import BandSetReader, open_files, require_files
 from geolift.readers.cf import CfReader
 from geolift.readers.emit import EmitReader
+from geolift.readers.eopf import EopfReader
 from geolift.readers.hyperion import HyperionReader
 from geolift.readers.landsat import LandsatReader
 from geolift.readers.masks import invalid, mask_from_file, read_mask
@@ -48,6 +49,7 @@ class Reader(Protocol):
 # The first that matches opens it; what GDAL opens as one raster comes last and explains what it cannot open.
 READERS: tuple[Reader, ...] = (
     StacItemReader(),
+    EopfReader(),
     Sentinel2Reader(),
     LandsatReader(),
     HyperionReader(),

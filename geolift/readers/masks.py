@@ -122,7 +122,7 @@ def raster_layer(
 
 
 def layers_from_files(
-    files: Iterable[tuple[Path, str, str, Rule, tuple[int, ...]]], notes: list[str]
+    files: Iterable[tuple[Any, str, str, Rule, tuple[int, ...]]], notes: list[str]
 ) -> tuple[QualityLayer, ...]:
     """Describe those of the files (path, name, meaning, rule, numbers) that are there; unreadable ones are told."""
     found = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,7 +243,7 @@ def iso_time(text: str | None) -> str | None:
     return "{}-{}-{}T{}:{}:{}Z".format(*match.groups()) if match else None
 
 
-def files_in(folder: Path) -> list[Path]:
+def files_in(folder: Any) -> list[Any]:
     """List the files of a folder, sorted; an unreadable folder is empty."""
     try:
         return sorted(entry for entry in folder.iterdir() if entry.is_file())

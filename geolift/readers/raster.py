@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
-from geolift.readers import envi_header, gate, spectral_metadata, truncation
+from geolift.readers import archive, envi_header, gate, spectral_metadata, truncation
 from geolift.readers.alpha import Alpha, alpha_of
 from geolift.readers.fill import recognise_fill, sample_of
 from geolift.readers.placement import georeference_of
@@ -42,6 +42,8 @@ class RasterReader:
     ) -> xr.DataArray:
         """Open a raster as a lazy cube; see `geolift.readers.open_cube`."""
         path = envi_header.data_file(path)
+        if Path(path).suffix.lower() == ".zip" and Path(path).is_file():
+            path = archive.only_raster(path)
         header = None if is_virtual(path) else envi_header.beside(path)
         try:
             source = open_raster(path)
@@ -242,8 +244,9 @@ def _explain_unopened(path: str, error: Exception) -> str:
         )
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         return f"{path}: the file is empty"
-    if Path(path).suffix.lower() in (".zip", ".tar", ".gz", ".tgz"):
-        return f"{path}: an archive; unpack it first"
+    unpack = archive.advice(path)
+    if unpack is not None:
+        return unpack
     hint = "" if Path(path).suffix else " If it is ENVI data, its .hdr file is missing."
     if Path(path).suffix.lower() in envi_header.DATA_SUFFIXES[1:]:
         hint = " If it is ENVI data, its .hdr file is missing."

@@ -13,7 +13,8 @@ import xarray as xr
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import gate
-from geolift.readers.band_files import BandFile, BandStack, band_key, examine
+from geolift.readers.archive import Place, place_of
+from geolift.readers.band_files import BandStack, band_key, examine
 from geolift.readers.masks import QualityLayer, layers_from_files
 from geolift.readers.product import Product, iso_time
 from geolift.readers.shared_raster import is_virtual
@@ -47,7 +48,8 @@ class Sentinel2Reader:
         root = _parsed(metadata)
         notes: list[str] = []
         images = _images(root, metadata.parent)
-        files = [examine(str(image)) for image in _chosen(images, bands or TEN_METRES, path)]
+        chosen = _chosen(images, bands or TEN_METRES, path)
+        files = [examine(str(image)) for image in chosen]
         names = tuple(_name(file.path) for file in files)
         stack = BandStack(files)
         return Product(
@@ -64,19 +66,19 @@ class Sentinel2Reader:
             evidence=" ".join(root.findtext(f".//{tag}") or "" for tag in ("PRODUCT_URI", "SPACECRAFT_NAME")),
             wavelengths_from="Spectral_Information",
             notes=notes,
-            masks=_masks(files, metadata.parent, notes),
+            masks=_masks(chosen[0], notes),
             check_empty=False,
             usual=(1e-4, (0.0, -0.1)),
         ).cube(reading, tile)
 
 
-def _metadata_file(path: str) -> Path | None:
+def _metadata_file(path: str) -> Place | None:
     if is_virtual(path):
         return None
-    place = Path(path)
+    place = place_of(path)
     if place.is_dir():
         return next((place / name for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml") if (place / name).is_file()), None)
-    if place.suffix.lower() != ".xml":
+    if place.suffix.lower() != ".xml" or not isinstance(place, Path):
         return None
     try:
         with place.open("rb") as stream:
@@ -86,7 +88,7 @@ def _metadata_file(path: str) -> Path | None:
     return place if b"Level-2A_User_Product" in beginning or b"Level-1C_User_Product" in beginning else None
 
 
-def _parsed(metadata: Path) -> ET.Element:
+def _parsed(metadata: Place) -> ET.Element:
     root = gate.xml_root(metadata)
     if "Level-1C" in root.tag:
         raise InputError(
@@ -95,9 +97,9 @@ def _parsed(metadata: Path) -> ET.Element:
     return root
 
 
-def _images(root: ET.Element, folder: Path) -> dict[str, dict[int, Path]]:
+def _images(root: ET.Element, folder: Place) -> dict[str, dict[int, Place]]:
     """List the image files by band and resolution in metres."""
-    images: dict[str, dict[int, Path]] = {}
+    images: dict[str, dict[int, Place]] = {}
     for element in root.iter("IMAGE_FILE"):
         text = (element.text or "").strip()
         found = IMAGE.search(text)
@@ -106,7 +108,7 @@ def _images(root: ET.Element, folder: Path) -> dict[str, dict[int, Path]]:
     return images
 
 
-def _chosen(images: dict[str, dict[int, Path]], wanted: Sequence[str], path: str) -> list[Path]:
+def _chosen(images: dict[str, dict[int, Place]], wanted: Sequence[str], path: str) -> list[Place]:
     """Take each band in its finest resolution that is there."""
     by_key = {band_key(name): found for name, found in images.items()}
     chosen = []
@@ -127,7 +129,7 @@ def _name(file: str) -> str:
     return found[1]
 
 
-def _physical(root: ET.Element, metadata: Path) -> tuple[str, ...]:
+def _physical(root: ET.Element, metadata: Place) -> tuple[str, ...]:
     """Return the band of each band_id."""
     listed = {
         gate.integer(info.get("bandId"), metadata, "Spectral_Information bandId"): str(info.get("physicalBand"))
@@ -136,7 +138,7 @@ def _physical(root: ET.Element, metadata: Path) -> tuple[str, ...]:
     return tuple(listed.get(i, name) for i, name in enumerate(PHYSICAL_BANDS))
 
 
-def _bands(root: ET.Element, names: tuple[str, ...], metadata: Path) -> Bands:
+def _bands(root: ET.Element, names: tuple[str, ...], metadata: Place) -> Bands:
     centres = {
         band_key(str(info.get("physicalBand"))): gate.optional_number(
             info.findtext("Wavelength/CENTRAL"), metadata, f"Spectral_Information {info.get('physicalBand')}: CENTRAL"
@@ -148,7 +150,7 @@ def _bands(root: ET.Element, names: tuple[str, ...], metadata: Path) -> Bands:
     return Bands(names, wavelength, np.full(len(names), np.nan), np.ones(len(names), dtype=bool))
 
 
-def _decoding(root: ET.Element, names: tuple[str, ...], metadata: Path, notes: list[str]) -> Decoding:
+def _decoding(root: ET.Element, names: tuple[str, ...], metadata: Place, notes: list[str]) -> Decoding:
     """Reflectance = (DN + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE; DN 0 is no data before the offset."""
     tag = ".//BOA_QUANTIFICATION_VALUE"
     quantification = gate.positive(gate.xml_number(root, tag, metadata, 10_000.0), metadata, tag.removeprefix(".//"))
@@ -168,8 +170,8 @@ def _decoding(root: ET.Element, names: tuple[str, ...], metadata: Path, notes: l
     return Decoding((1.0 / quantification,) * count, offset, (NODATA,) * count, invalid=(SATURATED,))
 
 
-def _masks(files: list[BandFile], folder: Path, notes: list[str]) -> tuple[QualityLayer, ...]:
+def _masks(image: Place, notes: list[str]) -> tuple[QualityLayer, ...]:
     """Find the scene classification of the same granule."""
-    granule = Path(files[0].path).parent.parent
+    granule = image.parent.parent
     found = sorted(granule.glob("R20m/*_SCL_20m.jp2")) or sorted(granule.glob("R60m/*_SCL_60m.jp2"))
     return layers_from_files(((file, "SCL", SCL_MEANING, "classes", SCL_UNUSABLE) for file in found[:1]), notes)

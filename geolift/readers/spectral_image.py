@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import gate
+from geolift.readers.archive import Place, place_of
 from geolift.readers.masks import QualityLayer, Rule, layers_from_files
 from geolift.readers.product import Product, files_in, iso_time
 from geolift.readers.raster import grid_of_raster
@@ -69,18 +70,18 @@ class SpectralImageReader:
 
     def matches(self, path: str) -> bool:
         """Look for a METADATA XML of the family; a raster must be the image that the XML describes."""
-        metadata = None if is_virtual(path) else self._metadata(Path(path))
+        metadata = None if is_virtual(path) else self._metadata(place_of(path))
         return metadata is not None
 
     def open(
         self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
     ) -> xr.DataArray:
         """Open the spectral image as a lazy cube."""
-        metadata = self._metadata(Path(path))
+        metadata = self._metadata(place_of(path))
         assert metadata is not None
         notes: list[str] = []
         root = gate.xml_root(metadata)
-        image = _image(Path(path), metadata, root)
+        image = _image(place_of(path), metadata, root)
         entries = _entries(root, self._family, metadata)
         try:
             source = open_raster(str(image))
@@ -117,13 +118,13 @@ class SpectralImageReader:
             usual=(USUAL_GAIN, (0.0,)) if level == "L2A" else None,
         ).cube(reading, tile)
 
-    def _metadata(self, path: Path) -> Path | None:
+    def _metadata(self, path: Place) -> Place | None:
         """Find the XML that a folder, an XML or an image belongs to; None if it is another family's or none."""
-        if path.suffix.lower() == ".hdr":
+        if path.suffix.lower() == ".hdr" and isinstance(path, Path):
             path = path.with_suffix("")
         is_image = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
         if path.is_file() and path.suffix.lower() == ".xml":
-            candidates = [path]
+            candidates: list[Place] = [path]
         else:
             folder = path if path.is_dir() else path.parent
             candidates = [f for f in files_in(folder) if f.name.upper().endswith("METADATA.XML")]
@@ -134,7 +135,7 @@ class SpectralImageReader:
                 return candidate
         return None
 
-    def _masks(self, metadata: Path, notes: list[str]) -> tuple[QualityLayer, ...]:
+    def _masks(self, metadata: Place, notes: list[str]) -> tuple[QualityLayer, ...]:
         files = {file.stem.upper(): file for file in files_in(metadata.parent) if file.suffix.lower() in IMAGE_SUFFIXES}
         prefix = re.sub(r"METADATA$", "", metadata.stem, flags=re.IGNORECASE).upper()
         return layers_from_files(
@@ -147,7 +148,7 @@ class SpectralImageReader:
         )
 
 
-def _describes(text: str, metadata: Path, image: Path) -> bool:
+def _describes(text: str, metadata: Place, image: Place) -> bool:
     """Tell whether an XML describes this very image, not one of the quality layers beside it."""
     named = re.search(r"<merge>.*?<name>([^<]+)</name>", text, re.DOTALL)
     if named is not None:
@@ -156,7 +157,7 @@ def _describes(text: str, metadata: Path, image: Path) -> bool:
     return image.stem.upper() == f"{prefix}SPECTRAL_IMAGE".upper()
 
 
-def _image(path: Path, metadata: Path, root: ET.Element) -> Path:
+def _image(path: Place, metadata: Place, root: ET.Element) -> Place:
     """Find the spectral image: the file given, the one the XML names, or the same name in another format."""
     if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
         return path
@@ -165,7 +166,7 @@ def _image(path: Path, metadata: Path, root: ET.Element) -> Path:
     stem = Path(named).stem if named else f"{prefix}SPECTRAL_IMAGE"
     for file in files_in(metadata.parent):
         if file.stem.upper() == stem.upper() and file.suffix.lower() in IMAGE_SUFFIXES:
-            return file
+            return file  # type: ignore[no-any-return]
     raise InputError(f"{metadata}: its image {stem} (.TIF, .JP2, .BSQ, .BIL, .BIP) does not lie beside it")
 
 
@@ -181,7 +182,7 @@ class _Entries:
     good: np.ndarray
 
 
-def _entries(root: ET.Element, family: Family, metadata: Path) -> _Entries:
+def _entries(root: ET.Element, family: Family, metadata: Place) -> _Entries:
     """Read bandCharacterisation (`bandID number=…` or `band/bandNumber`) in band order."""
     found = []
     for characterisation in root.iter("bandCharacterisation"):
@@ -210,7 +211,7 @@ def _entries(root: ET.Element, family: Family, metadata: Path) -> _Entries:
     )
 
 
-def _empty_bands(root: ET.Element, metadata: Path) -> set[int]:
+def _empty_bands(root: ET.Element, metadata: Place) -> set[int]:
     """Collect the bands whose statistics say that they hold nothing (mean below any value, no spread)."""
     empty = set()
     for statistics in root.iter("bandStatistics"):
@@ -224,7 +225,7 @@ def _empty_bands(root: ET.Element, metadata: Path) -> set[int]:
     return empty
 
 
-def _nodata(tagged: float | None, root: ET.Element, metadata: Path) -> float:
+def _nodata(tagged: float | None, root: ET.Element, metadata: Place) -> float:
     """Prefer the image's own tag; then the XML's background value; then what the format document says."""
     if tagged is not None:
         return float(tagged)

@@ -1,0 +1,232 @@
+"""Sentinel-2 L2A as EOPF Zarr: a folder or .zarr.zip, one group for each resolution, scale and offset of each array."""
+
+from __future__ import annotations
+
+import re
+import threading
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from geolift.datamodel.cube import REFLECTANCE
+from geolift.errors import InputError, UsageError
+from geolift.readers import gate
+from geolift.readers.band_files import band_key
+from geolift.readers.cf_names import even_axis
+from geolift.readers.masks import QualityLayer
+from geolift.readers.product import Product, iso_time, placed, unknown_spectra
+from geolift.readers.sentinel2 import SCL_MEANING, SCL_UNUSABLE, TEN_METRES
+from geolift.readers.source import BandIndices, Decoding, Layout
+from geolift.settings import Reading
+
+NAME = "Sentinel-2 L2A (EOPF Zarr)"
+REFLECTANCES = "measurements/reflectance"
+GROUPS = ("r10m", "r20m", "r60m")
+CLASSES = "conditions/mask/l2a_classification/r20m/scl"
+BAND = re.compile(r"^b(\d{1,2})(a?)$", re.IGNORECASE)
+ROOT_FILES = ("zarr.json", ".zgroup", ".zmetadata", ".zattrs")
+
+
+class EopfReader:
+    """Surface reflectance of Sentinel-2 in the format of ESA's reprocessing (EOPF)."""
+
+    def matches(self, path: str) -> bool:
+        """Look for the group of reflectances in a Zarr folder or ZIP file."""
+        place = Path(path)
+        if place.is_dir():
+            return (place / REFLECTANCES).is_dir() and any((place / name).is_file() for name in ROOT_FILES)
+        if place.suffix.lower() != ".zip" or not place.is_file() or not zipfile.is_zipfile(place):
+            return False
+        with zipfile.ZipFile(place) as file:
+            return any(name.startswith(f"{REFLECTANCES}/") for name in file.namelist())
+
+    def open(
+        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
+    ) -> xr.DataArray:
+        """Open the four 10 m bands, or those named: coarser ones are repeated on the finest pixels named."""
+        notes: list[str] = []
+        store = _Store(path)
+        chosen = _chosen(store, bands or TEN_METRES, path)
+        grids = [_grid(store, key, path) for key in chosen]
+        stack = _Stack(store, chosen, grids, path)
+        attrs = [store.attrs(key) for key in chosen]
+        scale, offset = (
+            tuple(_told(a, words, neutral, path, key) for a, key in zip(attrs, chosen, strict=True))
+            for words, neutral in ((("scale_factor",), 1e-4), (("add_offset",), 0.0))
+        )
+        fill = tuple(
+            _told(a, ("_FillValue", "fill_value"), 0.0, path, key) for a, key in zip(attrs, chosen, strict=True)
+        )
+        properties = store.properties()
+        names = tuple(_band_name(key) for key in chosen)
+        return Product(
+            source=path,
+            stored=stack,
+            grid=stack.grid,
+            bands=unknown_spectra(names),
+            decoding=Decoding(scale, offset, fill),
+            quantity=REFLECTANCE,
+            name=NAME,
+            sensor=str(properties.get("platform") or "") or None,
+            driver="Zarr",
+            acquired=iso_time(str(properties.get("datetime") or properties.get("start_datetime") or Path(path).name)),
+            evidence=f"{Path(path).name} {properties.get('platform', '')}",
+            notes=notes,
+            masks=_masks(store, path),
+            check_empty=False,
+            usual=(1e-4, (0.0, -0.1)),
+        ).cube(reading, tile)
+
+
+class _Store:
+    """An open Zarr group that threads share; opened again where it is sent to."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._group: Any = None
+
+    def __reduce__(self) -> tuple[type[_Store], tuple[str]]:
+        return _Store, (self.path,)
+
+    def group(self) -> Any:
+        """Return the root group. Raises UsageError without the package zarr, InputError for a damaged store."""
+        if self._group is None:
+            try:
+                import zarr
+            except ImportError as error:
+                raise UsageError(
+                    f"{self.path}: reading Zarr needs the package zarr: pip install 'geolift[zarr]'"
+                ) from error
+            try:
+                zipped = Path(self.path).is_file()
+                place = zarr.storage.ZipStore(self.path, mode="r") if zipped else self.path
+                self._group = zarr.open_group(place, mode="r")
+            except (KeyError, OSError, TypeError, ValueError) as error:
+                raise InputError(f"{self.path}: not a Zarr store that can be read: {error}") from error
+        return self._group
+
+    def array(self, key: str) -> Any:
+        """Return an array by its path in the store. Raises InputError if it is damaged."""
+        try:
+            return self.group()[key]
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: {key} cannot be read: {error}; is the product complete?") from error
+
+    def attrs(self, key: str) -> dict[str, Any]:
+        """Return an array's attributes, those of EOPF beside the usual ones."""
+        own = dict(self.array(key).attrs)
+        nested = own.get("_eopf_attrs")
+        return {**(nested if isinstance(nested, dict) else {}), **own}
+
+    def properties(self) -> dict[str, Any]:
+        """Return what the product's STAC description says of the scene."""
+        item = dict(self.group().attrs).get("stac_discovery")
+        found = item.get("properties") if isinstance(item, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def members(self, key: str) -> list[str]:
+        """List the arrays of a group; none if there is no such group."""
+        try:
+            group = self.group()[key]
+        except (KeyError, OSError, ValueError):
+            return []
+        return sorted(group.array_keys())
+
+    def read(self, key: str, rows: slice, cols: slice) -> np.ndarray:
+        """Read a window (y, x). Raises InputError where the store is damaged."""
+        try:
+            return np.asarray(self.array(key)[rows, cols])
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: {key} cannot be read: {error}. Is the product complete?") from error
+
+
+def _band_name(key: str) -> str:
+    found = BAND.match(key.rpartition("/")[2])
+    return "" if found is None else f"B{found[1].zfill(1 if found[2] else 2)}{found[2].upper()}"
+
+
+def _chosen(store: _Store, wanted: Sequence[str], path: str) -> list[str]:
+    """Take each band in its finest resolution. Raises InputError if one is not there."""
+    there: dict[str, str] = {}
+    for group in reversed(GROUPS):
+        for name in store.members(f"{REFLECTANCES}/{group}"):
+            if BAND.match(name):
+                there[band_key(_band_name(name))] = f"{REFLECTANCES}/{group}/{name}"
+    missing = [name for name in wanted if band_key(name) not in there]
+    if missing:
+        held = ", ".join(sorted(_band_name(key) for key in there.values())) or "none"
+        raise InputError(f"{path}: has no band {', '.join(missing)}; it has {held}")
+    return [there[band_key(name)] for name in wanted]
+
+
+def _told(attrs: dict[str, Any], names: Sequence[str], neutral: float, path: str, key: str) -> float:
+    for name in names:
+        if attrs.get(name) is not None:
+            return gate.number(attrs[name], path, f"{key}: {name}")
+    return neutral
+
+
+def _grid(store: _Store, key: str, path: str) -> GeoBox:
+    """Build an array's grid from the coordinates of its group, or its proj:transform."""
+    array, attrs, group = store.array(key), store.attrs(key), key.rpartition("/")[0]
+    shape = (int(array.shape[-2]), int(array.shape[-1])) if array.ndim == 2 else tuple(array.shape)
+    members = store.members(group)
+    steps = [even_axis(np.asarray(store.array(f"{group}/{a}")[:])) if a in members else None for a in ("y", "x")]
+    if steps[0] is not None and steps[1] is not None:
+        (y, dy), (x, dx) = steps  # type: ignore[misc]
+        affine = Affine(dx, 0.0, x - dx / 2, 0.0, dy, y - dy / 2)
+    elif attrs.get("proj:transform"):
+        affine = Affine(*gate.numbers(list(attrs["proj:transform"])[:6], path, "proj:transform").tolist())
+    else:
+        raise InputError(f"{path}: {key} has neither coordinates x and y nor proj:transform; it cannot be placed")
+    code = attrs.get("proj:epsg") or attrs.get("proj:code") or store.properties().get("proj:epsg")
+    code = code or store.properties().get("proj:code")
+    known = f"EPSG:{code}" if str(code).isdigit() else code
+    return placed(shape, affine, None if known is None else str(known), path)
+
+
+class _Stack:
+    """Bands of one or several resolutions on the finest pixels among them; coarser ones are repeated."""
+
+    def __init__(self, store: _Store, keys: Sequence[str], grids: Sequence[GeoBox], path: str) -> None:
+        self._store, self._keys, self.path = store, tuple(keys), path
+        self.grid = min(grids, key=lambda grid: abs(grid.affine.a))
+        self._zooms = [round(abs(grid.affine.a / self.grid.affine.a)) for grid in grids]
+        for key, grid, zoom in zip(keys, grids, self._zooms, strict=True):
+            covers = all(grid.shape[i] * zoom >= self.grid.shape[i] for i in (0, 1))
+            same = abs(grid.affine.c - self.grid.affine.c) + abs(grid.affine.f - self.grid.affine.f) < 1e-3
+            if grid.crs != self.grid.crs or not covers or not same:
+                raise InputError(f"{path}: {key} does not lie on the grid of the finest band; is the product complete?")
+        finest = store.array(keys[self._zooms.index(1)])
+        dtype = np.result_type(*(np.dtype(store.array(key).dtype) for key in keys))
+        block = (min(int(finest.chunks[0]), finest.shape[0]), min(int(finest.chunks[1]), finest.shape[1]))
+        self.layout = Layout(len(keys), (int(self.grid.shape[0]), int(self.grid.shape[1])), dtype, block)
+
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return a window (band, y, x) of stored numbers."""
+        wanted = range(len(self._keys)) if bands is None else [int(band) for band in bands]
+        window = np.empty((len(wanted), rows.stop - rows.start, cols.stop - cols.start), self.layout.dtype)
+        for position, band in enumerate(wanted):
+            zoom = self._zooms[band]
+            outer = [slice(part.start // zoom, -(-part.stop // zoom)) for part in (rows, cols)]
+            block = self._store.read(self._keys[band], outer[0], outer[1])
+            fine = block.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            top, left = rows.start - outer[0].start * zoom, cols.start - outer[1].start * zoom
+            window[position] = fine[top : top + window.shape[1], left : left + window.shape[2]]
+        return window, None
+
+
+def _masks(store: _Store, path: str) -> tuple[QualityLayer, ...]:
+    """Find the scene classification."""
+    group, _, name = CLASSES.rpartition("/")
+    if name not in store.members(group):
+        return ()
+    grid = _grid(store, CLASSES, path)
+    return (QualityLayer("SCL", SCL_MEANING, _Stack(store, [CLASSES], [grid], path), grid, "classes", SCL_UNUSABLE),)
