@@ -218,8 +218,7 @@ def bands_with_data(source: Decoded, candidates: np.ndarray, notes: list[str]) -
         if found.all():
             break
         found |= np.isfinite(source.read(rows, cols)).any(axis=(1, 2))
-    for band in np.flatnonzero(~found):
-        found[band] = _holds_data(source, int(band), layout)
+    found[_that_hold_data(source, np.flatnonzero(~found), layout)] = True
     found &= candidates
     if not found.any():
         raise InputError(f"{path}: every pixel is nodata; nothing to work with")
@@ -229,13 +228,16 @@ def bands_with_data(source: Decoded, candidates: np.ndarray, notes: list[str]) -
     return found
 
 
-def _holds_data(source: Decoded, band: int, layout: Layout) -> bool:
-    height = max(layout.block[0], CHUNK_BYTES // (4 * layout.shape[1]) // layout.block[0] * layout.block[0])
-    for row in range(0, layout.shape[0], height):
-        values = source.read(slice(row, min(row + height, layout.shape[0])), slice(0, layout.shape[1]), [band])
-        if np.isfinite(values).any():
-            return True
-    return False
+def _that_hold_data(source: Decoded, suspects: np.ndarray, layout: Layout) -> np.ndarray:
+    """Those of some bands that hold a valid pixel; read together, since a file may hold its bands pixel by pixel."""
+    left = suspects
+    row = 0
+    while left.size and row < layout.shape[0]:
+        blocks = max(1, CHUNK_BYTES // (4 * layout.shape[1] * left.size) // layout.block[0])
+        rows = slice(row, min(row + blocks * layout.block[0], layout.shape[0]))
+        holds = np.isfinite(source.read(rows, slice(0, layout.shape[1]), left)).any(axis=(1, 2))
+        left, row = left[~holds], rows.stop
+    return np.setdiff1d(suspects, left)
 
 
 def ranges(numbers: np.ndarray) -> str:

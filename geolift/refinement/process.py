@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, product
 
 import numpy as np
@@ -160,13 +161,14 @@ def fit_process(
     rotation = vectors[:, ::-1] * np.where(vectors[:, ::-1].sum(axis=0) < 0, -1.0, 1.0)
     parts = [_window(residual, factors, rotation) for residual, factors in windows]
 
+    @cache
+    def covariances(length: float, first: int, last: int | None) -> list[DoubleArray]:
+        return [w.covariance(footprint, length, w.factors[first:last]) for w in parts]
+
     def tried(length: float, guided: float, share: float) -> _Fit:
-        grams = [w.covariance(footprint, length, w.factors[:1]) for w in parts]
+        grams = covariances(length, 0, 1)
         if share:
-            grams = [
-                gram + share * w.covariance(footprint, guided, w.factors[1:])
-                for gram, w in zip(grams, parts, strict=True)
-            ]
+            grams = [own + share * term for own, term in zip(grams, covariances(guided, 1, None), strict=True)]
         return _best_strengths(parts, grams, pool)
 
     def lost(choice: tuple[tuple[float, float, float], _Fit]) -> float:
