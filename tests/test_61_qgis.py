@@ -46,6 +46,48 @@ def _load_runner() -> ModuleType:
 runner = _load_runner()
 
 
+def test_a_folder_that_qgis_would_not_look_into_is_refused(tmp_path: Path) -> None:
+    inside = tmp_path / "QGIS3" / "profiles" / "default"
+    inside.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"holds no folder profiles.*Pass .*QGIS3"):
+        install.find_profiles(None, [inside], given=True)
+    with pytest.raises(InputError, match="holds no folder profiles"):
+        install.find_profiles(None, [tmp_path], given=True)
+    assert install.find_profiles(None, [tmp_path / "QGIS3"], given=True)[0].folder == inside
+    assert install.find_profiles(None, [tmp_path / "new" / "QGIS4"], given=True)[0].major == 4
+
+
+def test_the_zip_holds_what_the_plugin_repository_asks_for(tmp_path: Path) -> None:
+    import configparser
+    import zipfile
+
+    archive = zipfile.ZipFile(install.write_zip(tmp_path / "plugin.zip"))
+    names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {"geolift"}
+    assert {"geolift/__init__.py", "geolift/metadata.txt", "geolift/LICENSE", "geolift/icon.svg"} <= set(names)
+    assert not [name for name in names if name.endswith((".pyc", ".so", ".dll", ".exe"))]
+    metadata = configparser.ConfigParser(interpolation=None)
+    metadata.read_string(archive.read("geolift/metadata.txt").decode())
+    wanted = (
+        "name",
+        "qgisMinimumVersion",
+        "description",
+        "about",
+        "version",
+        "author",
+        "email",
+        "repository",
+        "tracker",
+    )
+    assert all(metadata["general"].get(key) for key in wanted)
+    commands = json.loads(archive.read("geolift/commands.json"))
+    assert commands["command"] == [], "no path of this machine"
+    assert {"fuse", "spectra", "mosaic"} <= set(commands["commands"])
+    first = (tmp_path / "plugin.zip").read_bytes()
+    install.write_zip(tmp_path / "plugin.zip")
+    assert (tmp_path / "plugin.zip").read_bytes() == first
+
+
 # -- where it goes ----------------------------------------------------------------------------------------------------
 
 

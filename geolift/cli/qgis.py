@@ -46,9 +46,34 @@ def install_command(profile: str | None, profiles_path: Path | None, console: Co
     from geolift.qgis import install
 
     folders = [profiles_path] if profiles_path else install.data_folders(os.environ, Path.home())
-    installed = [str(install.install(found)) for found in install.find_profiles(profile, folders)]
+    installed = [
+        str(install.install(found))
+        for found in install.find_profiles(profile, folders, given=profiles_path is not None)
+    ]
     document = {"installed": installed, "command": install.own_command()}
     console.result("\n".join(installed), document)
+
+
+@qgis_command.command("zip")
+@click.argument("output", type=click.Path(path_type=Path, dir_okay=False), default="geolift_qgis.zip")
+@click.option("--overwrite", is_flag=True, help="Replace the ZIP if it exists.")
+@run_options
+def zip_command(output: Path, overwrite: bool, console: Console) -> None:
+    """Write the plugin as a ZIP, for QGIS's own installer and the plugin repository.
+
+    In QGIS: Plugins, Manage and Install Plugins, Install from ZIP. The command
+    geolift itself is installed on its own.
+
+    \b
+    Example:
+      geolift qgis zip geolift_qgis.zip
+    """
+    from geolift.pipeline.touched_files import Output, require_untouched
+    from geolift.qgis import install
+
+    require_untouched([], [Output(output)], overwrite=overwrite)
+    install.write_zip(output)
+    console.result(str(output), {"output": str(output), "size": output.stat().st_size})
 
 
 @qgis_command.command(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import io
 import json
 import os
 import shutil
 import sys
 import types
 import typing
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,8 @@ from pydantic_core import PydanticUndefined
 
 from geolift.errors import InputError, ResourceError
 from geolift.provenance.sidecar import software_versions
-from geolift.settings import ApplySettings, EvaluateSettings, FuseSettings, PairSettings, Settings
+from geolift.runtime.whole_files import write_whole
+from geolift.settings import ApplySettings, EvaluateSettings, FuseSettings, MosaicSettings, PairSettings, Settings
 from geolift.srf import list_sensors
 
 NAME = "geolift"
@@ -31,6 +34,8 @@ FORMS: dict[str, type[Settings] | None] = {
     "check": PairSettings,
     "apply": ApplySettings,
     "evaluate": EvaluateSettings,
+    "spectra": None,
+    "mosaic": MosaicSettings,
     "info": None,
 }
 # What QGIS decides itself, or what concerns a terminal.
@@ -48,6 +53,10 @@ HELP = {
     "are refused.</p>",
     "evaluate": "<p>Measures a product against its reference: RMSE, PSNR, SSIM, UIQI, ERGAS, SAM, over the pixels "
     "valid in both.</p>",
+    "spectra": "<p>Writes the spectra of products at points and in polygons: HSI, MSI and product beside each other, "
+    "with the standard error and the marks where Fuse wrote them. The suffix .sli makes an ENVI spectral library.</p>",
+    "mosaic": "<p>Puts products of one grid and the same bands together; where they overlap they fade into each "
+    "other.</p>",
     "info": "<p>Tells in the log what geolift understands of a file: grid, scale, nodata, wavelengths, bad bands, "
     "sensor.</p>",
 }
@@ -89,16 +98,20 @@ def data_folders(environment: Mapping[str, str], home: Path, platform: str = sys
     return [root / "QGIS" / version for root in (base, flatpak) for version in ("QGIS3", "QGIS4")]
 
 
-def find_profiles(name: str | None, folders: list[Path]) -> list[Profile]:
+def find_profiles(name: str | None, folders: list[Path], *, given: bool = False) -> list[Profile]:
     """Return the profiles to install into: of every QGIS that has one of that name (default: its own default).
 
     Where QGIS was never started, its first folder is taken: QGIS finds the plugin there when it starts.
 
+    ``given``: the folders are what somebody typed, and not where QGIS keeps them.
+
     Raises
     ------
     InputError
-        If a profile was named that no QGIS has.
+        If a profile was named that no QGIS has, or a folder given that is none of QGIS's.
     """
+    for folder in folders if given else []:
+        _require_profiles_folder(folder)
     found = []
     for folder in folders:
         profiles = folder / "profiles"
@@ -112,6 +125,15 @@ def find_profiles(name: str | None, folders: list[Path]) -> list[Profile]:
         listed = ", ".join(known) or "none"
         raise InputError(f"--profile {name}: QGIS has no such profile in {folders[0] / 'profiles'}; it has {listed}")
     return [Profile("default", folders[0] / "profiles" / "default", _major(folders[0]))]
+
+
+def _require_profiles_folder(folder: Path) -> None:
+    """Refuse a folder in which QGIS keeps no profiles, and that is not one that it would make. Raises InputError."""
+    if (folder / "profiles").is_dir() or folder.name in ("QGIS3", "QGIS4"):
+        return
+    inside = next((parent for parent in folder.parents if parent.name == "profiles"), None)
+    hint = f" Pass {inside.parent}." if inside is not None else ""
+    raise InputError(f"--profiles-path {folder}: holds no folder profiles, so QGIS would not find the plugin.{hint}")
 
 
 def _default_profile(profiles: Path) -> str:
@@ -239,3 +261,30 @@ def _parts(annotation: Any) -> typing.Iterator[Any]:
             yield from _parts(part)
     else:
         yield annotation
+
+
+# -- the plugin as the plugin repository wants it --------------------------------------------------------------------
+
+
+def write_zip(path: Path) -> Path:
+    """Write the plugin as a ZIP for QGIS's own installer.
+
+    It looks for the command by itself; its forms offer what this geolift can do.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be written.
+    """
+    stamp = (2020, 1, 1, 0, 0, 0)  # the same content makes the same file
+    portable = describe_commands() | {"command": []}
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(SOURCE.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                name = f"{NAME}/{file.relative_to(SOURCE).as_posix()}"
+                archive.writestr(zipfile.ZipInfo(name, stamp), file.read_bytes())
+        text = json.dumps(portable, indent=1, ensure_ascii=False)
+        archive.writestr(zipfile.ZipInfo(f"{NAME}/commands.json", stamp), text)
+    write_whole(path, content.getvalue(), "the plugin")
+    return path

@@ -42,6 +42,7 @@ STAGES = {
     "uncertainty": (52, 65),
     "writing": (52, 99),
     "measuring": (10, 100),
+    "spectra": (0, 100),
 }
 ENVI_SUFFIXES = (".img", ".dat", ".bsq")
 HSI = ("HSI", "Hyperspectral image (HSI)", "The cube with the many bands: a raster, or the main file of a product.")

@@ -13,6 +13,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from .algorithms import ALGORITHMS
 from .forms import EXECUTABLE_SETTING
+from .gathering import GATHERING
 
 HERE = Path(__file__).parent
 
@@ -47,7 +48,7 @@ class GeoliftProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        for kind in ALGORITHMS:
+        for kind in (*ALGORITHMS, *GATHERING):
             self.addAlgorithm(kind())
 
 
