@@ -12,6 +12,14 @@ from geolift.datamodel.cube import bands_of, crop, grid_of
 from geolift.errors import InputError
 from geolift.pair.region import cut_to_bounds
 from geolift.pair.spectra import find_response, name_msi_bands
+from geolift.pipeline.radiometry import (
+    MOST_OUTSIDE,
+    InTurn,
+    Radiometry,
+    kept_radiometry,
+    outside_of,
+    relation_to_reference,
+)
 from geolift.pipeline.trained import Trained, inverted, load_trained
 from geolift.readers import opened
 from geolift.runtime.progress import SILENT, Listener
@@ -55,9 +63,43 @@ def apply(
     trained = load_trained(model)
     cube = opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)
-    for text in notes:
+    relation, told = settle_radiometry(trained, cube, bands, settings)
+    for text in (*notes, *told):
         listener.warn(text)
-    return inverted(window, bands, trained, settings).cube
+    return inverted(window, bands, trained, settings, relation).cube
+
+
+def settle_radiometry(
+    trained: Trained, msi: xr.DataArray, bands: tuple[int, ...], settings: ApplySettings
+) -> tuple[Radiometry | None, list[str]]:
+    """Return what the MSI is set right by before the model is applied, and what is to be said of it.
+
+    The relation kept in the model, and before it the one to the MSI of ``reference``, if that is given.
+
+    Raises
+    ------
+    InputError
+        If the reference does not show the same ground.
+    """
+    relation: Radiometry | None = kept_radiometry(trained.facts)
+    if settings.reference is not None:
+        reference = opened(settings.reference, settings.msi_reading, settings.tile_size, settings.msi_bands)
+        notes: list[str] = []
+        found = relation_to_reference(msi, bands, reference, band_positions(trained, reference, settings, notes))
+        if not found.is_identity:
+            relation = found if relation is None else InTurn(found, relation)
+    outside = outside_of(trained.model, msi, bands, relation)
+    if outside <= MOST_OUTSIDE:
+        return relation, []
+    source = str(msi.attrs.get("source", "MSI"))
+    way_out = (
+        "Pass --reference with the MSI that the model was learned with, or learn the model anew"
+        if settings.reference is None
+        else "Its ground may be of another kind: learn the model anew"
+    )
+    return relation, [
+        f"{source}: {outside:.0%} of the pixels have values that the model was not learned from. {way_out}."
+    ]
 
 
 def match_bands(
@@ -68,6 +110,20 @@ def match_bands(
     grid = grid_of(msi)
     require_north_up(grid, source, msi.attrs.get("georeference"))
     notes = list(msi.attrs.get("warnings", []))
+    bands = band_positions(trained, msi, settings, notes)
+    window = cut_to_bounds(grid, (slice(0, grid.shape[0]), slice(0, grid.shape[1])), settings, source)
+    return crop(msi, *window), bands, notes
+
+
+def band_positions(trained: Trained, msi: xr.DataArray, settings: ApplySettings, notes: list[str]) -> tuple[int, ...]:
+    """Return where an MSI file has the model's bands; what is to be said of it is added to the notes.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
+    """
+    source = str(msi.attrs.get("source", "MSI"))
     wanted = trained.facts["msi_bands"]
     names = _file_band_names(trained, msi, settings, notes)
     missing = [name for name in wanted if name not in names]
@@ -77,8 +133,7 @@ def match_bands(
             f"{', '.join(missing)} not found among {', '.join(str(n) for n in names)}. "
             "Pass --msi-bands with the bands of the file, in file order."
         )
-    window = cut_to_bounds(grid, (slice(0, grid.shape[0]), slice(0, grid.shape[1])), settings, source)
-    return crop(msi, *window), tuple(names.index(name) for name in wanted), notes
+    return tuple(names.index(name) for name in wanted)
 
 
 def _file_band_names(

@@ -13,7 +13,7 @@ import xarray as xr
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
 from geolift.pair.masks import mask_of
-from geolift.pipeline.application import match_bands
+from geolift.pipeline.application import match_bands, settle_radiometry
 from geolift.pipeline.fusion import fuse_cubes, plan_fusion
 from geolift.pipeline.fusion_facts import fusion_facts
 from geolift.pipeline.memory_plan import estimate_cost, fitted
@@ -198,6 +198,8 @@ def apply_files(
     output, settings = settled_output(output, settings)
     msi = str(msi) if settings.scheduler is None else absolute(str(msi))
     inputs = {"model": str(model), "msi": msi}
+    if settings.reference is not None:
+        inputs["reference"] = str(settings.reference)
     recover_beside([output, *inputs.values()])
     there = _already(output, inputs, settings)
     if there is not None:
@@ -211,16 +213,19 @@ def apply_files(
         msi, settings.msi_reading, tile_edge(settings.tile_size, settings.creation_options), settings.msi_bands
     )
     window, bands, notes = match_bands(trained, cube, settings)
+    relation, told = settle_radiometry(trained, cube, bands, settings)
+    notes += told
     for text in notes:
         listener.warn(text)
     engine, settled = settle_device(settings, listener)
     cost = estimate_cost((window.shape[1], window.shape[2]), len(trained.bands), len(bands), settled)
     streaming = fitted(settled, cost)
-    product = inverted(window, bands, trained, streaming)
+    product = inverted(window, bands, trained, streaming, relation)
     identity = run_identity(settled, inputs)
     with draft_of(output, identity, resume=settings.resume) as draft, drafts_of(asked) as beside:
         if mixing is not None:
-            write_abundances(inverted(window, bands, mixing, streaming).cube, trained, beside, streaming, listener)
+            mixed = inverted(window, bands, mixing, streaming, relation).cube
+            write_abundances(mixed, trained, beside, streaming, listener)
         report = _write(product, trained, streaming, listener, draft, read)
         facts = {
             **_run_facts(settings, inputs, draft, trained, report, engine),

@@ -11,6 +11,7 @@ import xarray as xr
 from geolift.datamodel.cube import STANDARD_ERROR
 from geolift.datamodel.quality import Flag
 from geolift.pipeline.fusion import Fusion
+from geolift.pipeline.radiometry import radiometry_facts
 from geolift.pipeline.trained import Trained
 from geolift.pipeline.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
 from geolift.report.marks import class_of
@@ -71,7 +72,10 @@ def write_side_products(fusion: Fusion, drafts: dict[str, Draft], settings: Fuse
     if "save_model" in drafts:
         from geolift.network.model import save_model
 
-        save_model(drafts["save_model"].finished, fusion.trained.model, fusion.trained.facts)
+        relation = None if fusion.compared is None else fusion.compared.harmonization
+        save_model(
+            drafts["save_model"].finished, fusion.trained.model, fusion.trained.facts | radiometry_facts(relation)
+        )
 
 
 def write_report(product: Draft, drafts: dict[str, Draft]) -> None:

@@ -15,8 +15,8 @@ import xarray as xr
 from geolift.datamodel.cube import Bands, blocks_of, grid_of, make_cube, window_values
 from geolift.datamodel.encoding import Counts, Encoding
 from geolift.errors import InputError
-from geolift.pair.harmonization import Harmonization
 from geolift.pair.spectra import SpectralPlan
+from geolift.pipeline.radiometry import Radiometry
 from geolift.provenance.sidecar import software_versions
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import ApplySettings, FuseSettings, MethodSettings
@@ -205,7 +205,7 @@ class Inversion:
     good: np.ndarray
     count: int
     engine: Engine
-    relation: Harmonization | None
+    relation: Radiometry | None
     correction: TileCorrection | None
 
     @cached_property
@@ -252,7 +252,7 @@ def inverted(
     msi_bands: tuple[int, ...],
     trained: Trained,
     settings: FuseSettings | ApplySettings,
-    relation: Harmonization | None = None,
+    relation: Radiometry | None = None,
     correction: TileCorrection | None = None,
 ) -> Inverted:
     """Harmonise an MSI and apply a model to it, lazily: one Dask block per tile; bad bands are NaN, if they are kept.

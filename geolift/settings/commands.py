@@ -20,6 +20,7 @@ from geolift.settings.groups import (
     MethodSettings,
     MsiBandSettings,
     MsiReadingSettings,
+    ReferenceSettings,
     RefineSettings,
     RegionSettings,
     ScreenSettings,
@@ -114,6 +115,7 @@ class TrainSettings(SensorSettings, HsiReadingSettings, ScreenSettings, MethodSe
 
 class ApplySettings(
     AbundanceSettings,
+    ReferenceSettings,
     MsiBandSettings,
     MsiReadingSettings,
     BadBandSettings,

@@ -324,6 +324,17 @@ class StreamingSettings(TilingSettings):
     )
 
 
+class ReferenceSettings(Settings):
+    """What radiometry a model expects."""
+
+    group: ClassVar[Group] = "method"
+    reference: Path | None = Field(
+        None,
+        description="The MSI that the model was learned with, or another of its radiometry, of overlapping ground: the "
+        "new MSI is brought to it by a robust relation on pixels that did not change.",
+    )
+
+
 class AbundanceSettings(Settings):
     """What is written of an unmixing beside the product."""
 

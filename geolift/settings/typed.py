@@ -52,11 +52,11 @@ class FuseOptions(TypedDict, total=False):
     overviews: Literal["auto", "none"]
     precision: Literal["fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
+    scheduler: str | None
+    resume: bool
     tile_size: int
     threads: int | None
     memory: int | str | None
-    scheduler: str | None
-    resume: bool
     save_model: str | Path | None
     qa: str | Path | None
     uncertainty: str | Path | None
@@ -92,6 +92,7 @@ class ApplyOptions(TypedDict, total=False):
     msi_bands: str | Sequence[str] | None
     overwrite: bool
     abundances: str | Path | None
+    reference: str | Path | None
     msi_nodata: float | None
     msi_scale: float | None
     msi_offset: float | None
@@ -106,11 +107,11 @@ class ApplyOptions(TypedDict, total=False):
     overviews: Literal["auto", "none"]
     precision: Literal["fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
+    scheduler: str | None
+    resume: bool
     tile_size: int
     threads: int | None
     memory: int | str | None
-    scheduler: str | None
-    resume: bool
 
 
 class PairOptions(TypedDict, total=False):
