@@ -11,6 +11,7 @@ from scipy import ndimage
 from geolift.refinement import Refined, refine_arrays
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.misfit import bounded_regression, kept_share, local_relation
+from geolift.refinement.process import fit_process
 from geolift.training.fit import fit
 from geolift.training.training_set import training_set_from_cube
 
@@ -93,6 +94,11 @@ def jittered_lines(hsi: np.ndarray, msi: np.ndarray, rng: np.random.Generator) -
     return np.zeros(msi.shape[1:], bool)
 
 
+def stripes(hsi: np.ndarray, msi: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    hsi *= (1 + 0.05 * rng.standard_normal((BANDS, 1, SIDE))).astype(np.float32)
+    return np.zeros(msi.shape[1:], bool)
+
+
 def local_shift(hsi: np.ndarray, msi: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Moves the HSI: the product keeps the MSI's geometry."""
     fields = [ndimage.zoom(f[:: RATIO * 4, :: RATIO * 4], 4, order=3) for f in 0.25 * texture(rng, 2, 20.0)]
@@ -111,7 +117,7 @@ def bands_apart(hsi: np.ndarray, msi: np.ndarray, rng: np.random.Generator) -> n
 @pytest.mark.parametrize("seed", [3, 4])
 @pytest.mark.parametrize(
     "fault",
-    [cloud, change, saturation, dead_columns, jittered_lines, local_shift, bands_apart],
+    [cloud, change, saturation, dead_columns, jittered_lines, stripes, local_shift, bands_apart],
     ids=lambda f: f.__name__,
 )
 def test_a_fault_does_no_harm_where_it_is_not(fault: Fault, seed: int) -> None:
@@ -152,6 +158,19 @@ def test_the_local_relation_follows_a_gain_and_leaves_a_shift() -> None:
         found = local_relation(misfit, seen, np.ones((30, 30)), np.array([seen.mean()]), spread)
         inner = np.s_[:, 5:-5, 5:-5]
         assert abs((found * misfit)[inner].sum() / np.square(misfit)[inner].sum() - share) < 0.15
+
+
+def test_what_a_column_has_to_itself_is_not_confirmed_by_the_others() -> None:
+    rng = np.random.default_rng(5)
+    footprint = gaussian_footprint(RATIO, (0.0, 0.0), (1.5, 1.5))
+    smooth = ndimage.gaussian_filter(rng.standard_normal((24, 24)), 1.2)
+    striped = np.repeat(rng.standard_normal((1, 24)), 24, axis=0)
+    residual = 5 * np.stack([smooth / smooth.std(), striped]) + rng.standard_normal((2, 24, 24))
+    ones = np.ones((1, 24, 24), np.float32)
+    found, _, _ = fit_process([(residual.astype(np.float32), ones)], footprint, np.eye(2))
+    share = np.square(found.rotation.T) @ np.array([1.0, 0.0])  # of the smooth field in each component
+    assert found.trust[np.argmax(share)] > 0.9
+    assert found.trust[np.argmin(share)] < 0.1
 
 
 def test_only_what_its_surroundings_predict_is_kept_of_a_misfit() -> None:

@@ -38,6 +38,9 @@ EQUATIONS_PER_WEIGHT = 4
 FOREIGN_SIGMA = 4.0
 """LR pixels this far off count as cloud or change and are left out."""
 
+QUIET_SHARE, FOREIGN_OVER_QUIET = 0.3, 4.0
+"""The same in units of what the quietest 30 % of the pixels stay below: holds where cloud hides half of the scene."""
+
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
@@ -189,7 +192,7 @@ def fit_footprint(windows: Sequence[tuple[FloatArray, FloatArray]], start: Footp
             )
             seen = np.concatenate([s[:, chosen].ravel() for (_, s), chosen in zip(parts, use, strict=True)])
             current = _solved(table.astype(np.float64), seen.astype(np.float64), start, current, axis)
-        if turn == 1:
+        if turn % 2:
             pairs = _weighed(pairs, current, margin, use)
             use = _inliers(pairs, current, margin, seen_whole)
     return current
@@ -273,5 +276,8 @@ def _inliers(
     """Leave out the HSI pixels that the model misses by far."""
     left = [np.sqrt(np.square(low - current.degrade(fine, margin)).mean(axis=0)) for low, fine in pairs]
     known = np.concatenate([part[chosen] for part, chosen in zip(left, use, strict=True)])
-    limit = np.median(known) + FOREIGN_SIGMA * float(mad_sigma(known - np.median(known)))
+    limit = min(
+        np.median(known) + FOREIGN_SIGMA * float(mad_sigma(known - np.median(known))),
+        FOREIGN_OVER_QUIET * np.quantile(known, QUIET_SHARE),
+    )
     return [chosen & (part <= limit) for chosen, part in zip(use, left, strict=True)]

@@ -49,6 +49,10 @@ HALO_LR = int(TRUNCATE * SMOOTH_SIGMA_LR + 0.5) + 1
 
 FEWEST_PIXELS = 36
 
+QUIET_SHARE, QUIET_NORMAL, QUIET_EXCESS = 0.3, 0.38532, 1.5
+"""Share of quiet pixels, what as many of a standard normal distribution stay below in size, and how heavy its tails
+may be."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MisfitModel:
@@ -111,6 +115,15 @@ class MisfitModel:
         return np.where(np.isfinite(size), np.square(np.clip(1 - np.square(size / OUTLIER_SIGMA), 0, None)), 0.0)
 
 
+def quiet_sigma(misfit: NDArray[np.floating]) -> DoubleArray:
+    """Standard deviation (c,) of misfits (c, n) of which up to half may be faults.
+
+    From the median of their sizes, and not more than 1.5 times what their quietest 30 % tell.
+    """
+    quiet = np.quantile(np.abs(misfit), QUIET_SHARE, axis=1) / QUIET_NORMAL
+    return np.asarray(np.minimum(mad_sigma(misfit, axis=1), QUIET_EXCESS * quiet), np.float64)
+
+
 def size_of(misfit: NDArray[np.floating], sigma: DoubleArray) -> DoubleArray:
     """(h, w) root mean square over the bands of a misfit in its standard deviations."""
     return np.asarray(np.sqrt(np.square(misfit / sigma[:, None, None]).mean(axis=0)), np.float64)
@@ -141,8 +154,8 @@ def fit_misfit(
     start = MisfitModel(
         slope=lines[:, 0],
         intercept=lines[:, 1],
-        line_sigma=np.maximum(mad_sigma(left, axis=1), least_sigma),
-        sigma=np.maximum(mad_sigma(left, axis=1), least_sigma),
+        line_sigma=np.maximum(quiet_sigma(left), least_sigma),
+        sigma=np.maximum(quiet_sigma(left), least_sigma),
         level=seen.mean(axis=1, dtype=np.float64),
         spread=np.maximum(spread.astype(np.float64), 1e-12),
         kept=np.zeros(len(seen)),
@@ -171,10 +184,10 @@ def _regressed(
     misfit = np.concatenate([v[:, part] for (_, v, _), part in zip(windows, valid, strict=True)], axis=1)
     residual = np.concatenate([r[:, part] for (r, _, _), part in zip(windows, valid, strict=True)], axis=1)
     weight = np.concatenate([w[part] for w, part in zip(weights, valid, strict=True)])
-    sigma = np.maximum(mad_sigma(misfit - smooth, axis=1), least_sigma)
+    sigma = np.maximum(quiet_sigma(misfit - smooth), least_sigma)
     kept = kept_share(misfit.astype(np.float64), held_out, weight)
     rest = misfit - kept[:, None] * smooth
-    regression = bounded_regression(residual.astype(np.float64), rest, np.maximum(mad_sigma(rest, axis=1), least_sigma))
+    regression = bounded_regression(residual.astype(np.float64), rest, np.maximum(quiet_sigma(rest), least_sigma))
     fields = {name: getattr(start, name) for name in ("slope", "intercept", "line_sigma", "level", "spread")}
     return MisfitModel(sigma=sigma, kept=kept, regression=regression, **fields)
 

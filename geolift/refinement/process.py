@@ -24,9 +24,10 @@ from functools import cache
 from itertools import chain, product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geolift.degradation.sampling import FloatArray
+from geolift.refinement import evidence
+from geolift.refinement.evidence import Fit, Window
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.runtime.blas import one_blas_thread
 
@@ -60,6 +61,10 @@ class ResidualProcess:
         (K, K): the residual's own components, in its columns.
     strength, noise
         (K,) variances s and of n, per component; a strength of zero leaves the component alone.
+    trust
+        (K,) share of the correction that whole columns and lines, left out, confirm; 0 … 1.
+    band_trust
+        (C,) the same of each band of the spectra, where single pixels are left out.
     """
 
     footprint: Footprint
@@ -69,6 +74,8 @@ class ResidualProcess:
     rotation: DoubleArray
     strength: DoubleArray
     noise: DoubleArray
+    trust: DoubleArray
+    band_trust: DoubleArray
 
     @property
     def lengths(self) -> tuple[float, float, float]:
@@ -105,37 +112,10 @@ def cross_covariance(footprint: Footprint, axis: int, length_lr: float, distance
     return np.asarray(np.exp(-0.5 * np.square(apart / length_lr)) @ footprint.weights[axis])
 
 
-@dataclass(frozen=True, eq=False)
-class _Window:
-    """Valid HSI pixels of a window: positions (n,), rotated residual (K, n), factors (1 + M, n)."""
-
-    rows: NDArray[np.intp]
-    cols: NDArray[np.intp]
-    residual: DoubleArray
-    factors: DoubleArray
-
-    def covariance(self, footprint: Footprint, length_lr: float, factors: DoubleArray) -> DoubleArray:
-        """(n, n) covariance of a term at strength one."""
-        span = np.arange(max(self.rows.max(), self.cols.max()) + 1.0)
-        along = [covariance(footprint, axis, length_lr, span) for axis in (0, 1)]
-        apart_y, apart_x = (np.abs(v[:, None] - v) for v in (self.rows, self.cols))
-        return np.asarray(along[0][apart_y] * along[1][apart_x] * np.einsum("mi,mj->ij", factors, factors))
-
-
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """Log likelihoods lost (K,) with the best strength and noise, and the eigensystems they came from."""
-
-    lost: DoubleArray
-    strength: DoubleArray
-    noise: DoubleArray
-    systems: list[tuple[DoubleArray, DoubleArray]]
-
-
 def fit_process(
     windows: Sequence[tuple[FloatArray, FloatArray]],
     footprint: Footprint,
-    metric: DoubleArray,
+    decode: DoubleArray,
     threads: int = 1,
     lengths: tuple[float, float, float] | None = None,
 ) -> tuple[ResidualProcess, float, float]:
@@ -145,8 +125,8 @@ def fit_process(
     ----------
     windows
         Pairs: residual (K, h, w) in the whitened subspace and factors (1 + M, h, w), NaN = invalid.
-    metric
-        (K, K): squared errors in physical units are rᵀ M r.
+    decode
+        (C, K): from the whitened subspace to spectra.
     lengths
         ℓ_0, ℓ_m and γ where they are known already: trying them out is what takes the time.
 
@@ -163,53 +143,65 @@ def fit_process(
 
     @cache
     def covariances(length: float, first: int, last: int | None) -> list[DoubleArray]:
-        return [w.covariance(footprint, length, w.factors[first:last]) for w in parts]
+        return [_covariance(w, footprint, length, w.factors[first:last]) for w in parts]
 
-    def tried(length: float, guided: float, share: float) -> _Fit:
+    def tried(length: float, guided: float, share: float) -> Fit:
         grams = covariances(length, 0, 1)
         if share:
             grams = [own + share * term for own, term in zip(grams, covariances(guided, 1, None), strict=True)]
         return _best_strengths(parts, grams, pool)
 
-    def lost(choice: tuple[tuple[float, float, float], _Fit]) -> float:
+    def lost(choice: tuple[tuple[float, float, float], Fit]) -> float:
         return float(choice[1].lost.sum())
 
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         if lengths is not None:
-            return _judged(lengths, tried(*lengths), parts, footprint, rotation, metric)
+            return _judged(lengths, tried(*lengths), parts, footprint, rotation, decode)
         alone = min((((length, 0.0, 0.0), tried(length, 0.0, 0.0)) for length in LENGTHS_LR), key=lost)
         best = alone[0][0]
         guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(parts[0].factors) > 1 else ()
         chosen, fit = min(chain([alone], (((best, *guide), tried(best, *guide)) for guide in guides)), key=lost)
-    return _judged(chosen, fit, parts, footprint, rotation, metric)
+    return _judged(chosen, fit, parts, footprint, rotation, decode)
 
 
 def _judged(
     lengths: tuple[float, float, float],
-    fit: _Fit,
-    parts: Sequence[_Window],
+    fit: Fit,
+    parts: Sequence[Window],
     footprint: Footprint,
     rotation: DoubleArray,
-    metric: DoubleArray,
+    decode: DoubleArray,
 ) -> tuple[ResidualProcess, float, float]:
-    """The process, without the components that gain nothing, and what it predicts."""
+    """The process, its components and bands trusted as far as they are confirmed, and what it predicts."""
     strength = np.where(_without(parts) - fit.lost > LEAST_GAIN_NATS, fit.strength, 0.0)
-    process = ResidualProcess(footprint, *lengths, rotation, strength, fit.noise)
-    return process, *_left_out(parts, fit, strength, rotation.T @ metric @ rotation)
+    trust = evidence.confirmed_components(parts, fit, strength)
+    strength = np.where(trust > 0, strength, 0.0)
+    predicted = evidence.left_out(parts, fit, strength, trust)
+    bands = evidence.confirmed_bands(parts, predicted, decode @ rotation)
+    process = ResidualProcess(footprint, *lengths, rotation, strength, fit.noise, trust, bands)
+    return process, *evidence.explained_share(parts, predicted, decode @ rotation)
 
 
-def _window(residual: FloatArray, factors: FloatArray, rotation: DoubleArray) -> _Window:
+def _covariance(window: Window, footprint: Footprint, length_lr: float, factors: DoubleArray) -> DoubleArray:
+    """(n, n) covariance of a term at strength one."""
+    span = np.arange(max(window.rows.max(), window.cols.max()) + 1.0)
+    along = [covariance(footprint, axis, length_lr, span) for axis in (0, 1)]
+    apart_y, apart_x = (np.abs(v[:, None] - v) for v in (window.rows, window.cols))
+    return np.asarray(along[0][apart_y] * along[1][apart_x] * np.einsum("mi,mj->ij", factors, factors))
+
+
+def _window(residual: FloatArray, factors: FloatArray, rotation: DoubleArray) -> Window:
     rows, cols = np.nonzero(np.isfinite(residual[0]))
     values = rotation.T @ residual[:, rows, cols].astype(np.float64)
-    return _Window(rows, cols, values, factors[:, rows, cols].astype(np.float64))
+    return Window(rows, cols, values, factors[:, rows, cols].astype(np.float64))
 
 
-def _best_strengths(parts: Sequence[_Window], grams: Sequence[DoubleArray], pool: Executor) -> _Fit:
+def _best_strengths(parts: Sequence[Window], grams: Sequence[DoubleArray], pool: Executor) -> Fit:
     """Per component the strength and noise of highest likelihood, over all windows."""
     choices = np.array([(s, n) for s in STRENGTHS for n in NOISES])
     strength, noise = choices[:, :1], choices[:, 1:]
 
-    def judged(part: _Window, gram: DoubleArray) -> tuple[tuple[DoubleArray, DoubleArray], DoubleArray]:
+    def judged(part: Window, gram: DoubleArray) -> tuple[tuple[DoubleArray, DoubleArray], DoubleArray]:
         values, vectors = np.linalg.eigh(gram)
         values = np.maximum(values, 0.0)
         power = np.square(vectors.T @ part.residual.T)
@@ -220,30 +212,11 @@ def _best_strengths(parts: Sequence[_Window], grams: Sequence[DoubleArray], pool
     total = np.sum(lost, axis=0)
     best = total.argmin(axis=0)
     picked = choices[best]
-    return _Fit(total[best, np.arange(len(best))], picked[:, 0], picked[:, 1], list(systems))
+    return Fit(total[best, np.arange(len(best))], picked[:, 0], picked[:, 1], list(systems))
 
 
-def _without(parts: Sequence[_Window]) -> DoubleArray:
+def _without(parts: Sequence[Window]) -> DoubleArray:
     """Log likelihood lost per component by noise alone."""
     count = sum(part.residual.shape[1] for part in parts)
     power = np.sum([np.square(part.residual).sum(axis=1) for part in parts], axis=0)
     return np.asarray(np.min([0.5 * (count * np.log(n) + power / n) for n in NOISES], axis=0))
-
-
-def _left_out(parts: Sequence[_Window], fit: _Fit, strength: DoubleArray, metric: DoubleArray) -> tuple[float, float]:
-    """Share of the squared residual predicted where each pixel is left out in turn, and its standard error."""
-    before, after = [], []
-    with one_blas_thread():
-        for part, (values, vectors) in zip(parts, fit.systems, strict=True):
-            residual, squared = part.residual, np.square(vectors)
-            left = residual.copy()
-            for k in np.flatnonzero(strength):
-                weight = 1.0 / (float(strength[k]) * values + float(fit.noise[k]))
-                # error at a pixel left out: (C⁻¹ r)_i / (C⁻¹)_ii
-                left[k] = (vectors @ (weight * (vectors.T @ residual[k]))) / (squared @ weight)
-            before.append(((metric @ residual) * residual).sum(axis=0))
-            after.append(((metric @ left) * left).sum(axis=0))
-    first = np.concatenate(before)
-    gain = first - np.concatenate(after)
-    total = max(float(first.sum()), 1e-300)
-    return float(gain.sum()) / total, float(gain.std()) * len(gain) ** 0.5 / total

@@ -171,7 +171,7 @@ class Residual:
     ) -> tuple[Sheets, dict[str, Any]]:
         """s β, turned back, on all HSI pixels, and the agreement with the HSI before and after."""
         solution = Sheets(residual.shape, self.folder)
-        turned = process.rotation * process.strength
+        turned = process.rotation * (process.strength * process.trust)
         halo, shape = process.halo_lr, self.pair.shape
         metric = process.rotation.T @ (self.decode.T @ self.decode) @ process.rotation / len(self.decode)
         before = after = count = 0.0
@@ -186,7 +186,8 @@ class Residual:
             solution.write(rows, cols, np.einsum("kl,lyx->kyx", turned, found).astype(np.float32))
             valid = np.isfinite(left[0])
             old = process.rotation.T @ left[:, valid].astype(np.float64)
-            new = np.where(process.strength[:, None] > 0, process.noise[:, None] * found[:, valid], old)
+            missed = np.where(process.strength[:, None] > 0, process.noise[:, None] * found[:, valid], old)
+            new = old + process.trust[:, None] * (missed - old)
             before += float(np.einsum("kn,kl,ln->", old, metric, old))
             after += float(np.einsum("kn,kl,ln->", new, metric, new))
             count += int(valid.sum())
