@@ -11,7 +11,8 @@ import pytest
 import rasterio
 from scenes import make_pair, write
 
-from geolift.errors import OutputExistsError, ResourceError, UsageError
+from geolift.errors import InputError, OutputExistsError, ResourceError, UsageError
+from geolift.pipeline.readiness import FilesRead
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers.source_files import files_of_input
 from geolift.settings import FuseSettings
@@ -137,6 +138,19 @@ def test_a_header_means_the_image_beside_it(tmp_path: Path) -> None:
     assert settled_output(tmp_path / "a.hdr", FuseSettings())[0] == tmp_path / "a.img"
     touch(tmp_path / "a.bil")
     assert settled_output(tmp_path / "a.hdr", FuseSettings())[0] == tmp_path / "a.bil"
+
+
+def test_an_input_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "scene"
+    image(folder / "B02.tif")
+    read = FilesRead.of([str(folder)])
+    read.require_unchanged()
+    (folder / "B02.tif").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"B02\.tif: has changed while it was read"):
+        read.require_unchanged()
+    (folder / "B02.tif").unlink()
+    with pytest.raises(InputError, match="is gone"):
+        read.require_unchanged()
 
 
 def test_a_fusion_is_refused_before_it_reads_a_pixel(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import tomllib
@@ -141,7 +142,8 @@ def _canonical(name: str) -> str:
 
 def _resolved(row: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """Make relative paths relative to the manifest; an msi of several files is parted by semicolons."""
-    row = {name: value.split(";") if name == "msi" and ";" in value else value for name, value in row.items()}
+    several = row.get("msi")
+    row = {**row, "msi": several.split(";")} if isinstance(several, str) and ";" in several else row
     return {
         name: _absolute(value, base) if name in (*INPUTS, "out") or _is_path(name, value, base) else value
         for name, value in row.items()
@@ -168,7 +170,9 @@ def _absolute(value: Any, base: Path) -> Any:
         value = value.strip()
     if not isinstance(value, str) or REMOTE.match(value):
         return value
-    return str(base / Path(value).expanduser())
+    with contextlib.suppress(RuntimeError):  # ~ of somebody whom this machine does not know
+        value = str(Path(value).expanduser())
+    return str(base / value)
 
 
 def _job(number: int, where: str, row: Mapping[str, Any], defaults: Mapping[str, Any], base: Path) -> Job:

@@ -198,19 +198,27 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     """
     try:
         item = json.loads(path.read_text(encoding="utf-8"))
-        properties = dict(item["properties"])
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        properties = item["properties"]
+        _require_objects(item, "assets", {**(item.get("assets") or {})})
+        _require_objects(properties, PREFIX + "inputs", properties.get(PREFIX + "inputs", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a sidecar of geolift: {error}") from error
     return {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
+
+
+def _require_objects(within: Any, name: str, found: Any) -> None:
+    """Refuse what is no JSON object of objects where one is expected. Raises TypeError."""
+    if not (isinstance(within, dict) and isinstance(found, dict) and all(isinstance(v, dict) for v in found.values())):
+        raise TypeError(f"{name} is no table")
 
 
 def settings_of_run(path: Path) -> dict[str, Any]:
     """Return the options of an earlier run, its inputs and output included, from its sidecar."""
     facts = read_sidecar(path)
-    if "settings" not in facts:
+    if not isinstance(facts.get("settings"), dict):
         raise InputError(f"{path}: tells no settings; needed is the sidecar of a geolift run")
     # An address that was kept without its login or signature has to be given again.
-    told = {name: str(fact["href"]) for name, fact in facts.get("inputs", {}).items()}
+    told = {name: str(fact.get("href", "")) for name, fact in facts.get("inputs", {}).items()}
     inputs: dict[str, Any] = {name: href for name, href in told.items() if "://…@" not in href and "?…" not in href}
     msi = tuple(inputs.pop(name) for name in list(inputs) if name.startswith(MSI_INPUT.format("")))
     if msi:

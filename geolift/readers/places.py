@@ -138,19 +138,27 @@ def _geojson(path: Path, _: str | None) -> tuple[list[Place], str | None]:
     document = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(document, dict) or "type" not in document:
         raise InputError(f"{path}: is no GeoJSON")
-    features = document.get("features", [document])
-    places = []
+    features, places = document.get("features", [document]), list[Place]()
+    if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
+        raise InputError(f"{path}: its features are no list of features")
     for number, feature in enumerate(features, start=1):
         geometry = feature.get("geometry") if feature.get("type") == "Feature" else feature
         if geometry is None:
             continue
-        known = {**(feature.get("properties") or {}), **({"id": feature["id"]} if "id" in feature else {})}
+        properties = feature.get("properties")
+        known = {
+            **(properties if isinstance(properties, dict) else {}),
+            **({"id": feature["id"]} if "id" in feature else {}),
+        }
         try:
             places.append(Place(_name_of(known, number), shape(geometry)))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: feature {number} has no geometry that can be read: {error}") from error
     # RFC 7946 knows degrees only; files from before it may name a CRS.
-    named = ((document.get("crs") or {}).get("properties") or {}).get("name")
+    try:
+        named = document["crs"]["properties"]["name"]
+    except (KeyError, TypeError):
+        named = None
     return places, str(named) if named else DEGREES
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from geolift.errors import InputError
+from geolift.provenance.record import read_record
 from geolift.provenance.sidecar import read_sidecar, sidecar_path
 from geolift.report import agreements, charts, evidence, inputs, repeat, words
 from geolift.report.digest import digest, error_ratio
@@ -75,9 +76,14 @@ def make_report(product: str | Path, target: str | Path, growing: Mapping[Path, 
     sidecar = product if product.suffix.lower() == ".json" else sidecar_path(product)
     if not sidecar.exists():
         raise InputError(f"{sidecar}: no such file; needed is the sidecar that geolift writes beside its output")
+    read_record(sidecar)  # refuses facts that are not of their kind
     facts = read_sidecar(sidecar)
     item = json.loads(sidecar.read_text(encoding="utf-8"))
-    write_report(render(_product_of(product, sidecar, item), sidecar, facts, item, growing or {}), target)
+    try:
+        page = render(_product_of(product, sidecar, item), sidecar, facts, item, growing or {})
+    except jinja2.UndefinedError as error:
+        raise InputError(f"{sidecar}: not a sidecar of geolift: a fact is not of its kind: {error}") from error
+    write_report(page, target)
     return target
 
 
@@ -96,7 +102,7 @@ def _product_of(given: Path, sidecar: Path, item: dict[str, Any]) -> Path:
     if given != sidecar:
         return given
     href = str(item.get("assets", {}).get("data", {}).get("href", ""))
-    return sidecar.parent / href.removeprefix("./")
+    return sidecar.parent / Path(href).name  # a product lies beside its sidecar
 
 
 def render(
@@ -128,7 +134,7 @@ def render(
         datetime_is=facts.get("datetime_is", ""),
         crs=properties.get("proj:code"),
         shape=properties.get("proj:shape"),
-        n_bands=len(item.get("assets", {}).get("data", {}).get("eo:bands", [])),
+        n_bands=len(words.listed_bands(item)),
         thumbnails=evidence.thumbnails(scene),
         footprints=_footprints(scene),
         training=_training(facts.get("training_curve", [])),

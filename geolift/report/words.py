@@ -167,12 +167,18 @@ def _bands(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
     if dropped:
         reason = f"Left out, because good HSI bands do not cover their response: {', '.join(dropped)}."
     out = [Decision("Multispectral bands", f"{used} of {model.get('sensor', 'the sensor')}" if used else "", reason)]
-    bands = item.get("assets", {}).get("data", {}).get("eo:bands", [])
+    bands = listed_bands(item)
     good = sum(bool(band.get("geolift:good", True)) for band in bands)
     if bands:
         bad = "None is flagged bad." if good == len(bands) else f"Bad, so nodata in the product: {_bad_ranges(bands)}."
         out.append(Decision("Hyperspectral bands", f"{good} learned, {len(bands)} in the product", bad))
     return out
+
+
+def listed_bands(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a STAC Item says of the product's bands."""
+    listed = item.get("assets", {}).get("data", {}).get("eo:bands", [])
+    return [band for band in listed if isinstance(band, dict)] if isinstance(listed, list) else []
 
 
 def _bad_ranges(bands: list[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 if sys.platform == "win32":
     import msvcrt
@@ -65,14 +66,14 @@ def sync_folder(folder: Path) -> None:
 
 def _forget_threads() -> None:
     """In a forked child: let go of pools whose threads stayed with the parent, where one would wait for ever."""
-    dask = sys.modules.get("dask.threaded")
+    dask: Any = sys.modules.get("dask.threaded")
     if dask is not None:
-        dask.default_pool = None  # type: ignore[attr-defined]
-        dask.pools.clear()  # type: ignore[attr-defined]
-        dask.main_thread = threading.current_thread()  # type: ignore[attr-defined]
-    torch = sys.modules.get("torch")
+        dask.default_pool = None
+        dask.pools.clear()
+        dask.main_thread = threading.current_thread()
+    torch: Any = sys.modules.get("torch")
     if torch is not None:
-        torch.set_num_threads(1)  # type: ignore[attr-defined] - more would be asked of OpenMP's lost team
+        torch.set_num_threads(1)  # more would be asked of OpenMP's lost team
 
 
 if hasattr(os, "register_at_fork"):
