@@ -39,7 +39,7 @@ def holds(path: str, *names: str) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return any(name in file for name in names)
-    except (OSError, RuntimeError):
+    except (KeyError, OSError, RuntimeError):
         return False
 
 

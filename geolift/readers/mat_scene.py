@@ -19,6 +19,7 @@ from scipy.io.matlab import MatReadError
 from geolift.datamodel.cube import make_cube
 from geolift.errors import InputError
 from geolift.readers import gate, spectral_metadata
+from geolift.readers.mat_check import sound_variables
 from geolift.readers.product import unknown_spectra
 from geolift.settings import Reading
 
@@ -75,7 +76,9 @@ def _variables(path: str) -> dict[str, np.ndarray]:
             with h5py.File(path) as file:
                 found: Mapping[str, Any] = {key: item[()].T for key, item in file.items() if _is_array(item)}
         else:
-            found = scipy.io.loadmat(path)
+            found = scipy.io.loadmat(path, variable_names=sound_variables(path))
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(f"{path}: not a MATLAB file that can be read: {error}") from error
     return {

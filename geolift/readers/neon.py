@@ -84,7 +84,7 @@ def _site(path: str) -> str | None:
     try:
         with h5py.File(path, "r") as file:
             return next((name for name in file if f"{name}/Reflectance/Reflectance_Data" in file), None)
-    except (OSError, RuntimeError):
+    except (KeyError, OSError, RuntimeError):
         return None
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import threading
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -66,10 +67,27 @@ def environment(path: str) -> contextlib.AbstractContextManager[Any]:
     return settings
 
 
+@contextlib.contextmanager
+def undecodable_messages_ignored() -> Iterator[None]:
+    """Keep Python from printing a traceback where GDAL's message about a damaged file is no UTF-8 (rasterio's log)."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, UnicodeDecodeError):
+            usual(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = usual
+
+
 def open_raster(path: str) -> Any:
     """Open a raster. Raises RasterioError, or RemoteError if the network is the cause."""
     try:
-        with environment(path), warnings.catch_warnings():
+        with environment(path), undecodable_messages_ignored(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(path)
     except RasterioError as error:
@@ -189,7 +207,7 @@ class SharedRaster:
         wanted = range(self.layout.count) if bands is None else [int(band) for band in bands]
         indexes = [(band if self._bands is None else self._bands[band]) + 1 for band in wanted]
         try:
-            with self._lock, environment(self._path):
+            with self._lock, environment(self._path), undecodable_messages_ignored():
                 source = self._opened()
                 if len({source.dtypes[index - 1] for index in indexes}) == 1:
                     stored = source.read(indexes, window=window)
