@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     __version__: str
     from geolift import benchmark as benchmark
     from geolift.pipeline.application import apply
+    from geolift.pipeline.export import write
     from geolift.pipeline.fusion import Fusion, fuse, prepare, train
     from geolift.pipeline.mosaicking import mosaic
     from geolift.pipeline.pair_check import coregister
@@ -28,6 +29,7 @@ _HOME = {
     "open": ("geolift.readers", "open_cube"),
     "spectra": ("geolift.pipeline.place_spectra", "spectra"),
     "train": ("geolift.pipeline.fusion", "train"),
+    "write": ("geolift.pipeline.export", "write"),
     "SpectralResponse": ("geolift.srf", "SpectralResponse"),
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "prepare",
     "spectra",
     "train",
+    "write",
 ]
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from scenes import ORIGIN, make_pair
 
 from geolift.datamodel.cube import bands_of, grid_of
-from geolift.errors import InputError
+from geolift.errors import InputError, OutputExistsError
 from geolift.readers import open_cube, opened
 
 
@@ -134,3 +134,18 @@ def test_netcdf_and_zarr_round_trips_keep_grid_and_wavelengths(tmp_path: Path, t
     assert truth.coords["wavelength"].attrs["units"] == "nm"
     assert truth.coords["x"].attrs["units"] == "metre"
     assert float(truth.coords["x"][0]) == ORIGIN[0] + 15
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+def test_geolift_write_keeps_wavelengths_grid_and_values(tmp_path: Path, truth: xr.DataArray, name: str) -> None:
+    import geolift
+
+    file = geolift.write(truth, tmp_path / name)
+    again = open_cube(file)
+    assert np.allclose(again.values, truth.values, atol=1e-4, equal_nan=True)
+    assert np.abs(bands_of(again).wavelength_nm - bands_of(truth).wavelength_nm).max() < 1e-4
+    assert np.allclose(tuple(grid_of(again).affine), tuple(grid_of(truth).affine))
+    with pytest.raises(OutputExistsError):
+        geolift.write(truth, tmp_path / name)
+    assert geolift.write(truth, tmp_path / name, overwrite=True, dtype="float32") == file
+    assert open_cube(file).dtype == np.float32
