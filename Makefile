@@ -26,6 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@sh .ci/make-venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
+	@echo "geolift is ready: $(BIN)/geolift --help, or activate the environment first: . $(BIN)/activate"
 
 demo: setup
 	$(BIN)/geolift demo $(DEMO_DIR) --overwrite

@@ -13,7 +13,7 @@ from scenes import ORIGIN, spectra_of, write
 
 from geolift.srf import SpectralResponse
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "notebooks"
 NOTEBOOKS = {"first_fusion", "enmap_sentinel2_stac", "trust"}
 
 

@@ -1,0 +1,50 @@
+"""What a release has to keep in step: versions, the recipe's dependencies, a container that is nobody."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def project() -> dict[str, object]:
+    found: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return found
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = str(project()["version"])
+    plugin = (ROOT / "geolift" / "qgis" / "plugin" / "metadata.txt").read_text(encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    recipe = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    assert re.search(r"^version=(.*)$", plugin, re.MULTILINE)[1] == version  # type: ignore[index]
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == version  # type: ignore[index]
+    assert re.search(r'^  version: "(.*)"$', recipe, re.MULTILINE)[1] == version  # type: ignore[index]
+
+
+def test_the_conda_recipe_needs_what_the_project_needs() -> None:
+    recipe = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    run = recipe.partition("  run:\n")[2].partition("  run_constraints:")[0]
+    wanted = dict(re.findall(r"^    - ([\w-]+) (>=[\d.]+)$", run, re.MULTILINE))
+    names = {"dask[array]": "dask-core", "matplotlib": "matplotlib-base"}
+    for line in project()["dependencies"]:  # type: ignore[attr-defined]
+        name, limit = re.match(r"([\w.\[\]-]+)(>=[\d.]+)", line).groups()  # type: ignore[union-attr]
+        assert wanted.pop(names.get(name, name)) == limit
+    assert set(wanted) == {"python"}
+
+
+def test_a_plain_install_brings_no_torch() -> None:
+    assert not [line for line in project()["dependencies"] if line.startswith("torch")]  # type: ignore[attr-defined]
+    assert "torch" in project()["optional-dependencies"]  # type: ignore[operator]
+
+
+def test_the_container_runs_as_nobody_in_particular_and_without_caches() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    last = text.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER (?!root)", last, re.MULTILINE)
+    assert "-slim" in last
+    assert "--no-cache-dir" in text
+    for folder in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in folder.split()[:-1])
