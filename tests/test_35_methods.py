@@ -243,3 +243,25 @@ def test_the_small_network_bends_where_least_squares_cannot() -> None:
     still, linear = np.zeros_like(x), np.array([[0.0, 0.0], [0.0, 1.0], [0.8, 0.0]])
     error = evaluate(train_network(x, still, truth, still, linear, noise, seed=0), x) - truth
     assert np.square(error).mean() < 0.1 * np.square(np.abs(x[:, 0]) - 0.8).mean() / 2
+
+
+def test_a_share_chosen_on_few_pixels_is_drawn_to_one_half_and_on_many_left_alone() -> None:
+    from geolift.training.methods.features import MANY_PIXELS, _shrunk
+
+    assert _shrunk(0.0, MANY_PIXELS) == 0.0 and _shrunk(0.75, 4 * MANY_PIXELS) == 0.75
+    few = [_shrunk(0.0, pixels) for pixels in (36, 72, 100)]
+    assert 0.5 > few[0] > few[1] > few[2] > 0
+    assert _shrunk(0.75, 36) < 0.75
+
+
+def test_few_pixels_are_sharpened_less_and_many_as_before() -> None:
+    from geolift.training.methods.features import MANY_PIXELS, _gently_sharpened
+
+    rng = np.random.default_rng(0)
+    weights = np.full((2, 10), 0.1, np.float32)
+    few, many = (training_set_from_cube(rng.random((10, side, side)).astype(np.float32), weights) for side in (6, 12))
+    assert len(many.spectra) == MANY_PIXELS and _gently_sharpened(many) is many
+    gently = _gently_sharpened(few)
+    np.testing.assert_allclose(
+        gently.spectra - gently.neighbour_means, 0.5 * (few.spectra - few.neighbour_means), atol=1e-6
+    )

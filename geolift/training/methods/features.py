@@ -35,6 +35,7 @@ NETWORK_SHARE = 0.5  # of what least squares leaves, where pixels are many
 NETWORK_PIXELS = 40  # with so few, half of that
 FOLDS = 5
 FOLD_BLOCK_PIXELS = 3
+MANY_PIXELS = 144  # from here on held-out pixels choose the share alone, and pixels are sharpened as far as it goes
 FEWEST_PIXELS = 36  # below, what is held out tells nothing of least squares, which then does more harm than good
 
 
@@ -98,6 +99,7 @@ def fit_features(
     Without what is ``learned`` step by step it is closed-form regression alone. Either takes a core a second or two, so
     it is done on the CPU whatever the ``device``.
     """
+    training = _gently_sharpened(training)
     count = copies or max(2, min(MAX_COPIES, MAX_ROWS // len(training.spectra)))
     subspace, pixels = sharpen(training, count, seed)
     progress(0.1, float("nan"))
@@ -111,7 +113,7 @@ def fit_features(
     plain = least_squares(straight, len(ridge.readout))
     share = 0.0
     if len(training.spectra) >= FEWEST_PIXELS and len(sums) > 1:
-        share = held_out_share(sums, subspace.decode.T @ subspace.decode)
+        share = _shrunk(held_out_share(sums, subspace.decode.T @ subspace.decode), len(training.spectra))
     layers, outward = None, np.eye(subspace.decode.shape[1])
     network_share = 0.0
     if learned and training.weights.shape[0] > 1:  # with one band it does not help
@@ -154,6 +156,25 @@ def learn_network(
     noise = np.asarray(np.linalg.cholesky(least + seen_noise @ seen_noise.T), np.float64)
     layers = train_network(inputs, input_detail, plain @ unit, detail @ unit, linear @ unit, noise, seed)
     return layers, unit
+
+
+def _shrunk(share: float, pixels: int) -> float:
+    """Draw a share chosen on few held-out pixels, which is nearly a matter of chance, towards one half."""
+    weight = 0.5 * max(0.0, MANY_PIXELS / pixels - 1.0)
+    return (share + 0.5 * weight) / (1.0 + weight)
+
+
+def _gently_sharpened(training: TrainingSet) -> TrainingSet:
+    """Bring the local means nearer to their pixels where these are few.
+
+    Three by three of few pixels are a good part of the scene: what a pixel has beside such a mean is another material
+    rather than the detail that the blur has hidden.
+    """
+    share = (len(training.spectra) / MANY_PIXELS) ** 0.5
+    if share >= 1:
+        return training
+    means = training.spectra + np.float32(share) * (training.neighbour_means - training.spectra)
+    return replace(training, neighbour_means=means)
 
 
 def sharpen(training: TrainingSet, copies: int, seed: int) -> tuple[Subspace, list[SharpenedPixels]]:
