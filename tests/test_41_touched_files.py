@@ -16,7 +16,7 @@ from geolift.pipeline.readiness import FilesRead
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers.source_files import files_of_input
 from geolift.settings import FuseSettings
-from geolift.writer import settled_output
+from geolift.writer import ignored_options, settled_output
 
 VRT = (
     '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Float32" band="1"><SimpleSource>'
@@ -132,6 +132,13 @@ def test_the_suffix_says_the_format(name: str, of: str, co: tuple[str, ...]) -> 
 def test_a_suffix_that_says_nothing_or_something_else_is_refused(name: str, options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=name):
         settled_output(Path(name), FuseSettings(**options))  # type: ignore[arg-type]
+
+
+def test_creation_options_that_this_gdal_ignores_are_told() -> None:
+    settings = FuseSettings(of="COG", co=("interleave=BAND",))
+    assert "3.10.3" in ignored_options(settings, "3.10.3")[0]
+    assert ignored_options(settings, "3.11.0") == []
+    assert ignored_options(FuseSettings(co=("INTERLEAVE=BAND",)), "3.10.3") == []
 
 
 def test_a_header_means_the_image_beside_it(tmp_path: Path) -> None:

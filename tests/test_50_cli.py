@@ -120,7 +120,7 @@ def test_the_command_line_wins_over_environment_over_file(pair: Pair, tmp_path: 
 def test_train_then_apply(pair: Pair, tmp_path: Path) -> None:
     trained = run("train", pair.hsi, *S2, "--msi-bands", "B02,B03,B04,B08", "-o", "m.safetensors", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    applied = run("apply", "m.safetensors", pair.msi, "-o", "a.tif", "--of", "ENVI", cwd=tmp_path)
+    applied = run("apply", "m.safetensors", pair.msi, "-o", "a.img", "--of", "envi", cwd=tmp_path)
     assert applied.returncode == 0, applied.stderr
     no_match = run("apply", "m.safetensors", pair.hsi, "-o", "b.tif", cwd=tmp_path)
     assert no_match.returncode == 3

@@ -14,7 +14,7 @@ from geolift.readers.shared_raster import is_virtual
 from geolift.readers.source_files import files_of_input
 from geolift.runtime.progress import Listener
 from geolift.settings import ApplySettings, FuseSettings
-from geolift.writer import Cluster, Stamps, require_packages, stamps_of
+from geolift.writer import Cluster, Stamps, ignored_options, require_packages, stamps_of
 
 if TYPE_CHECKING:
     from geolift.network.engine import Engine
@@ -91,8 +91,10 @@ def _files_named(settings: FuseSettings | ApplySettings) -> dict[str, str]:
 
 
 def settle_device(settings: Streamed, listener: Listener) -> tuple[Engine, Streamed]:
-    """Settle what computes; the settings with it, so that a resumed run computes with the same."""
+    """Settle what computes, and tell what is ignored; the settings too, so that a resumed run computes alike."""
     from geolift.network.engine import choose_engine
 
+    for text in ignored_options(settings):
+        listener.warn(text)
     engine = choose_engine(settings.device, settings.precision, listener.warn)
     return engine, settings.model_copy(update={"device": engine.device, "precision": engine.precision})

@@ -15,6 +15,7 @@ from geolift.writer.draft import Draft, check_output, draft_of, is_store
 from geolift.writer.formats import (
     SUFFIXES,
     format_of,
+    ignored_options,
     is_envi,
     require_packages,
     require_tiff,
@@ -51,6 +52,7 @@ __all__ = [
     "draft_folder",
     "draft_of",
     "format_of",
+    "ignored_options",
     "is_being_written",
     "is_envi",
     "is_sidecar_of",

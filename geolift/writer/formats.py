@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
+import rasterio
+
 from geolift.errors import UsageError
 from geolift.settings import WritingSettings
 
@@ -94,6 +96,14 @@ def require_packages(of: str) -> None:
     """Refuse a format whose package is not installed. Raises UsageError."""
     if of == "Zarr" and find_spec("zarr") is None:
         raise UsageError("--of Zarr needs the package zarr: pip install 'geolift[zarr]'")
+
+
+def ignored_options(settings: WritingSettings, gdal: str = rasterio.__gdal_version__) -> list[str]:
+    """Return a sentence for each creation option that this GDAL does not know, and so passes over in silence."""
+    version = tuple(int(part) for part in gdal.split(".")[:2])
+    if settings.of == "COG" and "INTERLEAVE" in settings.creation_options and version < (3, 11):
+        return [f"--co INTERLEAVE is ignored for COG by GDAL {gdal}, which interleaves by pixel; GDAL 3.11 knows it"]
+    return []
 
 
 def require_tiff(path: Path, option: str) -> None:
