@@ -25,18 +25,20 @@ from geolift.pair.coregistration import (
     estimate_shift_by_windows,
 )
 from geolift.pair.coregistration.local_shift import ShiftField, estimate_local_shifts
-from geolift.pair.degraded import degrade_along, degrade_overlay
+from geolift.pair.degraded import degrade_along, degrade_by_rows, degrade_overlay
+from geolift.pair.geometry import MARGIN_LR, Geometry, settle_geometry
 from geolift.pair.harmonization import Harmonization, fit_harmonization
 from geolift.pair.overlay import Overlay, overlay
 from geolift.pair.robust import mad_sigma
+from geolift.pair.saturation import Saturation, find_saturation
 from geolift.pair.scene_pair import ScenePair
 from geolift.settings import ComparisonSettings
 from geolift.training.noise import least_noise
 
-MARGIN_LR = 8
-"""LR pixels read around each window: the largest shift looked for, and the reach of the blur."""
-
 MIN_COMPARED_PX = 12
+
+LEAST_SATURATED = 0.01
+"""Part of an HSI pixel that is saturated from which on it takes no part in the fits."""
 
 FIELD_BLOCK_LR = 8
 """Edge of the blocks within which a field of shifts counts as one shift, in LR pixels."""
@@ -75,6 +77,10 @@ class Comparison:
         ``applied_px``, under ``--coregister local``.
     adjustment
         What sets the MSI right before the relation; `set_right` applies it.
+    geometry
+        Bands that lie apart, and how the shift wanders; None if they were not looked for.
+    saturation
+        Where the MSI's bands end.
     """
 
     overlay: Overlay
@@ -88,6 +94,8 @@ class Comparison:
     warnings: tuple[str, ...]
     field: ShiftField | None = None
     adjustment: MsiAdjustment | None = None
+    geometry: Geometry | None = None
+    saturation: Saturation | None = None
 
     def set_right(self, pair: ScenePair) -> ScenePair:
         """Return the pair with the MSI as it was compared in the end."""
@@ -148,13 +156,19 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
     # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
     found = estimate(laid, simulated)
     shift, fine = _coregister(laid, found, settings, notes)
-    blur = _blur(found, laid.ratio)
-    follow, field = settings.coregister == "local", None
+    follow, field, geometry = settings.coregister == "local", None, None
     if shift is not None and shift.reliable and (follow or look_for_variation):
         field = _field(laid, simulated, shift, follow, notes)
-    degraded = degraded_msi(laid, fine, blur, field if follow else None)
-    relation = fit_harmonization(simulated, degraded, settings.harmonize)
-    adjustment = _adjustment(pair, laid, fine, relation)
+    if shift is not None and shift.reliable and settings.coregister in ("auto", "local"):
+        geometry = settle_geometry(pair, laid, simulated, shift)
+        laid, shift, found, fine = geometry.laid, geometry.shift, geometry.shift, geometry.fine_shift_px
+    blur = _blur(found, laid.ratio)
+    undone = geometry is not None and geometry.wandering is not None
+    degraded = degraded_msi(laid, fine, blur, field if follow and not undone else None)
+    saturation = find_saturation(_sample(laid, simulated))
+    suspect = _saturated(laid, saturation, fine, blur) if saturation.found else None
+    relation = fit_harmonization(simulated, degraded, settings.harmonize, suspect)
+    adjustment = _adjustment(pair, laid, geometry, fine, relation)
     if relation.local is not None:
         rows, cols = (np.arange(size, dtype=np.float64) for size in degraded.shape[1:])
         degraded = relation.local.apply(degraded, rows[:, None], cols[None])
@@ -165,18 +179,54 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
     if fine == (0.0, 0.0):
         applied = (0.0, 0.0)
     return Comparison(
-        laid, shift, applied, simulated, degraded, blur, found.reliable, relation, tuple(notes), field, adjustment
-    )
+        laid,
+        shift,
+        applied,
+        simulated,
+        degraded,
+        blur,
+        found.reliable,
+        relation,
+        tuple(notes),
+        field,
+        adjustment,
+        geometry, saturation,
+    )  # fmt: skip
+
+
+def _saturated(
+    laid: Overlay, saturation: Saturation, fine_shift: tuple[float, float], blur: tuple[float, float]
+) -> np.ndarray:
+    """Tell which HSI pixels (h, w) see saturated MSI pixels."""
+
+    def read(row: int, col: int, height: int, width: int) -> np.ndarray:
+        return saturation.touched(laid.read(row, col, height, width, 0))
+
+    rows, cols = laid.grid.shape
+    share = degrade_by_rows(read, (int(rows), int(cols)), laid.ratio, fine_shift, blur)[0]
+    return np.asarray(share > LEAST_SATURATED)
+
+
+def _sample(laid: Overlay, simulated: np.ndarray) -> np.ndarray:
+    """Pixels (c, n) of the MSI under the windows that stand for the scene, as they were read."""
+    windows = choose_windows(simulated, *affordable_windows(laid.ratio, 0))
+    parts = [laid.read_plain(w.y, w.x, w.height, w.width, 0) for w in windows]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _adjustment(
-    pair: ScenePair, laid: Overlay, fine_shift: tuple[float, float], relation: Harmonization
+    pair: ScenePair,
+    laid: Overlay,
+    geometry: Geometry | None,
+    fine_shift: tuple[float, float],
+    relation: Harmonization,
 ) -> MsiAdjustment:
-    """What sets the MSI right: the relation's variation, counted on the whole HSI's grid, where the MSI has it."""
+    """What sets the MSI right: bands, and the relation's variation, counted on the HSI's grid where the MSI has it."""
+    bands = None if geometry is None else geometry.band_shifts_px
     if relation.local is None:
-        return MsiAdjustment(pair.hsi_grid)
+        return MsiAdjustment(pair.hsi_grid, bands)
     dy, dx = (shift / laid.ratio for shift in fine_shift)
-    return MsiAdjustment(pair.hsi_grid, None, relation.local.shifted(laid.rows.start + dy, laid.cols.start + dx))
+    return MsiAdjustment(pair.hsi_grid, bands, relation.local.shifted(laid.rows.start + dy, laid.cols.start + dx))
 
 
 def _coregister(
@@ -274,7 +324,8 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
     """Read the scene's most telling windows of the MSI at full resolution; None where no pixel is valid in both."""
     if comparison.harmonization.n_pixels == 0:
         return None
-    laid, simulated = comparison.overlay, comparison.simulated
+    # as the MSI has it: what is resampled has less noise
+    laid, simulated = replace(comparison.overlay, wandering=None), comparison.simulated
     both = np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan))
     windows = choose_windows(both, *affordable_windows(laid.ratio, 0))
     coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]

@@ -133,7 +133,7 @@ class Harmonization:
             tables = {"seen": self.curve.seen.tolist(), "wanted": self.curve.wanted.tolist()}
             told["curve"] = {"name": self.curve.name, **tables}
         if self.local is not None:
-            told["local"] = {**asdict(self.local.variation)}
+            told["local"] = {**asdict(self.local.variation), "size": self.local.size}
         return told
 
     def apply(self, msi: FloatArray) -> FloatArray:
@@ -159,7 +159,12 @@ class Harmonization:
         return np.asarray(mapped + offset)
 
 
-def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mode = "auto") -> Harmonization:
+def fit_harmonization(
+    simulated: FloatArray,
+    degraded_msi: FloatArray,
+    mode: Mode = "auto",
+    suspect: NDArray[np.bool_] | None = None,
+) -> Harmonization:
     """Fit the relation that maps the MSI onto the MSI simulated from the HSI.
 
     Parameters
@@ -169,6 +174,8 @@ def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mod
     mode
         ``auto`` lets held-out blocks decide; ``off`` keeps the MSI; ``gain`` fits one factor per band;
         ``affine`` an affine map across the bands, or per band where the pixels do not suffice.
+    suspect
+        (h, w) pixels that are known to be off, such as saturated ones; they take no part.
 
     Raises
     ------
@@ -190,7 +197,8 @@ def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mod
         return _unchanged(bands, {}, 0.0, count, "switched off")
     if count < 12:
         return _unchanged(bands, {}, 0.0, count, f"only {count} pixels are valid in both images")
-    outliers = _outliers(simulated, degraded_msi, valid)
+    trusted = valid if suspect is None or (valid & ~suspect).sum() < 0.4 * count else valid & ~suspect
+    outliers = _outliers(simulated, degraded_msi, trusted) | (valid & ~trusted)
     own = _thinned(valid & ~outliers if outliers.sum() < 0.6 * count else valid)
     evidence = Evidence.of(simulated, degraded_msi, own)
     if mode == "auto":
@@ -207,9 +215,7 @@ def fit_harmonization(simulated: FloatArray, degraded_msi: FloatArray, mode: Mod
         if explained < MIN_EXPLAINED:
             why = f"even the best relation explains only {max(explained, 0.0):.0%} of the contrast"
             return replace(_unchanged(bands, table, inliers, count, why), outliers=outliers)
-        effect = max(
-            evidence.effect(relation), 0.0 if local is None else local.effect(np.abs(evidence.seen).mean(axis=1))
-        )
+        effect = max(evidence.effect(relation), 0.0 if local is None else local.size)
         if effect < MIN_EFFECT:
             why = f"the {_name(chosen, local)} relation would change it by {effect:.1%}"
             return replace(_unchanged(bands, table, inliers, count, why), outliers=outliers)
@@ -230,7 +236,7 @@ def _outliers(simulated: FloatArray, degraded: FloatArray, valid: NDArray[np.boo
     power, narrower = find_power(wanted, seen)
     if narrower > CURVED_NATS:
         degraded = power_curve(seen, power).apply(degraded)
-    return foreign_pixels(simulated, degraded)
+    return foreign_pixels(np.where(valid, simulated, np.float32(np.nan)), degraded)
 
 
 def _thinned(own: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ leave, by normalised convolution. Held-out blocks with a gap choose; see `geolif
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -60,6 +60,8 @@ class LocalRelation:
         first pixel is at 0.
     variation
         What was fitted.
+    size
+        RMS change of the MSI, in parts of the level of the band that changes most.
     """
 
     gain: FloatArray
@@ -67,6 +69,7 @@ class LocalRelation:
     first_px: tuple[float, float]
     step_px: int
     variation: Variation
+    size: float = 0.0
 
     @property
     def fields(self) -> tuple[FloatArray, FloatArray]:
@@ -93,12 +96,7 @@ class LocalRelation:
     def shifted(self, rows: float, cols: float) -> LocalRelation:
         """Return the same fields with positions counted from another first pixel."""
         first = (self.first_px[0] + rows, self.first_px[1] + cols)
-        return LocalRelation(self.gain, self.offset, first, self.step_px, self.variation)
-
-    def effect(self, levels: DoubleArray) -> float:
-        """RMS change over the scene of bands (c,) of these levels, in parts of them, largest band."""
-        change = self.gain + self.offset / levels.astype(np.float32)[:, None, None]
-        return float(np.sqrt(np.square(change, dtype=np.float64).mean(axis=(1, 2))).max())
+        return replace(self, first_px=first)
 
 
 def _between(places: DoubleArray, size: int) -> tuple[NDArray[np.intp], FloatArray]:

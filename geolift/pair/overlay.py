@@ -20,6 +20,7 @@ from rasterio.enums import Resampling
 
 from geolift.datamodel.alignment import bounds_in, transformer, window_of
 from geolift.datamodel.cube import grid_of, rasterio_crs, window_values
+from geolift.pair.coregistration.shift_field import WanderingShift, brought_to
 
 NEST_TOLERANCE_PX = 1e-3
 WARP_PAD_PX = 6
@@ -54,6 +55,8 @@ class Overlay:
         Fine pixels along one HSI pixel: the GSD ratio, rounded.
     msi
         The used bands of the MSI, lazy, (band, y, x).
+    wandering
+        By how much the shift differs over the overlay from the one of the whole; `read` undoes it.
     """
 
     rows: slice
@@ -61,6 +64,7 @@ class Overlay:
     grid: GeoBox
     ratio: int
     msi: xr.DataArray
+    wandering: WanderingShift | None = None
     _kept: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
     def fine_grid(self, row: int, col: int, height: int, width: int, margin: int) -> GeoBox:
@@ -71,6 +75,21 @@ class Overlay:
 
     def read(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
         """Return the MSI (band, y, x) on the nested grid of a window of LR pixels, NaN = invalid or outside."""
+        if self.wandering is None:
+            return self.read_plain(row, col, height, width, margin)
+        more = margin + int(np.ceil((self.wandering.largest_px + 2) / self.ratio))
+        fine = self.read_plain(row, col, height, width, more)
+        skipped = (more - margin) * self.ratio
+        inner = tuple(slice(skipped, size - skipped) for size in fine.shape[1:])
+        rows, cols = (
+            (first - margin) + (np.arange(part.stop - part.start) + 0.5) / self.ratio - 0.5
+            for first, part in zip((row, col), inner, strict=True)
+        )
+        dy, dx = self.wandering.at(*np.meshgrid(rows, cols, indexing="ij"))
+        return brought_to(fine, dy, dx, (inner[0], inner[1]))
+
+    def read_plain(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
+        """Return the same where the MSI has it, whatever the shift does."""
         target = self.fine_grid(row, col, height, width, margin)
         source, shape = grid_of(self.msi), self.msi.shape
         nested = _nested_offset(source, target)

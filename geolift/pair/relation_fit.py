@@ -195,7 +195,9 @@ class LocalMisfit:
         gain, offset = fit_variation(self.cells, variation)
         step = self.cells.step_px
         fields = gain.astype(np.float32), (offset * self.unit[..., None]).astype(np.float32)
-        return LocalRelation(*fields, ((step - 1) / 2, (step - 1) / 2), step, variation)
+        level = np.maximum(np.abs(self.evidence.seen).mean(axis=1), 1e-12)[:, None, None]
+        size = float(np.sqrt(np.square(fields[0] + fields[1] / level).mean(axis=(1, 2))).max())
+        return LocalRelation(*fields, ((step - 1) / 2, (step - 1) / 2), step, variation, size)
 
     def moved(self, variation: Variation) -> Evidence:
         """Vary the seen pixels as cells tell that are neither theirs nor beside it; all tell of a polynomial."""

@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 from geolift.datamodel.alignment import positions_on
 from geolift.datamodel.cube import window_values
 from geolift.pair.comparison import Comparison
+from geolift.pair.geometry import with_wandering
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.overlay import Overlay, overlay
 from geolift.pair.scene_pair import ScenePair
@@ -96,6 +97,7 @@ def refine(
     laid = overlay(pair.hsi, pair.used_msi, pair.region.ratio, whole=True)
     if laid is None:
         return trained, Refined(None, "no HSI pixel lies under the MSI"), None
+    laid = _following(laid, compared)
     images = FusionPair(laid, pair.hsi.data[:, laid.rows, laid.cols], pair.learned_bands, compared.harmonization)
     trained, found = _learned(images, compared, trained, training, run)
     give_back_memory()
@@ -105,7 +107,7 @@ def refine(
     region, ground = pair.region.grid, laid.grid
 
     shape = (int(region.shape[0]), int(region.shape[1]))
-    places = _places(region, ground)
+    places = _undone(_places(region, ground), laid)
 
     def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         return correction.coordinates(harmonised, corner, shape, places)
@@ -170,6 +172,28 @@ def _learned(
     return replace(trained, model=lesson.model), replace(
         result, facts=result.facts | {"learned_twice": lesson.to_json()}
     )
+
+
+def _following(laid: Overlay, compared: Comparison) -> Overlay:
+    """Return the whole overlay with the MSI brought to the HSI where the shift wanders."""
+    if compared.geometry is None or compared.geometry.wandering is None:
+        return laid
+    part = compared.overlay
+    wandering = compared.geometry.wandering.moved(part.rows.start - laid.rows.start, part.cols.start - laid.cols.start)
+    return with_wandering(laid, wandering, compared.geometry.fine_shift_px)
+
+
+def _undone(places: Places, laid: Overlay) -> Places:
+    """Places of the product once the wandering of the shift is undone."""
+    wandering = laid.wandering
+    if wandering is None:
+        return places
+
+    def undone(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+        down, across = np.broadcast_arrays(*places(rows, cols))
+        return wandering.brought(down, across, laid.ratio)
+
+    return undone
 
 
 def _places(product: GeoBox, ground: GeoBox) -> Places:

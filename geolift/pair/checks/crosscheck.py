@@ -12,7 +12,10 @@ from geolift.datamodel.cube import REFLECTANCE, UnitsNote, window_values
 from geolift.degradation.degrade import apply_srf
 from geolift.errors import GeoliftError, TrustError
 from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_pair
+from geolift.pair.checks.findings import FOREIGN_FRACTION
+from geolift.pair.checks.relation import geometry_findings, radiometry_findings, saturation_findings
 from geolift.pair.comparison import Comparison
+from geolift.pair.robust import foreign_pixels
 from geolift.pair.scene_pair import ScenePair
 from geolift.pair.screening.findings import Screening
 from geolift.srf import SpectralResponse, list_sensors, twins_of
@@ -49,10 +52,30 @@ def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResul
         reading=_reading(pair.hsi, pair.msi),
         threads=threads,
     )
-    first = (*_units(pair.hsi, pair.msi, compared), *_faults(pair.screening))
+    if compared.harmonization.curve is not None:
+        result = _without_false_cloud(result, compared, (rows, cols))
+    names = pair.spectra.msi_names
+    first = (
+        *_units(pair.hsi, pair.msi, compared),
+        *_faults(pair.screening),
+        *saturation_findings(compared.saturation, names),
+        *geometry_findings(compared.geometry, names),
+        *radiometry_findings(compared.harmonization),
+    )
     if not first:
         return result
     return replace(result, verdict=(*first, *(f for f in result.verdict if f.code != "ok")))
+
+
+def _without_false_cloud(result: CheckResult, compared: Comparison, window: tuple[slice, slice]) -> CheckResult:
+    """Take back that pixels do not follow one relation, where they follow a curve."""
+    simulated, degraded = (image[:, *window] for image in (compared.simulated, compared.degraded))
+    valid = np.isfinite(simulated).all(axis=0) & np.isfinite(degraded).all(axis=0)
+    outliers = foreign_pixels(simulated, compared.harmonization.apply(degraded))
+    if outliers.sum() >= FOREIGN_FRACTION * valid.sum():
+        return result
+    kept = tuple(finding for finding in result.verdict if finding.code != "cloud-or-change")
+    return replace(result, verdict=kept)
 
 
 def _faults(screening: Screening) -> list[Finding]:

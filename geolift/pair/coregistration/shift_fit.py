@@ -282,7 +282,7 @@ def _conclude(scene: _Scene, place: DoubleArray, weights: FloatArray | None, con
     free = [0, 1] + [k for k in (2, 3) if place[k] > 1e-9]
     votes, sigmas = _votes(scene, line, free)
     covariance = _sandwich(scene, line, free)
-    shift, between = _combine_votes(votes, sigmas)
+    shift, between = combine_votes(votes, sigmas)
     limit = 0.5 * scene.patches[0].ratio
     final = np.concatenate([place[:2] + np.clip(shift, -limit, limit), place[2:]])
     covariance = covariance + np.diag(between)
@@ -300,6 +300,38 @@ def _conclude(scene: _Scene, place: DoubleArray, weights: FloatArray | None, con
         n_pixels=line.weights.size,
         converged=converged,
     )
+
+
+def band_votes(patches: Sequence[Patch], place: DoubleArray) -> tuple[DoubleArray, DoubleArray] | None:
+    """The place (band, 2) that each band of the patches asks for, by one step from a place, and its error."""
+    exclude_foreign(patches, min(_FOREIGN_BANDS, len(patches[0].msi)), float(place[0]), float(place[1]), worth=0.1)
+    scene = _Scene.at(patches, place)
+    if scene.seen.shape[1] < 16:
+        return None
+    line = _linearise(scene, place, None, exact=True)
+    votes, sigmas = _votes(scene, line, [0, 1, 2, 3])
+    return place[:2] + votes, sigmas
+
+
+def local_evidence(patch: Patch, place: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleArray] | None:
+    """Gradient (2, h, w), curvature (3, h, w) and size (h, w) of each pixel's misfit in dy and dx; None of too few."""
+    exclude_foreign([patch], min(_FOREIGN_BANDS, len(patch.msi)), float(place[0]), float(place[1]), worth=0.1)
+    scene = _Scene.at([patch], place)
+    if scene.seen.shape[1] < 64:
+        return None
+    line = _linearise(scene, place, None, exact=True)
+    weights = line.weights * line.precision.astype(np.float32)[:, None]
+    down, across = line.slopes[:, 0], line.slopes[:, 1]
+    told = [
+        (weights * one * other).sum(axis=0)
+        for one, other in (
+            (down, line.residual), (across, line.residual),
+            (down, down), (down, across), (across, across), (line.residual, line.residual),
+        )
+    ]  # fmt: skip
+    images = np.zeros((len(told), patch.height, patch.width))
+    images[:, scene.masks[0]] = told
+    return images[:2], images[2:5], images[5]
 
 
 def _block_scores(scene: _Scene, line: _Linear) -> DoubleArray:
@@ -336,7 +368,7 @@ def _votes(scene: _Scene, line: _Linear, free: list[int]) -> tuple[DoubleArray, 
     return np.array(votes, np.float64), np.array(sigmas, np.float64)
 
 
-def _combine_votes(votes: DoubleArray, sigmas: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+def combine_votes(votes: DoubleArray, sigmas: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     """Random-effects mean of the bands' votes per axis, and the variance their spread adds.
 
     References
