@@ -24,6 +24,8 @@ def bad_value_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
     bad = survey.bad
     if bad.pixels == 0:
         return []
+    if survey.noisy is not None and not (bad.per_band > 0)[~survey.noisy.noisy].any():
+        return []
     touched = np.sort(order[bad.per_band > 0])
     row, col, band, value = bad.places[0]
     number = "no value" if np.isnan(value) else f"{value:.6g}"
@@ -82,3 +84,41 @@ def dead_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
             )
         )
     return faults
+
+
+def stripe_faults(survey: Survey) -> list[Fault]:
+    """Tell of stripes."""
+    stripes = survey.stripes
+    if stripes is None:
+        return []
+    noun = "columns" if stripes.axis == 2 else "lines"
+    return [
+        Fault(
+            code="stripes",
+            message=f"{noun} of the HSI's bands are brighter or darker than the scene explains, by {stripes.size:.1%} "
+            "(standard deviation)",
+            done="set right as far as the scene allows",
+            advice="Destriped data of the producer would be better.",
+            action="mended",
+            size=stripes.size,
+        )
+    ]
+
+
+def noisy_band_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
+    """Tell of bands that hold little but noise."""
+    if survey.noisy is None:
+        return []
+    touched = np.sort(order[survey.noisy.noisy])
+    return [
+        Fault(
+            code="noisy-bands",
+            message=f"{listed_bands(bands, touched)} of the HSI {'holds' if touched.size == 1 else 'hold'} little but "
+            f"noise, up to {survey.noisy.size:.0%} of the signal",
+            done="replaced by what the other bands tell",
+            advice="Flag them as bad in the file, or leave them out with --bands.",
+            action="mended",
+            bands=tuple(int(b) + 1 for b in touched),
+            size=survey.noisy.size,
+        )
+    ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geolift.datamodel.cube import bands_of, grid_of, make_cube
 from geolift.pair.screening.bad_values import mend_values
-from geolift.pair.screening.describe import bad_value_faults, dead_faults
+from geolift.pair.screening.describe import bad_value_faults, dead_faults, noisy_band_faults, stripe_faults
 from geolift.pair.screening.findings import NOT_SCREENED, NOTHING_FOUND, Fault, Screening, only_told
 from geolift.pair.screening.repeated import is_repeated
 from geolift.pair.screening.source_grid import on_resolved_grid, without_repetitions
@@ -61,7 +61,12 @@ def screen_hsi(
         faults = (fault,)
     survey = survey if hsi is given else survey_hsi(hsi.data, order)
     repair = Repair(order, survey)
-    singles = (*dead_faults(survey, bands, order), *bad_value_faults(survey, bands, order))
+    singles = (
+        *dead_faults(survey, bands, order),
+        *bad_value_faults(survey, bands, order),
+        *stripe_faults(survey),
+        *noisy_band_faults(survey, bands, order),
+    )
     faults += singles
     if not faults:
         return given, NOTHING_FOUND
@@ -88,11 +93,18 @@ class Repair:
     def block(self, values: np.ndarray, rows: slice, cols: slice) -> np.ndarray:
         """Return a block (band, y, x) mended; the same array where nothing is wrong with it."""
         spectra = values[self.order]
-        wrong = self.survey.wrong(spectra, rows, cols)
-        if wrong is None:
+        wrong, stripes = self.survey.wrong(spectra, rows, cols), self.survey.stripes
+        if wrong is None and stripes is None and self.survey.noisy is None:
             return values
         out = np.array(values, np.float32)
-        out[self.order] = mend_values(spectra, wrong, self.survey.limits)
+        if wrong is not None:
+            spectra = mend_values(spectra, wrong, self.survey.limits)
+        if stripes is not None:
+            gain = stripes.gain[:, None, cols] if stripes.axis == 2 else stripes.gain[:, rows, None]
+            spectra = (spectra / gain).astype(np.float32)
+        if self.survey.noisy is not None:
+            spectra = self.survey.noisy.replaced(spectra)
+        out[self.order] = spectra
         return out
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from geolift.datamodel.cube import window_values
 from geolift.pair.screening.bad_values import ValueLimits, find_bad_values, most_mended, value_limits
 from geolift.pair.screening.columns import dead_columns
+from geolift.pair.screening.noisy_bands import NoisyBands, find_noisy_bands
 from geolift.pair.screening.repeated import NeighbourCount, Pairs
+from geolift.pair.screening.stripes import LineMeans, PixelSample, Stripes, find_stripes
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -61,6 +63,10 @@ class Survey:
         (B, width) and (B, height), True where dead.
     down, right
         Neighbours that agree in the last digit of all bands.
+    stripes
+        What columns or lines are brighter or darker than the scene explains; None if nothing is.
+    noisy
+        Bands that hold little but noise; None if none does.
     """
 
     limits: ValueLimits
@@ -69,6 +75,8 @@ class Survey:
     lines: BoolArray
     down: Pairs
     right: Pairs
+    stripes: Stripes | None
+    noisy: NoisyBands | None
 
     def wrong(self, values: FloatArray, rows: slice, cols: slice) -> BoolArray | None:
         """Find bad values and those of dead columns and lines in a block (B, y, x); None if there are none."""
@@ -92,14 +100,18 @@ def strips(shape: tuple[int, int, int]) -> Iterator[slice]:
         yield slice(row, min(height, row + step))
 
 
-def lattice_sample(data: Any, order: NDArray[np.intp]) -> FloatArray:
-    """Return every n-th pixel of every n-th line: (B, pixels)."""
+def lattice_sample(data: Any, order: NDArray[np.intp]) -> PixelSample:
+    """Return every n-th pixel of every n-th line."""
     height, width = data.shape[1:]
     step = max(1, int(np.ceil(np.sqrt(height * width / SAMPLE_PX))))
+    rows, cols = np.arange(0, height, step), np.arange(0, width, step)
     if isinstance(data, np.ndarray):
-        return np.asarray(data[:, ::step, ::step][order].reshape(order.size, -1), np.float32)
-    lines = [window_values(data, slice(row, row + 1), slice(None))[order, 0, ::step] for row in range(0, height, step)]
-    return np.concatenate(lines, axis=1).astype(np.float32, copy=False)
+        values = data[:, ::step, ::step][order].reshape(order.size, -1)
+    else:
+        lines = (window_values(data, slice(row, row + 1), slice(None))[order, 0, ::step] for row in rows)
+        values = np.concatenate(list(lines), axis=1)
+    at_rows, at_cols = (grid.ravel() for grid in np.meshgrid(rows, cols, indexing="ij"))
+    return PixelSample(values=np.asarray(values, np.float32), rows=at_rows, cols=at_cols)
 
 
 def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
@@ -112,14 +124,15 @@ def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
     order
         The bands that count, in the order of their wavelengths.
     """
-    limits = value_limits(lattice_sample(data, order))
+    sample = lattice_sample(data, order)
+    limits = value_limits(sample.values)
     _, height, width = data.shape
     low = np.full((order.size, width), np.nan, np.float32)
     high, seen = low.copy(), np.zeros((order.size, width), np.int64)
     lines = np.zeros((order.size, height), bool)
     line_low, line_high = np.empty_like(lines, np.float32), np.empty_like(lines, np.float32)
     line_seen = np.zeros_like(lines, np.int64)
-    suspicious, neighbours = False, NeighbourCount((height, width))
+    suspicious, neighbours, means = False, NeighbourCount((height, width)), LineMeans((order.size, height, width))
     for rows in strips(data.shape):
         values = window_values(data, rows, slice(None))[order]
         valid = np.isfinite(values)
@@ -128,15 +141,22 @@ def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
         seen += valid.sum(axis=1)
         line_seen[:, rows] = valid.sum(axis=2)
         neighbours.add(values)
-        suspicious |= find_bad_values(values, limits) is not None
+        bad = find_bad_values(values, limits)
+        suspicious |= bad is not None
+        means.add(values if bad is None else np.where(bad, np.float32(np.nan), values), rows)
     columns = dead_columns(low, high, seen)
     lines = dead_columns(line_low, line_high, line_seen)
     if suspicious:
-        bad = _count_bad(data, order, limits, columns, lines)
+        counted = _count_bad(data, order, limits, columns, lines)
     else:
-        bad = BadValues(per_band=np.zeros(order.size, np.int64), pixels=0, left_out=0, places=())
+        counted = BadValues(per_band=np.zeros(order.size, np.int64), pixels=0, left_out=0, places=())
     down, right = neighbours.finish()
-    return Survey(limits=limits, bad=bad, columns=columns, lines=lines, down=down, right=right)
+    sample = sample.without(find_bad_values(sample.values, limits), columns, lines)
+    stripes = find_stripes(*means.finish(columns, lines), sample)
+    return Survey(
+        limits=limits, bad=counted, columns=columns, lines=lines, down=down, right=right, stripes=stripes,
+        noisy=find_noisy_bands(sample.values),
+    )  # fmt: skip
 
 
 def _count_bad(
