@@ -9,6 +9,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
+from scenes import make_pair
 
 from geolift.cli import COMMANDS, cli
 from geolift.settings import ApplySettings, FuseSettings
@@ -87,6 +88,15 @@ def test_two_outputs_are_refused_and_the_last_argument_is_one() -> None:
     done = CliRunner().invoke(cli, ["fuse", "a.tif", "b.tif", "c.tif", "-o", "d.tif"])
     assert done.exit_code == 2
     assert "two outputs are named: c.tif and, with -o, d.tif" in done.output
+
+
+def test_an_exchanged_pair_is_recognised_from_both_files(tmp_path: Path) -> None:
+    pair = make_pair(tmp_path)
+    for name in ("check", "fuse"):
+        done = CliRunner().invoke(cli, [name, str(pair.msi), str(pair.hsi), "--sensor", "s2a"])
+        assert done.exit_code != 0
+        assert "has 4 bands" in str(done.exception)
+        assert "HSI and MSI are exchanged. Name the hyperspectral file first." in str(done.exception)
 
 
 def test_every_command_says_its_version() -> None:

@@ -15,6 +15,9 @@ from geolift.settings import BandSettings, SensorSettings
 from geolift.settings.values import band_positions
 from geolift.srf import SpectralResponse, guess_sensor, resolve_sensor
 
+FEWEST_OF_A_SPECTROMETER = 20
+"""Bands with a wavelength from which on a file counts as hyperspectral; multispectral products have at most 16."""
+
 
 @dataclass(frozen=True)
 class SpectralPlan:
@@ -52,6 +55,19 @@ class SpectralPlan:
         }
 
 
+def _require_order(hsi: xr.DataArray, msi: xr.DataArray | None) -> None:
+    """Refuse a pair whose second file is the hyperspectral one. Raises InputError."""
+    if msi is None:
+        return
+    told = int(np.isfinite(bands_of(msi).wavelength_nm).sum())
+    if msi.sizes["band"] > hsi.sizes["band"] and told >= FEWEST_OF_A_SPECTROMETER:
+        names = [str(cube.attrs.get("source", kind)) for cube, kind in ((hsi, "HSI"), (msi, "MSI"))]
+        raise InputError(
+            f"{names[0]} has {hsi.sizes['band']} bands, {names[1]} {msi.sizes['band']}, {told} of them with a "
+            "wavelength: HSI and MSI are exchanged. Name the hyperspectral file first."
+        )
+
+
 def plan_spectra(
     hsi: xr.DataArray,
     settings: SensorSettings,
@@ -67,6 +83,7 @@ def plan_spectra(
     """
     source = str(hsi.attrs.get("source", "HSI"))
     bands = bands_of(hsi)
+    _require_order(hsi, msi)
     _require_wavelengths(bands, source, msi)
     kept = _kept_bands(bands, band_settings, source)
     bands = bands.take(kept)

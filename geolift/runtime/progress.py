@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import sys
 import time
 from typing import Any, Protocol
@@ -64,12 +65,11 @@ class Notebook:
         return f"<table>{rows}</table>" + (f"<ul>{notes}</ul>" if notes else "")
 
     def _draw(self) -> None:
-        from IPython.display import HTML, display
-
+        screen: Any = importlib.import_module("IPython.display")
         self._drawn = time.monotonic()
-        picture = HTML(self.as_html())
+        picture = screen.HTML(self.as_html())
         if self._display is None:
-            self._display = display(picture, display_id=True)
+            self._display = screen.display(picture, display_id=True)
         else:
             self._display.update(picture)
 

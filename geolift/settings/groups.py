@@ -231,7 +231,7 @@ class WritingSettings(Settings):
     dtype: Literal["int16", "uint16", "float32"] = Field(
         "int16", description="int16 and uint16 carry reflectance × 10 000; float32 the value itself."
     )
-    nodata: float | None = Field(
+    nodata: Nodata | None = Field(
         None,
         description="Value of invalid pixels. Default -32768 (int16), 65535 (uint16), nan (float32).",
         json_schema_extra=shown("NUMBER|nan"),
