@@ -269,6 +269,28 @@ def test_masked_pixels_have_no_value_and_the_quality_bits_say_why(
     assert not ((bits & Flag.OUTSIDE_HSI) > 0).any()
 
 
+def test_where_the_sensors_differ_the_quality_bits_say_so_and_nothing_is_refined(
+    tmp_path: Path, truth: tuple[np.ndarray, np.ndarray]
+) -> None:
+    def change(msi: np.ndarray) -> np.ndarray:
+        changed = msi.copy()
+        changed[:, 30:60, 60:90] = msi[:, 90:120, 10:40][:, ::-1] * 0.5 + 0.3
+        return changed
+
+    pair = planted(tmp_path, truth, spoil=change)
+    settings = FuseSettings(**QUICK, qa=tmp_path / "qa.tif", refine="on", coregister="off", harmonize="off")
+    result = files.fuse_files(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+    with rasterio.open(tmp_path / "qa.tif") as quality:
+        bits = quality.read(1)
+    differs, kept = (bits & Flag.DIFFERS) > 0, (bits & Flag.NOT_REFINED) == 0
+    assert differs[33:57, 63:87].all()
+    near = np.zeros((SIZE, SIZE), bool)
+    near[18:72, 48:102] = True
+    assert differs[~near].mean() < 0.02
+    assert not kept[differs].any()
+    assert 0.01 < result.sidecar["properties"]["geolift:refinement"]["differing_share"] < 0.3
+
+
 def test_the_quality_bits_know_the_hsis_footprint(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, origin=(ORIGIN[0] - 30, ORIGIN[1] + 30))
     settings = FuseSettings(**QUICK, extent="msi", qa=tmp_path / "qa.tif", coregister="off")

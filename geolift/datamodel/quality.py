@@ -28,6 +28,12 @@ class Flag(IntFlag):
     OUTSIDE_HSI = 16
     """No valid HSI pixel lies here: what stands here was learned elsewhere."""
 
+    DIFFERS = 32
+    """The sensors do not show the same here: cloud, shadow, change, saturation, or a fault of one of them."""
+
+    NOT_REFINED = 64
+    """The product is refined, but little or not at all here, in or beside such a place: it is what the MSI shows."""
+
 
 def quality_bits(
     *,
@@ -36,6 +42,8 @@ def quality_bits(
     out_of_range: BoolArray,
     outside_hsi: BoolArray,
     low_confidence: bool,
+    differs: BoolArray | None = None,
+    not_refined: BoolArray | None = None,
 ) -> NDArray[np.uint16]:
     """Combine findings (y, x) into the quality bits; a pixel without data has no range to be outside of.
 
@@ -48,6 +56,9 @@ def quality_bits(
     bits[masked] |= np.uint16(Flag.MASKED)
     bits[out_of_range & ~nodata & ~masked] |= np.uint16(Flag.OUT_OF_RANGE)
     bits[outside_hsi] |= np.uint16(Flag.OUTSIDE_HSI)
+    for found, flag in ((differs, Flag.DIFFERS), (not_refined, Flag.NOT_REFINED)):
+        if found is not None:
+            bits[found & ~nodata & ~masked] |= np.uint16(flag)
     if low_confidence:
         bits |= np.uint16(Flag.LOW_CONFIDENCE)
     return bits

@@ -256,7 +256,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
         settings=settings, pair=pair, plan=plan,
         screening=pair.screening, compared=compared, check=check, trained=trained, refined=refined,
         product=product, errors=errors,
-        quality=quality_raster(pair, trained, compared, coverage),
+        quality=quality_raster(pair, trained, compared, coverage, correction),
         sigma=None if errors is None else standard_error(pair.product_msi, used, trained, errors, relation),
         abundances=None if mixing is None else inverted(pair.product_msi, used, mixing, settings, relation).cube,
         information=information_of(training, settings),

@@ -16,9 +16,12 @@ from geolift.datamodel.cube import Bands, make_cube
 from geolift.datamodel.quality import quality_bits
 from geolift.pair.comparison import Comparison
 from geolift.pair.scene_pair import ScenePair
-from geolift.pipeline.trained import Trained
+from geolift.pipeline.trained import TileCorrection, Trained
 
 STRIP_ROWS = 512
+
+LEAST_SHARE = 0.5
+"""Pixels that get less of the correction count as not refined."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,11 @@ def hsi_coverage(pair: ScenePair, valid: np.ndarray, compared: Comparison | None
 
 
 def quality_raster(
-    pair: ScenePair, trained: Trained, compared: Comparison | None, coverage: HsiCoverage
+    pair: ScenePair,
+    trained: Trained,
+    compared: Comparison | None,
+    coverage: HsiCoverage,
+    correction: TileCorrection | None = None,
 ) -> xr.DataArray:
     """Put the quality bits of every output pixel on the product's grid, lazily (1, y, x)."""
     # Unmasked: a pixel that has no value is told from one that is hidden.
@@ -60,6 +67,10 @@ def quality_raster(
 
     def block(values: np.ndarray, hidden: np.ndarray, block_info: Any = None) -> np.ndarray:
         (_, _), (row, row_end), (col, col_end) = block_info[None]["array-location"]
+        differs = not_refined = None
+        if correction is not None:
+            share, differs = correction.withheld(slice(row, row_end), slice(col, col_end))
+            not_refined = share < LEAST_SHARE
         harmonised = values if relation is None else relation.apply(values)
         bits = quality_bits(
             nodata=~np.isfinite(values).all(axis=0),
@@ -67,6 +78,8 @@ def quality_raster(
             out_of_range=trained.model.out_of_range(harmonised),
             outside_hsi=coverage.missing(grid[row:row_end, col:col_end]),
             low_confidence=doubtful,
+            differs=differs,
+            not_refined=not_refined,
         )
         return bits[None].astype(np.float32)
 

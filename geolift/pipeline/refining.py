@@ -112,7 +112,10 @@ def refine(
     def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         return correction.coordinates(harmonised, corner, shape, places)
 
-    return trained, found, TileCorrection(correction.decode, coordinates)
+    def withheld(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+        return correction.withheld(*places(rows, cols))
+
+    return trained, found, TileCorrection(correction.decode, coordinates, withheld)
 
 
 def _learned(

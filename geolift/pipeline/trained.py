@@ -37,11 +37,13 @@ MIN_TRAIN_PIXELS = 16
 class TileCorrection:
     """What is added to the product of a tile: ``decode`` (C, K) times its coordinates (K, y, x).
 
-    ``coordinates``: of a harmonised tile (c, y, x) and its first row and column.
+    ``coordinates``: of a harmonised tile (c, y, x) and its first row and column. ``withheld``: of rows and columns of
+    the product the share (y, x) of the correction that counts there, and bool (y, x) where the sensors differ.
     """
 
     decode: np.ndarray
     coordinates: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    withheld: Callable[[slice, slice], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)

@@ -117,11 +117,14 @@ class HarmonizationFacts(Facts):
 
 
 class RefinementFacts(Facts):
-    """Whether the product was made to agree with the HSI; ``held_out_explained`` 0 to 1."""
+    """Whether the product was made to agree with the HSI; ``held_out_explained`` 0 to 1, and so is
+    ``differing_share``, of the HSI pixels that are outliers between the sensors.
+    """
 
     applied: bool
     reason: str
     held_out_explained: Number = None
+    differing_share: Number = None
     components: int | None = None
 
 

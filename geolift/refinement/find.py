@@ -104,14 +104,14 @@ def find_refinement(
     faults = work.misfit_model(residual, visible)
     if faults is None:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")
-    counts = work.free_of_faults(faults, residual, visible)
+    counts, differing = work.free_of_faults(faults, residual, visible)
     give_back_memory()
     fitted_on = work.process_windows(residual, factors)
     if sum(int(np.isfinite(r[0]).sum()) for r, _ in fitted_on) < FEWEST_PIXELS:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")
     lengths = None if before is None else before.lengths
     process, explained, doubt = fit_process(fitted_on, footprint, work.decode, threads, lengths)
-    facts = _facts(process, explained, doubt, zeros)
+    facts = _facts(process, explained, doubt, zeros) | {"differing_share": differing}
     if not forced and (not process.strength.any() or explained < max(DOUBT * doubt, LEAST_EXPLAINED)):
         return Refined(
             None,

@@ -120,8 +120,11 @@ class Residual:
         noise = np.sqrt(np.square(self.srf) @ np.square(self.noise))
         return fit_misfit([(r, v, m) for r, v, m in windows], LEAST_MISFIT * noise)
 
-    def free_of_faults(self, model: MisfitModel, residual: Sheets, visible: Sheets) -> Sheets:
-        """Free the residual of faults, in its place; returns (1, h, w): one where it counts, zero at outliers."""
+    def free_of_faults(self, model: MisfitModel, residual: Sheets, visible: Sheets) -> tuple[Sheets, float]:
+        """Free the residual of faults, in its place.
+
+        Returns (1, h, w), one where a pixel counts and zero at outliers, and their share of the pixels compared.
+        """
         kept, shape = Sheets((1, *self.pair.shape), self.folder), self.pair.shape
 
         def clean(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
@@ -130,10 +133,13 @@ class Residual:
             left, outliers = model.cleaned(residual.read(*wide), misfit, seen)
             return left[:, core[0], core[1]], np.float32(1) - outliers[None, core[0], core[1]]
 
+        outliers = compared = 0
         for window, (left, counts) in self._blocks(SOLVED_LR, clean, lambda share: None):
             residual.write(*window, left)
             kept.write(*window, counts)
-        return kept
+            here = int((counts == 0).sum())
+            outliers, compared = outliers + here, compared + here + int(np.isfinite(left[0]).sum())
+        return kept, outliers / max(compared, 1)
 
     def _fine(self, place: tuple[int, int, int, int, int], guide: Guide, zeros: bool) -> FloatArray:
         """(K + 1 + M + c, y, x): the inversion in the whitened subspace, φ and the MSI itself; NaN = invalid."""

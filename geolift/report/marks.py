@@ -10,6 +10,8 @@ FLAG_COLOURS = {
     Flag.OUT_OF_RANGE: ("#e08a1e", "out of range: brighter or darker than anything learned"),
     Flag.LOW_CONFIDENCE: ("#c8384f", "co-registration not trusted"),
     Flag.OUTSIDE_HSI: ("#2a7fb8", "outside the HSI: learned elsewhere"),
+    Flag.DIFFERS: ("#d6519f", "the sensors differ: cloud, shadow, change, saturation or a fault"),
+    Flag.NOT_REFINED: ("#e7c3d9", "not refined: beside such a place"),
 }
 OTHER_COLOURS = ("#b8860b", "#008b8b", "#8b4789")
 """Of marks that have none above."""

@@ -46,6 +46,9 @@ WELL_DETERMINED = 0.9
 LISTED = 6
 """Numbers of a longer list that are written out."""
 
+TOLD_SHARE = 0.002
+"""Share of HSI pixels at which the sensors differ that is worth a sentence."""
+
 NO_SHIFT_PX = 0.02
 """A smaller shift of the HSI, in MSI pixels, is told as none."""
 
@@ -297,6 +300,12 @@ def _refinement(told: dict[str, Any] | None) -> list[Decision]:
             f" In the HSI's {told.get('components', '')} main components, so without most of its noise, the product "
             f"differs from it by {number(errors['rmse_after'], 2)} (RMSE), before by "
             f"{number(errors['rmse_before'], 2)}."
+        )
+    differing = told.get("differing_share") or 0.0
+    if differing >= TOLD_SHARE:
+        reason += (
+            f" At {differing:.1%} of the HSI pixels the sensors do not show the same (cloud, shadow, change, saturated or "
+            "faulty): they were left out, and the product there is what the MSI shows. --qa marks them."
         )
     outcome = "corrected to agree with the HSI" if told.get("applied") else "not corrected: as the MSI gives it"
     return [Decision("Agreement with the HSI", outcome, reason), *_learned_twice(told.get("learned_twice"))]
