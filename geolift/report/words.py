@@ -304,8 +304,8 @@ def _refinement(told: dict[str, Any] | None) -> list[Decision]:
     differing = told.get("differing_share") or 0.0
     if differing >= TOLD_SHARE:
         reason += (
-            f" At {differing:.1%} of the HSI pixels the sensors do not show the same (cloud, shadow, change, saturated or "
-            "faulty): they were left out, and the product there is what the MSI shows. --qa marks them."
+            f" At {differing:.1%} of the HSI pixels the sensors do not show the same (cloud, shadow, change, "
+            "saturation or a fault): they were left out, and the product there is what the MSI shows. --qa marks them."
         )
     outcome = "corrected to agree with the HSI" if told.get("applied") else "not corrected: as the MSI gives it"
     return [Decision("Agreement with the HSI", outcome, reason), *_learned_twice(told.get("learned_twice"))]
