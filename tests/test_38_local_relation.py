@@ -79,6 +79,12 @@ def test_a_curve_rises_and_can_be_undone() -> None:
         assert np.allclose(curve.undo(curve.apply(image)), image, atol=1e-4)
 
 
+def test_a_power_leaves_nothing_as_nothing() -> None:
+    image = spectra(seed=4).reshape(5, -1).astype(np.float64)
+    assert not power_curve(image, 1.3).apply(np.zeros((5, 1), np.float32)).any()
+    assert (power_curve(image, 0.7).apply(np.full((5, 1), 1e-4, np.float32)) > 0).all()
+
+
 def test_a_curve_keeps_nan_and_goes_on_as_a_line() -> None:
     curve = ToneCurve(np.array([[0.0, 1.0]]), np.array([[0.0, 2.0]]), "spline")
     mapped = curve.apply(np.array([[np.nan, -1.0, 0.5, 3.0]], np.float32))

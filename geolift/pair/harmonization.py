@@ -326,8 +326,12 @@ class Choice:
         if curvature(evidence.wanted, evidence.predicted(fit_relation(evidence, plain))) < LEAST_CURVATURE:
             return []
         power, _ = find_power(evidence.wanted, evidence.seen)
-        curves = replace(plain, curve="power", power=power), replace(plain, curve="spline")
+        curves = [replace(plain, line="gain", curve="power", power=power), replace(plain, curve="spline")]
         errors = [relation_errors(evidence, curve) for curve in curves]
+        offset = replace(plain, curve="power", power=power)
+        beside = relation_errors(evidence, offset)
+        if _rms(beside) < (1 - CURVE_GAIN) * _rms(errors[0]):  # else nothing stays nothing
+            curves[0], errors[0] = offset, beside
         best = int(_rms(errors[1]) < (1 - NEXT_CURVE_GAIN) * _rms(errors[0]))
         option = _Option(curves[best], errors[best], evidence, self.local)
         return [option] if self._pays(errors[best], CURVE_GAIN) else []

@@ -133,9 +133,9 @@ def power_curve(seen: DoubleArray, power: float) -> ToneCurve:
     tables = []
     for band in seen:
         level = max(float(np.abs(band).mean()), 1e-12)
-        first, last = 0.02 * level, max(1.5 * float(band.max()), 2 * level)
-        # denser where the curve bends most
-        x = level * np.linspace((first / level) ** 0.5, (last / level) ** 0.5, TABLE) ** 2
+        last = max(1.5 * float(band.max()), 2 * level)
+        # from nothing, which stays nothing, and denser where the curve bends most
+        x = level * np.linspace(0.0, (last / level) ** 0.5, TABLE) ** 2
         tables.append((x, level * (x / level) ** power))
     x, y = (np.array(part, np.float64) for part in zip(*tables, strict=True))
     return ToneCurve(x, y, "power")

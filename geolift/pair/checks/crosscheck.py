@@ -26,6 +26,9 @@ MAX_CHECKED_PX = 65_536
 
 FEWEST_CANDIDATE_BANDS = 3
 
+CURVED_SIGMA = 6.0
+"""Distance from a curve that counts as cloud or change: a mean of bent values is not the bent mean of values."""
+
 
 def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResult:
     """Check a compared pair for the mistakes that make a plausible, wrong product.
@@ -71,7 +74,7 @@ def _without_false_cloud(result: CheckResult, compared: Comparison, window: tupl
     """Take back that pixels do not follow one relation, where they follow a curve."""
     simulated, degraded = (image[:, *window] for image in (compared.simulated, compared.degraded))
     valid = np.isfinite(simulated).all(axis=0) & np.isfinite(degraded).all(axis=0)
-    outliers = foreign_pixels(simulated, compared.harmonization.apply(degraded))
+    outliers = foreign_pixels(simulated, compared.harmonization.apply(degraded), CURVED_SIGMA)
     if outliers.sum() >= FOREIGN_FRACTION * valid.sum():
         return result
     kept = tuple(finding for finding in result.verdict if finding.code != "cloud-or-change")
