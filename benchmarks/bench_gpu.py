@@ -38,7 +38,13 @@ def training_set(pixels: int, bands: int, msi: int) -> TrainingSet:
     weights = np.exp(-0.5 * ((np.arange(bands) - np.linspace(0, bands, msi)[:, None]) / (bands / 12)) ** 2)
     rows, cols = np.divmod(np.arange(pixels), 250)
     means = spectra + rng.normal(0, 0.001, spectra.shape).astype("f4")
-    return TrainingSet(spectra, means, (weights / weights.sum(axis=1, keepdims=True)).astype("f4"), rows, cols)
+    return TrainingSet(
+        spectra=spectra,
+        neighbour_means=means,
+        weights=(weights / weights.sum(axis=1, keepdims=True)).astype("f4"),
+        rows=rows,
+        cols=cols,
+    )
 
 
 def seconds(run: Callable[[], object], repeats: int = 5) -> float:

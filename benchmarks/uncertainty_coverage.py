@@ -40,7 +40,7 @@ from geolift.training.fit import fit
 from geolift.training.noise import least_noise
 from geolift.training.training_set import TrainingSet, training_set_from_cube
 from geolift.uncertainty.calibration import FINE_OVER_REHEARSED, FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
-from geolift.uncertainty.reduced_resolution import WINDOW_PX, rehearse
+from geolift.uncertainty.reduced_resolution import WINDOW_PX, assess_at_reduced_resolution
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 FOUR = ("B02", "B03", "B04", "B08")
@@ -57,7 +57,8 @@ def degraded_scenes() -> Iterator[Case]:
     for path in sorted((DATA / "scenes").glob("*.mat")):
         for ratio, bands in ((4, 3), (4, 4), (4, 8), (8, 4), (8, 8)):
             case = Degradation(
-                path.stem, "gaussian", 3.4, 7, ratio, str(bands), "", usual_snr_db(ratio), 40.0, 0
+                scene=path.stem, psf="gaussian", psf_sigma=3.4, psf_radius=7, ratio=ratio, srf=str(bands),
+                msi_bands="", snr_db=usual_snr_db(ratio), msi_snr_db=40.0, noise_seed=0,
             )  # fmt: skip
             yield (
                 path.stem,
@@ -132,7 +133,7 @@ def measure(pair: Pair) -> list[dict[str, Any]]:
     errors = fit_errors(training, refit, spread)
     assert errors is not None
     applied = done.correction is not None
-    told = rehearse(_window(pair.hsi), pair.weights, refit, _blur(pair), noise, refined=applied)
+    told = assess_at_reduced_resolution(_window(pair.hsi), pair.weights, refit, _blur(pair), noise, refined=applied)
     errors = errors if told is None else replace(errors, needed=told.needed)
     found = [{"refine": "off", "needed": errors.needed, **_coverage(fused, errors.sigma(pair.msi), pair.truth)}]
     if applied:

@@ -30,7 +30,7 @@ from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
 from geolift.runtime.machine import limit_block_cache
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Cluster, Encoding, Threads, write_cube
-from geolift.writer.crew import TileWork
+from geolift.writer.executor import TileWork
 from geolift.writer.tiff import Directory
 from geolift.writer.tiles import TileValues, tile_shape, tiles_of
 from geolift.writer.viewing import cells_of, cells_seen, sample
@@ -42,11 +42,11 @@ VALUES = np.random.default_rng(0).integers(0, 9000, (COUNT, ROWS, COLS)).astype(
 BLOCKS = ("BLOCKXSIZE=32", "BLOCKYSIZE=32")
 
 
-def written(path: Path, crew: Any, data: Any = None) -> np.ndarray:
+def written(path: Path, executor: Any, data: Any = None) -> np.ndarray:
     settings = WritingSettings(overwrite=True, co=BLOCKS)
     lazy = da.from_array(VALUES, chunks=(4, 64, 64)) if data is None else data
     cube = make_cube(lazy, grid=GRID, bands=BANDS)
-    report = write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=32, crew=crew)
+    report = write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=32, executor=executor)
     assert report.n_values == VALUES.size
     with rasterio.open(path) as source:
         return source.read()  # type: ignore[no-any-return]
@@ -267,14 +267,14 @@ def test_a_fusion_on_a_cluster_is_the_fusion(tmp_path: Path, cluster: Any) -> No
 # -- Zarr -------------------------------------------------------------------------------------------------------------
 
 
-def zarr_written(path: Path, crew: Any, **options: Any) -> None:
+def zarr_written(path: Path, executor: Any, **options: Any) -> None:
     settings = WritingSettings(of="Zarr", co=("BLOCKSIZE=64",), **options)
     holed = VALUES.copy()
     holed[:, :70, :80] = np.nan
     cube = make_cube(
         da.from_array(holed, chunks=(4, 64, 64)), grid=GRID, bands=BANDS, attrs={"quantity": "reflectance"}
     )
-    write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=64, crew=crew)
+    write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=64, executor=executor)
 
 
 @pytest.mark.parametrize("dtype", ["int16", "float32"])

@@ -27,7 +27,7 @@ from geolift.errors import InputError, OutputExistsError, ResourceError, UsageEr
 from geolift.pipeline.files import fuse_files
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Draft, Encoding, Threads, draft_folder, draft_of, write_cube
-from geolift.writer.crew import TileWork
+from geolift.writer.executor import TileWork
 from geolift.writer.journal import Entry, Journal, Packed, read_journal
 from geolift.writer.tiles import Tile
 
@@ -47,7 +47,7 @@ class Broken(Exception):
     """The run ends here."""
 
 
-class BreakingCrew:
+class BreakingExecutor:
     """Gives some tiles, then breaks off; remembers what it computed."""
 
     def __init__(self, give: int | None = None) -> None:
@@ -62,7 +62,9 @@ class BreakingCrew:
             yield packed
 
 
-def written(path: Path, co: tuple[str, ...], crew: BreakingCrew, identity: object = 0, **options: object) -> object:
+def written(
+    path: Path, co: tuple[str, ...], executor: BreakingExecutor, identity: object = 0, **options: object
+) -> object:
     settings = WritingSettings(of="ENVI" if path.suffix == ".img" else "GTiff", co=co, **options)  # type: ignore[arg-type]
     lazy = da.from_array(VALUES, chunks=(3, 40, 40))
     with draft_of(path, {"options": {"identity": identity}}, resume=True) as draft:
@@ -73,7 +75,7 @@ def written(path: Path, co: tuple[str, ...], crew: BreakingCrew, identity: objec
             encoding=Encoding.of(settings, 1e-4),
             tile_size=32,
             draft=draft,
-            crew=crew,
+            executor=executor,
         )
         draft.publish()
     return report
@@ -90,17 +92,17 @@ def test_a_resumed_file_is_the_file_and_no_tile_is_computed_twice(tmp_path: Path
     name, co = FORMATS[kind]
     whole = tmp_path / "whole" / name
     whole.parent.mkdir()
-    everything = BreakingCrew()
+    everything = BreakingExecutor()
     written(whole, co, everything)
     path = tmp_path / name
     computed: list[Tile] = []
     for give in (0, 2, 1, 1):
-        crew = BreakingCrew(give)
+        executor = BreakingExecutor(give)
         with pytest.raises(Broken):
-            written(path, co, crew)
-        computed += crew.computed
+            written(path, co, executor)
+        computed += executor.computed
         assert not path.exists()
-    last = BreakingCrew()
+    last = BreakingExecutor()
     report = written(path, co, last)
     assert sorted(map(repr, computed + last.computed)) == sorted(map(repr, everything.computed))
     assert (report.n_tiles_resumed, report.n_values) == (4, VALUES.size)  # type: ignore[attr-defined]
@@ -115,14 +117,14 @@ def test_bytes_lost_in_a_power_cut_are_computed_again(tmp_path: Path, kind: str)
     name, co = FORMATS[kind]
     path = tmp_path / name
     with pytest.raises(Broken):
-        written(path, co, BreakingCrew(3))
+        written(path, co, BreakingExecutor(3))
     data = draft_folder(path) / "new" / path.name
     size = data.stat().st_size
     with data.open("r+b") as stream:  # the last pages never reached the disk
         stream.seek(size - 512 if kind == "GTiff" else COLS * 2 * 3)
         stream.write(b"\0" * 512)
-    crew = BreakingCrew()
-    report = written(path, co, crew)
+    executor = BreakingExecutor()
+    report = written(path, co, executor)
     assert report.n_tiles_resumed < 3  # type: ignore[attr-defined]
     assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
 
@@ -131,12 +133,12 @@ def test_a_torn_last_line_of_the_journal_costs_one_tile(tmp_path: Path) -> None:
     name, co = FORMATS["GTiff"]
     path = tmp_path / name
     with pytest.raises(Broken):
-        written(path, co, BreakingCrew(5))
+        written(path, co, BreakingExecutor(5))
     journal = draft_folder(path) / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
     with pytest.raises(Broken):
-        written(path, co, BreakingCrew(2))
-    report = written(path, co, BreakingCrew())
+        written(path, co, BreakingExecutor(2))
+    report = written(path, co, BreakingExecutor())
     assert report.n_tiles_resumed == 6  # type: ignore[attr-defined]
     assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
 
@@ -199,10 +201,10 @@ def test_a_run_killed_just_before_its_file_got_its_name_goes_on(
     for _ in range(2):
         with monkeypatch.context() as patch, pytest.raises(Broken):
             patch.setattr(Draft, "publish", killed)
-            written(path, co, BreakingCrew())
-    crew = BreakingCrew()
-    written(path, co, crew)
-    assert crew.computed == []
+            written(path, co, BreakingExecutor())
+    executor = BreakingExecutor()
+    written(path, co, executor)
+    assert executor.computed == []
     assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))
 
 
@@ -210,16 +212,16 @@ def test_other_options_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     name, co = FORMATS["GTiff"]
     path = tmp_path / name
     with pytest.raises(Broken):
-        written(path, co, BreakingCrew(5))
+        written(path, co, BreakingExecutor(5))
     with pytest.raises(UsageError, match=r"identity was 0 and is now 1.*leave out --resume"):
-        written(path, co, BreakingCrew(), identity=1)
-    assert written(path, co, BreakingCrew()).n_tiles_resumed == 5  # type: ignore[attr-defined]
+        written(path, co, BreakingExecutor(), identity=1)
+    assert written(path, co, BreakingExecutor()).n_tiles_resumed == 5  # type: ignore[attr-defined]
 
 
 def test_without_resume_a_broken_run_leaves_nothing_and_begins_afresh(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     with pytest.raises(Broken):
-        written(path, (), BreakingCrew(0))
+        written(path, (), BreakingExecutor(0))
     with pytest.raises(Broken), draft_of(path, {}) as draft:
         assert not draft.resumed
         assert not draft.finished.exists()

@@ -170,7 +170,11 @@ def test_training_leaves_the_thread_settings_of_torch_and_blas_alone(training: T
 
 def test_scaling_the_scene_scales_the_product(training: TrainingSet) -> None:
     scaled = TrainingSet(
-        training.spectra * 1e4, training.neighbour_means * 1e4, training.weights, training.rows, training.cols
+        spectra=training.spectra * 1e4,
+        neighbour_means=training.neighbour_means * 1e4,
+        weights=training.weights,
+        rows=training.rows,
+        cols=training.cols,
     )
     small = fit("spectralift", training, epochs=20)
     large = fit("spectralift", scaled, epochs=20)

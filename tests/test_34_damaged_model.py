@@ -33,7 +33,9 @@ def sound() -> SpectralModel:
         basis=numbers(B, K),
         offset=numbers(B),
     )
-    return SpectralModel("auto", network, np.zeros(C, np.float32), np.ones(C, np.float32))
+    return SpectralModel(
+        method="auto", network=network, training_low=np.zeros(C, np.float32), training_high=np.ones(C, np.float32)
+    )
 
 
 def test_a_sound_model_is_read_as_it_was_written(tmp_path: Path) -> None:

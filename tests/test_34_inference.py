@@ -122,9 +122,25 @@ def model_of(network: Network) -> SpectralModel:
         wide_network(3, 50, 100, 8),
         replace(wide_network(10), slope=0.2, clip=(-0.5, 0.5)),
         Network(
-            (), (), (), 0.0, None, np.eye(5, 3, dtype=np.float32), np.ones((7, 5), np.float32), np.ones(7, np.float32)
+            weights=(),
+            biases=(),
+            residuals=(),
+            slope=0.0,
+            head=None,
+            skip=np.eye(5, 3, dtype=np.float32),
+            basis=np.ones((7, 5), np.float32),
+            offset=np.ones(7, np.float32),
         ),
-        Network((), (), (), 0.0, None, np.eye(5, 3, dtype=np.float32), None, np.arange(5, dtype=np.float32)),
+        Network(
+            weights=(),
+            biases=(),
+            residuals=(),
+            slope=0.0,
+            head=None,
+            skip=np.eye(5, 3, dtype=np.float32),
+            basis=None,
+            offset=np.arange(5, dtype=np.float32),
+        ),
     ],
 )
 def test_every_runner_computes_the_formula_and_code_for_any_cpu_the_same_bits(network: Network) -> None:
@@ -306,17 +322,17 @@ def test_a_saved_model_comes_back_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path: Path) -> None:
-    missing, noise, foreign = (
+    missing, noise, outliers = (
         tmp_path / "none.safetensors",
         tmp_path / "noise.txt",
         tmp_path / "foreign.safetensors",
     )
     noise.write_text("no model")
-    save_file({"x": np.zeros(3, np.float32)}, foreign)
+    save_file({"x": np.zeros(3, np.float32)}, outliers)
     for path, finding in (
         (missing, "no such file"),
         (noise, "not a readable"),
-        (foreign, "not a geolift model"),
+        (outliers, "not a geolift model"),
     ):
         with pytest.raises(InputError, match=f"{path.name}.*{finding}"):
             load_model(path)

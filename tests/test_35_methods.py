@@ -12,7 +12,7 @@ from geolift.network.model import SpectralModel
 from geolift.runtime.blas import set_blas_threads
 from geolift.training.fit import fit
 from geolift.training.methods.common import NOISE_SHARE
-from geolift.training.methods.features import draw_features, learn_network, sharpen
+from geolift.training.methods.features import learn_network, random_features, sharpen
 from geolift.training.methods.normal import CHUNK_PIXELS, NormalSums, accumulate, least_squares, solve
 from geolift.training.methods.small_network import evaluate, train_network
 from geolift.training.methods.subspace import find_subspace
@@ -124,12 +124,12 @@ def test_auto_and_linear_do_not_depend_on_threads_and_repeat_by_seed() -> None:
 def test_the_network_of_auto_is_the_average_of_its_parts(training: TrainingSet) -> None:
     model = fit("auto", training, features=96)
     subspace, pixels = sharpen(training, 6, 0)
-    mapping = draw_features(np.concatenate([part.inputs for part in pixels]), pixels[0].inputs, 96, 0)
+    mapping = random_features(np.concatenate([part.inputs for part in pixels]), pixels[0].inputs, 96, 0)
     with ThreadPoolExecutor(1) as pool:
         sums = NormalSums.total([accumulate(mapping, p.inputs, p.targets, p.weights, pool) for p in pixels])
         ones = np.ones_like(pixels[0].weights)
         straight = accumulate(lambda x: mapping(x)[:, -5:], pixels[0].inputs, pixels[0].targets, ones, pool)
-    ridge, linear = solve(sums).readout, least_squares(straight, 101)
+    ridge, linear = solve(sums).head, least_squares(straight, 101)
     layers, unit = learn_network(training, mapping, subspace, linear[96:], 0)
     learned = evaluate(layers, (pixels[0].inputs - mapping.centre) @ mapping.linear.T) @ np.linalg.inv(unit)
     one, two = model.choices["linear_share"], model.choices["network_share"]
@@ -141,7 +141,11 @@ def test_the_network_of_auto_is_the_average_of_its_parts(training: TrainingSet) 
 
 def test_scale_and_unit_of_the_data_do_not_matter(training: TrainingSet) -> None:
     scaled = TrainingSet(
-        training.spectra * 1e4, training.neighbour_means * 1e4, training.weights, training.rows, training.cols
+        spectra=training.spectra * 1e4,
+        neighbour_means=training.neighbour_means * 1e4,
+        weights=training.weights,
+        rows=training.rows,
+        cols=training.cols,
     )
     small, large = fit("auto", training), fit("auto", scaled)
     assert np.allclose(large.predict(scaled.simulated) / 1e4, small.predict(training.simulated), atol=2e-3)
@@ -195,7 +199,7 @@ def test_the_evidence_picks_a_large_ridge_for_noise_and_a_small_one_for_signal()
     found = solve(sums)
     assert found.ridges[0] < 0.01 * found.ridges[1]
     assert found.freedom[0] > 19
-    assert np.allclose(least_squares(sums, 20)[:, :1], found.readout[:, :1], atol=1e-3)
+    assert np.allclose(least_squares(sums, 20)[:, :1], found.head[:, :1], atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12])

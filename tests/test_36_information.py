@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from geolift.training.explained_variance import measure_information
+from geolift.training.explained_variance import measure_explained_variance
 from geolift.training.training_set import TrainingSet
 
 SIDE = 60
@@ -28,11 +28,13 @@ def scene(side: int = SIDE) -> TrainingSet:
     shares = np.array([[1.0, 0.8, 0.2, 0.0]])
     spectra = (np.sqrt(shares) * seen + np.sqrt(1 - shares) * hidden).astype(np.float32)
     rows, cols = np.divmod(np.arange(side * side), side)
-    return TrainingSet(spectra, spectra, np.array([[1, 0, 0, 0]], np.float32), rows, cols)
+    return TrainingSet(
+        spectra=spectra, neighbour_means=spectra, weights=np.array([[1, 0, 0, 0]], np.float32), rows=rows, cols=cols
+    )
 
 
 def test_the_planted_shares_and_bits_are_measured() -> None:
-    found = measure_information(scene(), least_squares)
+    found = measure_explained_variance(scene(), least_squares)
     assert found is not None
     assert found.held_out == SIDE * SIDE
     assert found.explained == pytest.approx([1.0, 0.8, 0.2, 0.0], abs=0.03)
@@ -41,7 +43,7 @@ def test_the_planted_shares_and_bits_are_measured() -> None:
 
 def test_large_scenes_are_measured_on_a_sample_that_the_seed_repeats() -> None:
     training = scene(100)
-    one, again = (measure_information(training, least_squares, seed=3) for _ in range(2))
+    one, again = (measure_explained_variance(training, least_squares, seed=3) for _ in range(2))
     assert one is not None
     assert again is not None
     assert one.held_out == 4096
@@ -49,4 +51,4 @@ def test_large_scenes_are_measured_on_a_sample_that_the_seed_repeats() -> None:
 
 
 def test_too_few_pixels_tell_nothing() -> None:
-    assert measure_information(scene(5), least_squares) is None
+    assert measure_explained_variance(scene(5), least_squares) is None

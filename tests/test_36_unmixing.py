@@ -144,8 +144,8 @@ def test_the_model_does_not_depend_on_threads_and_repeats_by_seed(training: Trai
 def test_the_network_has_the_published_width_and_endmembers(training: TrainingSet) -> None:
     rng = np.random.default_rng(0)
     noisy = TrainingSet(
-        training.spectra + 0.01 * rng.random(training.spectra.shape, np.float32),
-        training.neighbour_means, training.weights, training.rows, training.cols,
+        spectra=training.spectra + 0.01 * rng.random(training.spectra.shape, np.float32),
+        neighbour_means=training.neighbour_means, weights=training.weights, rows=training.rows, cols=training.cols,
     )  # fmt: skip
     network = fit("spectramorph", noisy, epochs=1).network
     assert network.weights[0].shape == (1024, 4)
@@ -157,7 +157,11 @@ def test_the_network_has_the_published_width_and_endmembers(training: TrainingSe
 @pytest.mark.usefixtures("narrow")
 def test_the_unit_does_not_matter(training: TrainingSet) -> None:
     scaled = TrainingSet(
-        training.spectra * 512, training.neighbour_means * 512, training.weights, training.rows, training.cols
+        spectra=training.spectra * 512,
+        neighbour_means=training.neighbour_means * 512,
+        weights=training.weights,
+        rows=training.rows,
+        cols=training.cols,
     )
     small, large = learned(training, epochs=20), learned(scaled, epochs=20)
     assert np.allclose(large.predict(scaled.simulated), 512 * small.predict(training.simulated), rtol=1e-3, atol=0.05)
@@ -179,5 +183,7 @@ def test_a_network_that_does_not_unmix_has_no_abundances(training: TrainingSet) 
 
 def test_a_black_scene_is_fitted(training: TrainingSet) -> None:
     black = np.zeros_like(training.spectra)
-    dark = TrainingSet(black, black, training.weights, training.rows, training.cols)
+    dark = TrainingSet(
+        spectra=black, neighbour_means=black, weights=training.weights, rows=training.rows, cols=training.cols
+    )
     assert np.abs(learned(dark).predict(dark.simulated)).max() == 0

@@ -161,7 +161,18 @@ def test_of_two_fits_that_end_at_one_place_the_one_that_rests_is_taken() -> None
     def fit(evidence: float, converged: bool, dx: float) -> FitResult:
         place, flat = np.array([3.0, dx, 1.0, 1.0]), np.zeros((1, 2))
         strength = np.array([np.sqrt(1 - np.exp(-2 * evidence))])
-        return FitResult(place, flat, flat, np.eye(2), strength, 0.9, 0.5, 1.0, 100, converged)
+        return FitResult(
+            place=place,
+            votes_px=flat,
+            vote_sigma_px=flat,
+            covariance_px2=np.eye(2),
+            correlation=strength,
+            agreement=0.9,
+            agreement_at_zero=0.5,
+            used_fraction=1.0,
+            n_pixels=100,
+            converged=converged,
+        )
 
     rested, ran_out, elsewhere = fit(1.0, True, 0.0), fit(1.01, False, 0.01), fit(0.5, True, 9.0)
     assert _best_of([((3.0, 0.0), rested), ((0.0, 4.5), ran_out)], 3)[1] is rested

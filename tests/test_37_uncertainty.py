@@ -15,7 +15,7 @@ from geolift.training.fit import fit
 from geolift.training.noise import least_noise, quiet_noise, unshared_noise
 from geolift.training.training_set import TrainingSet, training_set_from_cube
 from geolift.uncertainty.calibration import FINE_OVER_SHARPENED, fit_errors
-from geolift.uncertainty.reduced_resolution import rehearse
+from geolift.uncertainty.reduced_resolution import assess_at_reduced_resolution
 
 BANDS = 12
 WEIGHTS = np.eye(2, BANDS, dtype=np.float32)
@@ -142,11 +142,13 @@ def test_the_stated_error_of_a_pixel_does_not_depend_on_its_neighbours() -> None
 
 def test_nothing_is_rehearsed_where_there_is_too_little_to_rehearse_on() -> None:
     hsi = scene(np.full((12, 12), 0.01), np.random.default_rng(4))
-    assert rehearse(hsi, WEIGHTS, refit, (0.4, 0.4), refined=True) is None
+    assert assess_at_reduced_resolution(hsi, WEIGHTS, refit, (0.4, 0.4), refined=True) is None
 
 
 def test_a_product_that_is_not_refined_keeps_all_of_its_error() -> None:
-    found = rehearse(fields_and_scatter(np.random.default_rng(6)), WEIGHTS, refit, (0.4, 0.4), refined=False)
+    found = assess_at_reduced_resolution(
+        fields_and_scatter(np.random.default_rng(6)), WEIGHTS, refit, (0.4, 0.4), refined=False
+    )
     assert found is not None
     assert found.refined_share == 1.0
 
@@ -161,7 +163,7 @@ def seen_in_fields(hidden: np.ndarray, rng: np.random.Generator, edge: int = 8) 
 
 def needed(hidden: np.ndarray) -> float:
     hsi = seen_in_fields(hidden, np.random.default_rng(12))
-    found = rehearse(hsi, WEIGHTS, refit, (0.0, 0.0), refined=False)
+    found = assess_at_reduced_resolution(hsi, WEIGHTS, refit, (0.0, 0.0), refined=False)
     assert found is not None
     return found.needed
 
@@ -179,7 +181,7 @@ def test_hidden_texture_that_is_lost_when_coarsened_is_told_by_the_level_below()
 def test_texture_that_the_msi_shows_too_needs_far_less() -> None:
     """The sharpened pixels, as contrasted as the fine ones, stand for most of it already."""
     hsi = scene(np.full((64, 64), 0.01), np.random.default_rng(12))
-    found = rehearse(hsi, WEIGHTS, refit, (0.0, 0.0), refined=False)
+    found = assess_at_reduced_resolution(hsi, WEIGHTS, refit, (0.0, 0.0), refined=False)
     assert found is not None
     assert 0.9 < found.needed < 1.4
 
@@ -187,7 +189,7 @@ def test_texture_that_the_msi_shows_too_needs_far_less() -> None:
 def test_a_scene_whose_only_error_is_the_hsis_noise_needs_no_error_of_zero() -> None:
     rng = np.random.default_rng(14)
     hsi = scene(np.zeros((40, 40)), rng) + (0.002 * rng.standard_normal((BANDS, 40, 40))).astype(np.float32)
-    found = rehearse(hsi, WEIGHTS, refit, (0.0, 0.0), refined=False)
+    found = assess_at_reduced_resolution(hsi, WEIGHTS, refit, (0.0, 0.0), refined=False)
     assert found is not None
     assert 0.3 < found.needed < 3
 
@@ -217,7 +219,9 @@ class ByHeart:
 def test_a_model_that_knows_its_pixels_by_heart_is_asked_for_others() -> None:
     """All of a coarse pixel is alike, so a model that has seen it would make no error in it, and nothing be needed."""
     texture = scene(np.full((32, 32), 0.01), np.random.default_rng(13))
-    found = rehearse(texture.repeat(2, axis=1).repeat(2, axis=2), WEIGHTS, ByHeart, (0.0, 0.0), refined=False)  # type: ignore[arg-type]
+    found = assess_at_reduced_resolution(
+        texture.repeat(2, axis=1).repeat(2, axis=2), WEIGHTS, ByHeart, (0.0, 0.0), refined=False
+    )  # type: ignore[arg-type]
     assert found is not None
     assert found.needed > 0.7
 
@@ -232,7 +236,7 @@ def fields_and_scatter(rng: np.random.Generator) -> np.ndarray:
 
 
 def share_left(hsi: np.ndarray) -> float:
-    found = rehearse(hsi, WEIGHTS, refit, (0.4, 0.4), refined=True)
+    found = assess_at_reduced_resolution(hsi, WEIGHTS, refit, (0.4, 0.4), refined=True)
     assert found is not None
     return found.refined_share
 

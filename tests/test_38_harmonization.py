@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from geolift.degradation.sampling import degrade_msi
 from geolift.pair.harmonization import Harmonization, fit_harmonization
-from geolift.pair.robust import foreign_pixels, robust_line
+from geolift.pair.robust import outlier_pixels, robust_line
 
 FloatArray = NDArray[np.float32]
 
@@ -121,8 +121,8 @@ def test_a_robust_line_ignores_up_to_two_fifths_of_foreign_points(seed: int, sha
     rng = np.random.default_rng(seed)
     x = rng.uniform(0, 1, 300)
     y = 1.7 * x - 0.2 + rng.normal(size=300) * 0.01
-    foreign = rng.permutation(300)[: int(share * 300)]
-    y[foreign] = rng.uniform(2.5, 4.0, foreign.size)
+    outliers = rng.permutation(300)[: int(share * 300)]
+    y[outliers] = rng.uniform(2.5, 4.0, outliers.size)
     slope, intercept, scale = robust_line(x, y)
     assert slope == pytest.approx(1.7, abs=0.03)
     assert intercept == pytest.approx(-0.2, abs=0.02)
@@ -140,9 +140,9 @@ def test_a_robust_line_is_least_squares_on_clean_points() -> None:
 def test_clouds_are_foreign_and_a_clean_scene_hardly_is() -> None:
     image = spectra(50, seed=11)
     other = noisy(1.3 * image + 0.02, 0.004, 1)
-    assert foreign_pixels(image, other).mean() < 0.05
+    assert outlier_pixels(image, other).mean() < 0.05
     other[:, 10:25, 12:30] = 0.8
-    marked = foreign_pixels(image, other)
+    marked = outlier_pixels(image, other)
     assert marked[11:24, 13:29].all()
     assert marked.mean() < 0.2
 
@@ -176,7 +176,15 @@ def test_paris_comes_within_the_goal_with_the_shift_and_relation_found(shared_da
 def test_a_pixel_is_mapped_alike_in_tiles_of_any_shape() -> None:
     rng = np.random.default_rng(4)
     msi = rng.random((7, 61, 47)).astype(np.float32)
-    relation = Harmonization("affine", rng.random((7, 7)), rng.random(7), {}, 1.0, 100, "planted")
+    relation = Harmonization(
+        model="affine",
+        matrix=rng.random((7, 7)),
+        offset=rng.random(7),
+        heldout_error={},
+        inlier_fraction=1.0,
+        n_pixels=100,
+        reason="planted",
+    )
     whole = relation.apply(msi)
     for rows, cols in ((slice(0, 1), slice(0, 1)), (slice(3, 20), slice(5, 46)), (slice(60, 61), slice(0, 47))):
         assert np.array_equal(relation.apply(msi[:, rows, cols]), whole[:, rows, cols])

@@ -214,7 +214,16 @@ def test_an_order_whose_bands_correlate_alike_is_not_said_to_correlate_better() 
     pixels = np.zeros((2, 9))
     for better, said in ((0.97, "0.95 as taken, 0.97 in the order"), (0.951, "each correlates alike (0.95)")):
         correlation = np.array([[0.95, better], [better, 0.95]])
-        alike = PairedPixels(("B", "G"), np.ones((3, 3), bool), pixels, pixels, 0.0, 0.0, correlation, np.zeros(2))
+        alike = PairedPixels(
+            names=("B", "G"),
+            own=np.ones((3, 3), bool),
+            simulated=pixels,
+            seen=pixels,
+            outlier_fraction=0.0,
+            outlier_core=0.0,
+            correlation=correlation,
+            noise_share=np.zeros(2),
+        )
         finding = order_finding(alike, np.array([1, 0]))
         assert said in finding.message
         assert finding.option == "--msi-bands G,B"

@@ -97,7 +97,15 @@ def test_the_relation_of_the_pair_travels_with_the_model() -> None:
     kept = kept_radiometry(json.loads(json.dumps(radiometry_facts(relation))))
     assert kept is not None
     np.testing.assert_array_equal(kept.apply(wanted), relation.apply(wanted))
-    unchanged = Harmonization("identity", np.eye(3), np.zeros(3), {}, 1.0, 9, "")
+    unchanged = Harmonization(
+        model="identity",
+        matrix=np.eye(3),
+        offset=np.zeros(3),
+        heldout_error={},
+        inlier_fraction=1.0,
+        n_pixels=9,
+        reason="",
+    )
     assert radiometry_facts(unchanged) == radiometry_facts(None) == {} and kept_radiometry({}) is None
     np.testing.assert_array_equal(InTurn(relation, kept).apply(wanted), kept.apply(relation.apply(wanted)))
 

@@ -49,9 +49,9 @@ def laid_over(source: Counted, ratio: int, turned: float = 0.0) -> Overlay:
     msi = make_cube(source.data, grid=grid, bands=nothing)
     size = source.size // ratio
     hsi_grid = GeoBox((size, size), Affine(ratio, 0, 4e5, 0, -ratio, 6e6), "EPSG:32633")
-    laid = overlay(make_cube(np.zeros((1, size, size), np.float32), grid=hsi_grid, bands=nothing), msi, ratio)
-    assert laid is not None
-    return laid
+    overlap = overlay(make_cube(np.zeros((1, size, size), np.float32), grid=hsi_grid, bands=nothing), msi, ratio)
+    assert overlap is not None
+    return overlap
 
 
 @pytest.mark.parametrize(("ratio", "size"), [(6, 2400), (20, 3000), (30, 4200), (100, 6000)])
@@ -70,10 +70,10 @@ def test_between_grids_turned_against_each_other_little_is_read_twice() -> None:
 
 def test_along_a_field_of_shifts_little_is_read_twice() -> None:
     source = Counted(4096)
-    laid = laid_over(source, 16)
-    along = degrade_along(laid, lambda window: (3.0, -2.0), (6.0, 6.0), 8)
+    overlap = laid_over(source, 16)
+    along = degrade_along(overlap, lambda window: (3.0, -2.0), (6.0, 6.0), 8)
     assert source.pixels <= 1.5 * source.size**2
-    at_once = degrade_overlay(laid, (3.0, -2.0), (6.0, 6.0))
+    at_once = degrade_overlay(overlap, (3.0, -2.0), (6.0, 6.0))
     inside = (slice(None), slice(3, -3), slice(3, -3))
     assert np.isfinite(at_once[inside]).all()
     np.testing.assert_allclose(along[inside], at_once[inside], rtol=1e-5)
@@ -124,8 +124,8 @@ def test_a_footprint_sees_strips_as_it_sees_the_whole() -> None:
 
 def test_a_window_of_an_overlay_is_the_same_after_any_other() -> None:
     source = Counted(1000)
-    laid, fresh = laid_over(source, 10), laid_over(Counted(1000), 10)
+    overlap, fresh = laid_over(source, 10), laid_over(Counted(1000), 10)
     for window in (Window(0, 0, 30, 40), Window(30, 0, 30, 40), Window(20, 5, 40, 40), Window(90, 60, 10, 40)):
         place = window.y, window.x, window.height, window.width, 2
-        np.testing.assert_array_equal(laid.read(*place), laid_over(Counted(1000), 10).read(*place))
-    assert fresh.ratio == laid.ratio
+        np.testing.assert_array_equal(overlap.read(*place), laid_over(Counted(1000), 10).read(*place))
+    assert fresh.ratio == overlap.ratio

@@ -181,13 +181,19 @@ def finished(folder: Path, **options: object) -> Job:
         "geolift:inputs": {n: input_facts(p) for n, p in inputs.items()},
     }
     write_json(sidecar_path(folder / "o.tif"), {"properties": facts})
-    return Job(1, "fuse", inputs, folder / "o.tif", settings)
+    return Job(row=1, verb="fuse", inputs=inputs, output=folder / "o.tif", settings=settings)
 
 
 def test_finished_and_unchanged_is_seen(tmp_path: Path) -> None:
     job = finished(tmp_path)
     assert batch_jobs.state_of(job).kind == "finished"
-    faster = Job(1, "fuse", job.inputs, job.output, FuseSettings(sensor="s2a", threads=1, tile_size=64))
+    faster = Job(
+        row=1,
+        verb="fuse",
+        inputs=job.inputs,
+        output=job.output,
+        settings=FuseSettings(sensor="s2a", threads=1, tile_size=64),
+    )
     assert batch_jobs.state_of(faster).kind == "finished"
 
 
@@ -207,7 +213,7 @@ def test_whatever_changes_the_product_makes_it_stale(tmp_path: Path, what: str) 
         settings = FuseSettings(sensor="s2a", wavelengths=table, dtype="float32")
     elif what == "table":
         os.utime(table, (4e9, 4e9))
-    changed = Job(1, "fuse", inputs, job.output, settings)
+    changed = Job(row=1, verb="fuse", inputs=inputs, output=job.output, settings=settings)
     expected = {
         "input": "hsi is changed",
         "other input": "msi is another",

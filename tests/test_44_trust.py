@@ -19,7 +19,7 @@ import geolift
 from geolift.datamodel.cube import grid_of
 from geolift.datamodel.quality import Flag
 from geolift.errors import InputError, TrustError
-from geolift.pair.checks import enlargement
+from geolift.pair.checks import noise_amplification
 from geolift.pipeline import files, pair_check
 from geolift.runtime.progress import Silent
 from geolift.settings import FuseSettings, PairSettings
@@ -325,8 +325,8 @@ def test_a_model_that_enlarges_what_the_sensors_disagree_about_is_told(
     calm, told = Remembering(), Remembering()
     geolift.fuse(pair.hsi, pair.msi, listener=calm, refine="off", **QUICK)
     assert not [text for text in calm.warnings if "takes noise for information" in text]
-    monkeypatch.setattr(enlargement, "MOST_ENLARGED", 0.2)
-    monkeypatch.setattr(enlargement, "LEAST_TOLD", 0.0)
+    monkeypatch.setattr(noise_amplification, "MOST_ENLARGED", 0.2)
+    monkeypatch.setattr(noise_amplification, "LEAST_TOLD", 0.0)
     geolift.fuse(pair.hsi, pair.msi, listener=told, refine="off", **QUICK)
     assert [text for text in told.warnings if "takes noise for information" in text]
 

@@ -129,7 +129,14 @@ def _model(folder: Path) -> bytes:
         return draw.normal(size=shape).astype(np.float32)
 
     network = Network(
-        (numbers(6, 4),), (numbers(6),), (-1,), 0.1, numbers(2, 6), numbers(2, 4), numbers(5, 2), numbers(5)
+        weights=(numbers(6, 4),),
+        biases=(numbers(6),),
+        residuals=(-1,),
+        slope=0.1,
+        head=numbers(2, 6),
+        skip=numbers(2, 4),
+        basis=numbers(5, 2),
+        offset=numbers(5),
     )
     facts = {
         "method": "auto", "sensor": "sentinel-2a", "quantity": "reflectance", "msi_bands": ["B02", "B03", "B04", "B08"],

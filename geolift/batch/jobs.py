@@ -42,7 +42,7 @@ class State:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a job ended. ``code`` is an exit code of geolift; ``scores`` are there if it had a reference."""
 
@@ -137,7 +137,7 @@ class _Budget:
             self._changed.notify_all()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Batch:
     """The state that the jobs of one batch share."""
 
@@ -163,7 +163,7 @@ def run(jobs: Sequence[Job], options: Options, watcher: Watcher) -> list[Outcome
     interruption goes on.
     """
     limit = options.memory_bytes or int(SAFE_SHARE_OF_MEMORY * memory_limit_bytes())
-    batch = _Batch(jobs, options, watcher, _Budget(limit))
+    batch = _Batch(jobs=jobs, options=options, watcher=watcher, budget=_Budget(limit))
     ends = {job.row: threading.Event() for job in jobs}
     # Jobs that wait for another's model come last: whoever waits, the one waited for has begun.
     order = sorted(jobs, key=lambda job: job.inputs.get("model") in batch.producers)
@@ -224,7 +224,7 @@ def _finish(batch: _Batch, job: Job, ends: Mapping[int, threading.Event]) -> Non
 
 def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     if batch.stopping:
-        return Outcome(job.row, str(job.output), "stopped", 143, "not begun")
+        return Outcome(row=job.row, output=str(job.output), status="stopped", code=143, message="not begun")
     if job.error is not None:
         return _failed(job, job.error.exit_code, str(job.error))
     if producer is not None and batch.outcomes[producer].code:
@@ -233,8 +233,10 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     if state.kind == "foreign":
         return _failed(job, 4, f"{state.reason} exists already. Pass --overwrite to replace it.")
     if state.kind == "finished":
-        return _judged(batch, job, Outcome(job.row, str(job.output), "skipped", message="finished and unchanged"))
-    busy = Outcome(job.row, str(job.output), "skipped", message="another run is writing it")
+        return _judged(
+            batch, job, Outcome(row=job.row, output=str(job.output), status="skipped", message="finished and unchanged")
+        )
+    busy = Outcome(row=job.row, output=str(job.output), status="skipped", message="another run is writing it")
     if is_being_written(job.output):
         return busy
     batch.watcher.started(job, state.reason)
@@ -247,7 +249,7 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
 
 
 def _failed(job: Job, code: int, message: str, warnings: tuple[str, ...] = ()) -> Outcome:
-    return Outcome(job.row, str(job.output), "failed", code, message, warnings=warnings)
+    return Outcome(row=job.row, output=str(job.output), status="failed", code=code, message=message, warnings=warnings)
 
 
 def _made(batch: _Batch, job: Job) -> Outcome:
@@ -260,7 +262,7 @@ def _made(batch: _Batch, job: Job) -> Outcome:
         wanted = int(plan.document.get("cost", {}).get("memory_bytes", 0))
     with batch.budget.share(wanted) as go:
         if not go:
-            return Outcome(job.row, str(job.output), "stopped", 143, "not begun")
+            return Outcome(row=job.row, output=str(job.output), status="stopped", code=143, message="not begun")
         return _ended(job, _call(batch, job, command, tell=True), command)
 
 
@@ -317,7 +319,7 @@ def _call(batch: _Batch, job: Job, arguments: Sequence[str], *, tell: bool = Fal
         if batch.stopping:
             return _Call(143, "not begun", (), {})
         child = subprocess.Popen(
-            [sys.executable, "-m", "geolift.cli.leash", *arguments, "--progress", "json"],
+            [sys.executable, "-m", "geolift.cli.watchdog", *arguments, "--progress", "json"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -376,7 +378,13 @@ def _ended(job: Job, call: _Call, command: Sequence[str]) -> Outcome:
     status: Status = "done" if call.code == 0 else ("stopped" if call.code in (130, 143) else "failed")
     message = call.message if call.code else ""
     return Outcome(
-        job.row, str(job.output), status, call.code, message, warnings=call.warnings, command=("geolift", *command)
+        row=job.row,
+        output=str(job.output),
+        status=status,
+        code=call.code,
+        message=message,
+        warnings=call.warnings,
+        command=("geolift", *command),
     )
 
 

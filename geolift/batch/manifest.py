@@ -27,7 +27,7 @@ REMOTE = re.compile(r"^(/vsi|[a-z][a-z0-9+.-]+://|[A-Z][A-Z0-9_]+:)")
 WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One row: the inputs of one `geolift fuse` or `geolift apply`, its output, its options.
 
@@ -200,7 +200,15 @@ def _job(number: int, where: str, row: Mapping[str, Any], defaults: Mapping[str,
         output, settings = settled_output(output, settings)
     except GeoliftError as wrong:
         error = wrong
-    return Job(number, verb, inputs, output, settings, row.get("reference"), error)
+    return Job(
+        row=number,
+        verb=verb,
+        inputs=inputs,
+        output=output,
+        settings=settings,
+        reference=row.get("reference"),
+        error=error,
+    )
 
 
 def _output(number: int, row: Mapping[str, Any], defaults: Mapping[str, Any], verb: str, base: Path) -> Path:
@@ -216,9 +224,9 @@ def _settings(
     where: str, verb: str, options: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> FuseSettings | ApplySettings:
     model = FuseSettings if verb == "fuse" else ApplySettings
-    foreign = sorted(set(options) - set(model.model_fields))
-    if foreign:
-        raise UsageError(f"{where}, column {foreign[0]}: has no meaning where a saved model is applied")
+    outliers = sorted(set(options) - set(model.model_fields))
+    if outliers:
+        raise UsageError(f"{where}, column {outliers[0]}: has no meaning where a saved model is applied")
     # Options for all rows that a saved model does not know (sensor, method …) concern the other rows.
     values = {name: value for name, value in defaults.items() if name in model.model_fields} | dict(options)
     # A row that names its sensor means it instead of the table that others use, and the reverse.

@@ -25,7 +25,7 @@ from geolift.settings import BandSettings, BenchmarkSettings, Reading, SensorSet
 Cube = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Degradation:
     """What becomes of a scene.
 
@@ -102,7 +102,18 @@ def expand(scenes: tuple[str, ...], settings: BenchmarkSettings) -> list[Case]:
     responses += [(sensor, named) for sensor in settings.sensor]
     sigma, radius = settings.psf_sigma, settings.psf_radius
     degradations = [
-        Degradation(name, psf, sigma, radius, ratio, srf, bands, snr, settings.msi_snr, settings.noise_seed)
+        Degradation(
+            scene=name,
+            psf=psf,
+            psf_sigma=sigma,
+            psf_radius=radius,
+            ratio=ratio,
+            srf=srf,
+            msi_bands=bands,
+            snr_db=snr,
+            msi_snr_db=settings.msi_snr,
+            noise_seed=settings.noise_seed,
+        )
         for name, psf, ratio, (srf, bands) in product(names, settings.psf, settings.ratio, responses)
         for snr in settings.snr or (usual_snr_db(ratio),)
     ]

@@ -90,7 +90,7 @@ def run_command(arguments: tuple[str, ...]) -> None:
     Example:
       geolift qgis run fuse hsi.tif msi.tif --sensor sentinel2
     """
-    from geolift.cli import leash
+    from geolift.cli import watchdog
 
-    leash.hold()
+    watchdog.hold()
     cli.main(list(arguments), prog_name="geolift", standalone_mode=False, auto_envvar_prefix="GEOLIFT")

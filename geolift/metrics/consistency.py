@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Agreement:
     """Sums over pixels from which errors follow; the agreement of two windows is their sum.
 
@@ -39,12 +39,12 @@ class Agreement:
 
     def __add__(self, other: Agreement) -> Agreement:
         return Agreement(
-            self.n_pixels + other.n_pixels,
-            self.squared_error + other.squared_error,
-            self.difference + other.difference,
-            self.expected + other.expected,
-            self.angle_sum_rad + other.angle_sum_rad,
-            self.n_angles + other.n_angles,
+            n_pixels=self.n_pixels + other.n_pixels,
+            squared_error=self.squared_error + other.squared_error,
+            difference=self.difference + other.difference,
+            expected=self.expected + other.expected,
+            angle_sum_rad=self.angle_sum_rad + other.angle_sum_rad,
+            n_angles=self.n_angles + other.n_angles,
         )
 
     @property
@@ -102,12 +102,12 @@ def agreement(found: FloatArray, expected: FloatArray) -> Agreement:
     a, b = first[:, valid].astype(np.float64), second[:, valid].astype(np.float64)
     angles = _angles_rad(a, b)
     return Agreement(
-        int(valid.sum()),
-        np.square(a - b).sum(axis=1),
-        (a - b).sum(axis=1),
-        b.sum(axis=1),
-        float(angles.sum()),
-        angles.size,
+        n_pixels=int(valid.sum()),
+        squared_error=np.square(a - b).sum(axis=1),
+        difference=(a - b).sum(axis=1),
+        expected=b.sum(axis=1),
+        angle_sum_rad=float(angles.sum()),
+        n_angles=angles.size,
     )
 
 

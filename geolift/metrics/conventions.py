@@ -52,7 +52,7 @@ def _hyperbench_angles_rad(product: Array64, reference: Array64) -> tuple[Array6
     return np.arccos(cosines).astype(np.float64), np.ones(len(x), dtype=np.bool_)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Convention:
     """What the two conventions disagree about.
 
@@ -69,6 +69,20 @@ class Convention:
 
 
 CONVENTIONS: dict[ConventionName, Convention] = {
-    "geolift": Convention("gaussian", uiqi_map, UIQI_SIZE, spectral_angles_rad, False, None),
-    "hyperbench": Convention("uniform", hyperbench_uiqi_map, UIQI_SIZE + 1, _hyperbench_angles_rad, True, 4.0),
+    "geolift": Convention(
+        ssim_window="gaussian",
+        uiqi_map=uiqi_map,
+        uiqi_extent=UIQI_SIZE,
+        angles_rad=spectral_angles_rad,
+        quantised=False,
+        ergas_ratio=None,
+    ),
+    "hyperbench": Convention(
+        ssim_window="uniform",
+        uiqi_map=hyperbench_uiqi_map,
+        uiqi_extent=UIQI_SIZE + 1,
+        angles_rad=_hyperbench_angles_rad,
+        quantised=True,
+        ergas_ratio=4.0,
+    ),
 }

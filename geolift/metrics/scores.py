@@ -42,7 +42,7 @@ _SAM_CHUNK = 1 << 14  # pixels whose spectra are held as float64 at a time
 _TILE_PX = 256  # of arrays in memory: small enough for the caches, so that the halo costs little
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """Measures of a product against its reference.
 

@@ -44,7 +44,16 @@ def compiled_for() -> Cpu | None:
     deep, head, basis = (rng.normal(0, 0.3, shape).astype(np.float32) for shape in ((2, 20, 20), (9, 20), (17, 9)))
     bias = rng.normal(0, 0.3, 20).astype(np.float32)
     weights, residuals = (deep[0][:, :3], *deep), (NO_RESIDUAL, 0, 1)
-    network = Network(weights, (bias, bias, bias), residuals, 0.3, head, None, basis, np.ones(17, np.float32))
+    network = Network(
+        weights=weights,
+        biases=(bias, bias, bias),
+        residuals=residuals,
+        slope=0.3,
+        head=head,
+        skip=None,
+        basis=basis,
+        offset=np.ones(17, np.float32),
+    )
     pixels, encoding = rng.random((3, 4000), dtype=np.float32), Encoding("int16", 1e-3, -32768.0)
     try:
         ours = CompiledNetwork(network, cpu).stored(pixels, encoding, Placing(np.arange(17), 17))[0]

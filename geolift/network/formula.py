@@ -83,7 +83,7 @@ class Unmixing:
         return np.maximum(free - np.take_along_axis(surplus, used - 1, axis=0), np.float32(0))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Network:
     """Weights of a dense residual network from MSI to HSI values, in physical units.
 

@@ -50,7 +50,7 @@ TYPICAL_BLUR_LR = 0.425
 """Sigma of a Gaussian whose FWHM is one LR pixel, in LR pixels."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison:
     """The two images on the HSI's grid, and what follows.
 
@@ -148,75 +148,75 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
     TrustError
         Under ``strict``, if the shift found cannot be trusted.
     """
-    laid = overlay(pair.hsi, pair.used_msi, pair.region.ratio)
-    if laid is None:
+    overlap = overlay(pair.hsi, pair.used_msi, pair.region.ratio)
+    if overlap is None:
         return None
-    simulated = simulate_msi(pair, laid)
+    simulated = simulate_msi(pair, overlap)
     notes: list[str] = []
     # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
-    found = estimate(laid, simulated)
-    shift, fine = _coregister(laid, found, settings, notes)
+    found = estimate(overlap, simulated)
+    shift, fine = _coregister(overlap, found, settings, notes)
     follow, field, geometry = settings.coregister == "local", None, None
     if shift is not None and shift.reliable and (follow or look_for_variation):
-        field = _field(laid, simulated, shift, follow, notes)
+        field = _field(overlap, simulated, shift, follow, notes)
     if shift is not None and shift.reliable and settings.coregister in ("auto", "local"):
-        geometry = settle_geometry(pair, laid, simulated, shift)
-        laid, shift, found, fine = geometry.laid, geometry.shift, geometry.shift, geometry.fine_shift_px
-    blur = _blur(found, laid.ratio)
+        geometry = settle_geometry(pair, overlap, simulated, shift)
+        overlap, shift, found, fine = geometry.overlap, geometry.shift, geometry.shift, geometry.fine_shift_px
+    blur = _blur(found, overlap.ratio)
     undone = geometry is not None and geometry.wandering is not None
-    degraded = degraded_msi(laid, fine, blur, field if follow and not undone else None)
-    saturation = find_saturation(_sample(laid, simulated))
-    suspect = _saturated(laid, saturation, fine, blur) if saturation.found else None
+    degraded = degraded_msi(overlap, fine, blur, field if follow and not undone else None)
+    saturation = find_saturation(_sample(overlap, simulated))
+    suspect = _saturated(overlap, saturation, fine, blur) if saturation.found else None
     relation = fit_harmonization(simulated, degraded, settings.harmonize, suspect)
-    adjustment = _adjustment(pair, laid, geometry, fine, relation)
+    adjustment = _adjustment(pair, overlap, geometry, fine, relation)
     if relation.local is not None:
         rows, cols = (np.arange(size, dtype=np.float64) for size in degraded.shape[1:])
         degraded = relation.local.apply(degraded, rows[:, None], cols[None])
-        laid = replace(laid, msi=adjusted_pair(pair, adjustment).used_msi)
+        overlap = replace(overlap, msi=adjusted_pair(pair, adjustment).used_msi)
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
-    applied = laid.shift_msi_px(*fine)
+    applied = overlap.shift_msi_px(*fine)
     if fine == (0.0, 0.0):
         applied = (0.0, 0.0)
     return Comparison(
-        laid,
-        shift,
-        applied,
-        simulated,
-        degraded,
-        blur,
-        found.reliable,
-        relation,
-        tuple(notes),
-        field,
-        adjustment,
-        geometry, saturation,
+        overlay=overlap,
+        shift=shift,
+        applied_px=applied,
+        simulated=simulated,
+        degraded=degraded,
+        blur_sigma_px=blur,
+        located=found.reliable,
+        harmonization=relation,
+        warnings=tuple(notes),
+        field=field,
+        adjustment=adjustment,
+        geometry=geometry, saturation=saturation,
     )  # fmt: skip
 
 
 def _saturated(
-    laid: Overlay, saturation: Saturation, fine_shift: tuple[float, float], blur: tuple[float, float]
+    overlap: Overlay, saturation: Saturation, fine_shift: tuple[float, float], blur: tuple[float, float]
 ) -> np.ndarray:
     """Tell which HSI pixels (h, w) see saturated MSI pixels."""
 
     def read(row: int, col: int, height: int, width: int) -> np.ndarray:
-        return saturation.touched(laid.read(row, col, height, width, 0))
+        return saturation.touched(overlap.read(row, col, height, width, 0))
 
-    rows, cols = laid.grid.shape
-    share = degrade_by_rows(read, (int(rows), int(cols)), laid.ratio, fine_shift, blur)[0]
+    rows, cols = overlap.grid.shape
+    share = degrade_by_rows(read, (int(rows), int(cols)), overlap.ratio, fine_shift, blur)[0]
     return np.asarray(share > LEAST_SATURATED)
 
 
-def _sample(laid: Overlay, simulated: np.ndarray) -> np.ndarray:
+def _sample(overlap: Overlay, simulated: np.ndarray) -> np.ndarray:
     """Pixels (c, n) of the MSI under the windows that stand for the scene, as they were read."""
-    windows = choose_windows(simulated, *affordable_windows(laid.ratio, 0))
-    parts = [laid.read_plain(w.y, w.x, w.height, w.width, 0) for w in windows]
+    windows = choose_windows(simulated, *affordable_windows(overlap.ratio, 0))
+    parts = [overlap.read_plain(w.y, w.x, w.height, w.width, 0) for w in windows]
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _adjustment(
     pair: ScenePair,
-    laid: Overlay,
+    overlap: Overlay,
     geometry: Geometry | None,
     fine_shift: tuple[float, float],
     relation: Harmonization,
@@ -225,18 +225,18 @@ def _adjustment(
     bands = None if geometry is None else geometry.band_shifts_px
     if relation.local is None:
         return MsiAdjustment(pair.hsi_grid, bands)
-    dy, dx = (shift / laid.ratio for shift in fine_shift)
-    return MsiAdjustment(pair.hsi_grid, bands, relation.local.shifted(laid.rows.start + dy, laid.cols.start + dx))
+    dy, dx = (shift / overlap.ratio for shift in fine_shift)
+    return MsiAdjustment(pair.hsi_grid, bands, relation.local.shifted(overlap.rows.start + dy, overlap.cols.start + dx))
 
 
 def _coregister(
-    laid: Overlay, shift: ShiftEstimate, settings: ComparisonSettings, notes: list[str]
+    overlap: Overlay, shift: ShiftEstimate, settings: ComparisonSettings, notes: list[str]
 ) -> tuple[ShiftEstimate | None, tuple[float, float]]:
     """Return the estimate, and the shift in fine pixels that is applied."""
     if settings.coregister == "off":
         return None, (0.0, 0.0)
     if isinstance(settings.coregister, tuple):
-        return None, laid.fine_shift(*settings.coregister)
+        return None, overlap.fine_shift(*settings.coregister)
     if not shift.reliable:
         text = f"co-registration is not trustworthy: {shift.reason}; no shift is applied"
         if settings.strict:
@@ -248,20 +248,20 @@ def _coregister(
     return shift, (shift.dy, shift.dx)
 
 
-def estimate(laid: Overlay, simulated: np.ndarray) -> ShiftEstimate:
+def estimate(overlap: Overlay, simulated: np.ndarray) -> ShiftEstimate:
     """Estimate the residual shift from the windows that speak most clearly."""
-    return estimate_shift_by_windows(simulated, _reader(laid), laid.ratio, MARGIN_LR)
+    return estimate_shift_by_windows(simulated, _reader(overlap), overlap.ratio, MARGIN_LR)
 
 
-def _reader(laid: Overlay) -> Callable[[Window], np.ndarray]:
-    return lambda w: laid.read(w.y, w.x, w.height, w.width, MARGIN_LR)
+def _reader(overlap: Overlay) -> Callable[[Window], np.ndarray]:
+    return lambda w: overlap.read(w.y, w.x, w.height, w.width, MARGIN_LR)
 
 
-def _field(laid: Overlay, simulated: np.ndarray, shift: ShiftEstimate, follow: bool, notes: list[str]) -> ShiftField:
+def _field(overlap: Overlay, simulated: np.ndarray, shift: ShiftEstimate, follow: bool, notes: list[str]) -> ShiftField:
     """Look how the shift varies over the scene; warn where one shift is too far off."""
-    field = estimate_local_shifts(simulated, _reader(laid), laid.ratio, MARGIN_LR, shift)
+    field = estimate_local_shifts(simulated, _reader(overlap), overlap.ratio, MARGIN_LR, shift)
     largest = field.largest_px(shift)
-    if not follow and largest > max(NEAR_PX, NEAR_LR * laid.ratio):
+    if not follow and largest > max(NEAR_PX, NEAR_LR * overlap.ratio):
         notes.append(
             f"the shift varies over the scene, by up to {largest:.1f} MSI pixels ({field.reason}); one shift cannot "
             "correct that. Pass --coregister local to follow it."
@@ -276,9 +276,9 @@ def _blur(shift: ShiftEstimate, ratio: int) -> tuple[float, float]:
     return found if shift.reliable and np.isfinite(found).all() else (usual, usual)
 
 
-def simulate_msi(pair: ScenePair, laid: Overlay) -> np.ndarray:
+def simulate_msi(pair: ScenePair, overlap: Overlay) -> np.ndarray:
     """Apply the SRF to the overlay's part of the HSI: (c, h, w), NaN where any good band is invalid."""
-    part, weights = pair.hsi.data[:, laid.rows, laid.cols], pair.spectra.weights.astype(np.float64)
+    part, weights = pair.hsi.data[:, overlap.rows, overlap.cols], pair.spectra.weights.astype(np.float64)
     out = np.empty((len(weights), *part.shape[1:]), np.float32)
     for rows, cols in blocks_of(part):
         block = window_values(part, rows, cols)
@@ -287,15 +287,15 @@ def simulate_msi(pair: ScenePair, laid: Overlay) -> np.ndarray:
 
 
 def degraded_msi(
-    laid: Overlay,
+    overlap: Overlay,
     fine_shift: tuple[float, float],
     blur_sigma_px: tuple[float, float],
     field: ShiftField | None = None,
 ) -> np.ndarray:
     """Degrade the MSI to the overlay's grid at a shift or along a field of them: (c, h, w)."""
     if field is None:
-        return degrade_overlay(laid, fine_shift, blur_sigma_px)
-    return degrade_along(laid, lambda window: _shift_in(field, window), blur_sigma_px, FIELD_BLOCK_LR)
+        return degrade_overlay(overlap, fine_shift, blur_sigma_px)
+    return degrade_along(overlap, lambda window: _shift_in(field, window), blur_sigma_px, FIELD_BLOCK_LR)
 
 
 def _shift_in(field: ShiftField, window: Window) -> tuple[float, float]:
@@ -325,11 +325,11 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
     if comparison.harmonization.n_pixels == 0:
         return None
     # as the MSI has it: what is resampled has less noise
-    laid, simulated = replace(comparison.overlay, wandering=None), comparison.simulated
+    overlap, simulated = replace(comparison.overlay, wandering=None), comparison.simulated
     both = np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan))
-    windows = choose_windows(both, *affordable_windows(laid.ratio, 0))
+    windows = choose_windows(both, *affordable_windows(overlap.ratio, 0))
     coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
-    fine = [comparison.harmonization.apply(laid.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
+    fine = [comparison.harmonization.apply(overlap.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
     of_coarse, of_fine = (
         np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
         for parts in (coarse, fine)
@@ -349,10 +349,10 @@ def _middles(windows: list[np.ndarray]) -> list[np.ndarray]:
 
 def telling_window(pair: ScenePair, comparison: Comparison, side_px: int) -> np.ndarray:
     """Return the good bands (C, y, x) of the HSI where the overlap has most to tell, or all of a small overlap."""
-    laid = comparison.overlay
+    overlap = comparison.overlay
     (window,) = choose_windows(comparison.simulated, side_px, 1)
-    rows = slice(laid.rows.start + window.y, laid.rows.start + window.y + window.height)
-    cols = slice(laid.cols.start + window.x, laid.cols.start + window.x + window.width)
+    rows = slice(overlap.rows.start + window.y, overlap.rows.start + window.y + window.height)
+    cols = slice(overlap.cols.start + window.x, overlap.cols.start + window.x + window.width)
     return np.asarray(window_values(pair.hsi.data, rows, cols)[pair.learned_bands], np.float32)
 
 

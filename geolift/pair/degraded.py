@@ -76,20 +76,20 @@ def degrade_by_rows(
     return np.asarray(np.where(lost > LOST_WEIGHT, np.nan, whole), np.float32)
 
 
-def degrade_overlay(laid: Overlay, shift_px: tuple[float, float], blur_sigma_px: tuple[float, float]) -> FloatArray:
+def degrade_overlay(overlap: Overlay, shift_px: tuple[float, float], blur_sigma_px: tuple[float, float]) -> FloatArray:
     """Degrade the MSI to an overlay's grid (c, h, w), a band of columns after the other; see `degrade_by_rows`."""
-    height, width = laid.grid.shape
-    edge = max(1, BAND_FINE_PX // laid.ratio)
-    out = np.empty((laid.msi.shape[0], height, width), np.float32)
+    height, width = overlap.grid.shape
+    edge = max(1, BAND_FINE_PX // overlap.ratio)
+    out = np.empty((overlap.msi.shape[0], height, width), np.float32)
     for first in range(0, width, edge):
         cols = slice(first, min(first + edge, width))
-        read = _from_column(laid, first)
-        out[:, :, cols] = degrade_by_rows(read, (height, cols.stop - first), laid.ratio, shift_px, blur_sigma_px)
+        read = _from_column(overlap, first)
+        out[:, :, cols] = degrade_by_rows(read, (height, cols.stop - first), overlap.ratio, shift_px, blur_sigma_px)
     return out
 
 
 def degrade_along(
-    laid: Overlay,
+    overlap: Overlay,
     shift_in: Callable[[Window], tuple[float, float]],
     blur_sigma_px: tuple[float, float],
     edge: int,
@@ -103,15 +103,15 @@ def degrade_along(
     edge
         Of the blocks, in HSI pixels.
     """
-    height, width = laid.grid.shape
-    ratio, out = laid.ratio, np.empty((laid.msi.shape[0], height, width), np.float32)
+    height, width = overlap.grid.shape
+    ratio, out = overlap.ratio, np.empty((overlap.msi.shape[0], height, width), np.float32)
     for blocks in _squares(height, width, edge, max(PIECE_LR, PIECE_FINE_PX // ratio)):
         moves = [(block, shift_in(block)) for block in blocks]
         kernels = [axis_kernel(ratio, s, b * b) for _, move in moves for s, b in zip(move, blur_sigma_px, strict=True)]
         margin = max(max(-first, last - 1) for first, last in (_reach(kernel, ratio, 1) for kernel in kernels))
         top, left = blocks[0].y, blocks[0].x
         bottom, right = blocks[-1].y + blocks[-1].height, blocks[-1].x + blocks[-1].width
-        fine = laid.read(top, left, bottom - top, right - left, margin)
+        fine = overlap.read(top, left, bottom - top, right - left, margin)
         for block, move in moves:
             inner = Window(block.y - top, block.x - left, block.height, block.width)
             target, part = cut_window(out[:, top:bottom, left:right], fine, ratio, margin, inner)
@@ -127,9 +127,9 @@ def _squares(height: int, width: int, edge: int, side: int) -> Iterator[list[Win
         yield [Window(y, x, min(edge, height - y), min(edge, width - x)) for y, x in corners]
 
 
-def _from_column(laid: Overlay, first: int) -> Read:
+def _from_column(overlap: Overlay, first: int) -> Read:
     """Read with columns counted from another first one."""
-    return lambda row, col, height, width: laid.read(row, first + col, height, width, 0)
+    return lambda row, col, height, width: overlap.read(row, first + col, height, width, 0)
 
 
 def _reach(kernel: AxisKernel, ratio: int, count: int) -> tuple[int, int]:

@@ -47,7 +47,7 @@ class Geometry:
         How the shift differs over the scene, places counted on the overlay's LR grid; None where it does not.
     """
 
-    laid: Overlay
+    overlap: Overlay
     shift: ShiftEstimate
     fine_shift_px: tuple[float, float]
     bands: BandShifts | None = None
@@ -58,59 +58,59 @@ class Geometry:
         """(c, 2) of the bands in MSI pixels; None where they do not lie apart."""
         if self.bands is None:
             return None
-        return np.array([self.laid.shift_msi_px(float(dy), float(dx)) for dy, dx in self.bands.apart_px])
+        return np.array([self.overlap.shift_msi_px(float(dy), float(dx)) for dy, dx in self.bands.apart_px])
 
 
-def settle_geometry(pair: ScenePair, laid: Overlay, simulated: np.ndarray, shift: ShiftEstimate) -> Geometry:
+def settle_geometry(pair: ScenePair, overlap: Overlay, simulated: np.ndarray, shift: ShiftEstimate) -> Geometry:
     """Set bands right that lie apart, and find how the shift wanders, beginning with the scene's one shift."""
-    settled = _with_bands(pair, Geometry(laid, shift, (shift.dy, shift.dx)), simulated)
+    settled = _with_bands(pair, Geometry(overlap, shift, (shift.dy, shift.dx)), simulated)
     wandering = _wandering(settled, simulated)
     if wandering is None:
         return settled
-    laid = with_wandering(settled.laid, wandering, settled.fine_shift_px)
-    settled = replace(_estimated(settled, laid, simulated), wandering=wandering)
+    overlap = with_wandering(settled.overlap, wandering, settled.fine_shift_px)
+    settled = replace(_estimated(settled, overlap, simulated), wandering=wandering)
     return _with_bands(pair, settled, simulated)  # what wanders blurred what the bands said
 
 
 def _with_bands(pair: ScenePair, settled: Geometry, simulated: np.ndarray) -> Geometry:
     """Set the bands right that lie apart, beside what was set right already."""
-    laid, place = settled.laid, _place(settled.shift)
-    found = find_band_shifts(_windows(laid, simulated), laid.ratio, MARGIN_LR, place)
+    overlap, place = settled.overlap, _place(settled.shift)
+    found = find_band_shifts(_windows(overlap, simulated), overlap.ratio, MARGIN_LR, place)
     if found is None:
         return settled
     if settled.bands is not None:
         found = replace(found, apart_px=found.apart_px + settled.bands.apart_px)
     settled = replace(settled, bands=found)
     adjustment = MsiAdjustment(pair.hsi_grid, settled.band_shifts_px)
-    return _estimated(settled, replace(laid, msi=adjusted_pair(pair, adjustment).used_msi), simulated)
+    return _estimated(settled, replace(overlap, msi=adjusted_pair(pair, adjustment).used_msi), simulated)
 
 
-def with_wandering(laid: Overlay, wandering: WanderingShift, fine_shift_px: tuple[float, float]) -> Overlay:
+def with_wandering(overlap: Overlay, wandering: WanderingShift, fine_shift_px: tuple[float, float]) -> Overlay:
     """Return an overlay that undoes a wandering shift where the MSI has it."""
-    dy, dx = (shift / laid.ratio for shift in fine_shift_px)
-    return replace(laid, wandering=wandering.moved(dy, dx))
+    dy, dx = (shift / overlap.ratio for shift in fine_shift_px)
+    return replace(overlap, wandering=wandering.moved(dy, dx))
 
 
-def _estimated(settled: Geometry, laid: Overlay, simulated: np.ndarray) -> Geometry:
+def _estimated(settled: Geometry, overlap: Overlay, simulated: np.ndarray) -> Geometry:
     """Estimate shift and blur once more; the place stays, if that was told by the bands together."""
-    shift = estimate_shift_by_windows(simulated, lambda w: _read(laid, w), laid.ratio, MARGIN_LR)
+    shift = estimate_shift_by_windows(simulated, lambda w: _read(overlap, w), overlap.ratio, MARGIN_LR)
     if not shift.reliable:
         shift = settled.shift
     place = (shift.dy, shift.dx) if settled.bands is None else settled.bands.common_px
-    return replace(settled, laid=laid, shift=replace(shift, dy=place[0], dx=place[1]), fine_shift_px=place)
+    return replace(settled, overlap=overlap, shift=replace(shift, dy=place[0], dx=place[1]), fine_shift_px=place)
 
 
 def _place(shift: ShiftEstimate) -> DoubleArray:
     return np.array([shift.dy, shift.dx, shift.blur_sigma_y**2, shift.blur_sigma_x**2])
 
 
-def _read(laid: Overlay, window: Window) -> np.ndarray:
-    return laid.read(window.y, window.x, window.height, window.width, MARGIN_LR)
+def _read(overlap: Overlay, window: Window) -> np.ndarray:
+    return overlap.read(window.y, window.x, window.height, window.width, MARGIN_LR)
 
 
-def _windows(laid: Overlay, simulated: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    chosen = choose_windows(simulated, *affordable_windows(laid.ratio, MARGIN_LR))
-    return [(_cut(simulated, w), _read(laid, w)) for w in chosen]
+def _windows(overlap: Overlay, simulated: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    chosen = choose_windows(simulated, *affordable_windows(overlap.ratio, MARGIN_LR))
+    return [(_cut(simulated, w), _read(overlap, w)) for w in chosen]
 
 
 def _cut(image: np.ndarray, window: Window) -> np.ndarray:
@@ -121,7 +121,7 @@ def _wandering(settled: Geometry, simulated: np.ndarray) -> WanderingShift | Non
     """Look at the whole scene, of a large one only if one of the windows that stand for it shows something."""
     height, width = simulated.shape[1:]
     whole = [Window(0, 0, height, width)]
-    ratio = settled.laid.ratio
+    ratio = settled.overlap.ratio
     side, count = affordable_windows(ratio, MARGIN_LR)
     if height * width > min(WHOLE_LR_PX, 1.1 * count * side * side):
         chosen = choose_windows(simulated, side, count)
@@ -142,10 +142,14 @@ def _look(
     settled: Geometry, simulated: np.ndarray, tiles: list[Window], frame: Window, wandering: WanderingShift | None
 ) -> Evidence | None:
     """Put the evidence of tiles together on a frame."""
-    laid = settled.laid if wandering is None else with_wandering(settled.laid, wandering, settled.fine_shift_px)
+    overlap = (
+        settled.overlap if wandering is None else with_wandering(settled.overlap, wandering, settled.fine_shift_px)
+    )
     images = np.zeros((6, frame.height, frame.width))
     for tile in tiles:
-        evidence = find_evidence(_cut(simulated, tile), _read(laid, tile), laid.ratio, MARGIN_LR, _place(settled.shift))
+        evidence = find_evidence(
+            _cut(simulated, tile), _read(overlap, tile), overlap.ratio, MARGIN_LR, _place(settled.shift)
+        )
         if evidence is not None:
             rows = slice(tile.y - frame.y, tile.y - frame.y + tile.height)
             cols = slice(tile.x - frame.x, tile.x - frame.x + tile.width)

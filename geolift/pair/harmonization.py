@@ -23,7 +23,7 @@ from geolift.pair.relation_fit import (
     fit_relation,
     relation_errors,
 )
-from geolift.pair.robust import foreign_pixels
+from geolift.pair.robust import outlier_pixels
 from geolift.pair.tone_curve import ToneCurve, curvature, find_power, power_curve
 
 FloatArray = NDArray[np.float32]
@@ -81,7 +81,7 @@ _MAX_PIXELS = 30_000
 _PIXELS_PER_COEFFICIENT = 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Harmonization:
     """A map from the MSI's values to what the HSI makes of them.
 
@@ -221,13 +221,22 @@ def fit_harmonization(
             return replace(_unchanged(bands, table, inliers, count, why), outliers=outliers)
     model: Model = "affine" if chosen.across else chosen.line
     return Harmonization(
-        model, relation.matrix, relation.offset, table, inliers, count, reason,
-        relation.curve, local, outliers,
+        model=model, matrix=relation.matrix, offset=relation.offset, heldout_error=table,
+        inlier_fraction=inliers, n_pixels=count, reason=reason,
+        curve=relation.curve, local=local, outliers=outliers,
     )  # fmt: skip
 
 
 def _unchanged(bands: int, table: dict[str, float], inliers: float, count: int, reason: str) -> Harmonization:
-    return Harmonization("identity", np.eye(bands), np.zeros(bands), table, inliers, count, reason)
+    return Harmonization(
+        model="identity",
+        matrix=np.eye(bands),
+        offset=np.zeros(bands),
+        heldout_error=table,
+        inlier_fraction=inliers,
+        n_pixels=count,
+        reason=reason,
+    )
 
 
 def _outliers(simulated: FloatArray, degraded: FloatArray, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -236,7 +245,7 @@ def _outliers(simulated: FloatArray, degraded: FloatArray, valid: NDArray[np.boo
     power, narrower = find_power(wanted, seen)
     if narrower > CURVED_NATS:
         degraded = power_curve(seen, power).apply(degraded)
-    return foreign_pixels(np.where(valid, simulated, np.float32(np.nan)), degraded)
+    return outlier_pixels(np.where(valid, simulated, np.float32(np.nan)), degraded)
 
 
 def _thinned(own: NDArray[np.bool_]) -> NDArray[np.bool_]:

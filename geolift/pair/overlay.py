@@ -41,7 +41,7 @@ Values = Callable[[slice, slice], np.ndarray]
 """Values (band, y, x) of a window of the MSI."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Overlay:
     """The part of the HSI's grid that the MSI covers, and how to read the MSI there.
 
@@ -149,7 +149,7 @@ def overlay(hsi: xr.DataArray, msi: xr.DataArray, ratio: float, *, whole: bool =
         return None
     fine = max(1, round(ratio))
     rows, cols = window if whole else _central(window, fine)
-    return Overlay(rows, cols, grid[rows, cols], fine, msi)
+    return Overlay(rows=rows, cols=cols, grid=grid[rows, cols], ratio=fine, msi=msi)
 
 
 def _central(window: tuple[slice, slice], ratio: int) -> tuple[slice, slice]:

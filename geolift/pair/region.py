@@ -14,7 +14,7 @@ from geolift.errors import InputError, NoOverlapError, UsageError
 from geolift.settings import RegionSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RegionPlan:
     """The window of the MSI grid that is produced; ``grid`` is the window's own grid, ``ratio`` HSI to MSI GSD."""
 
@@ -57,12 +57,12 @@ def plan_region(hsi: xr.DataArray, msi: xr.DataArray, settings: RegionSettings) 
     window = (slice(0, msi_grid.shape[0]), slice(0, msi_grid.shape[1])) if settings.extent == "msi" else overlap
     window = cut_to_bounds(msi_grid, window, settings, msi_name)
     return RegionPlan(
-        window[0],
-        window[1],
-        msi_grid[window],
-        gsd_ratio(hsi_grid, msi_grid),
-        gsd_m(hsi_grid),
-        gsd_m(msi_grid),
+        rows=window[0],
+        cols=window[1],
+        grid=msi_grid[window],
+        ratio=gsd_ratio(hsi_grid, msi_grid),
+        hsi_gsd_m=gsd_m(hsi_grid),
+        msi_gsd_m=gsd_m(msi_grid),
     )
 
 

@@ -97,7 +97,7 @@ def _weighted_line(x: DoubleArray, y: DoubleArray, weight: DoubleArray) -> tuple
     return slope, float(mean_y - slope * mean_x)
 
 
-def foreign_pixels(
+def outlier_pixels(
     seen: NDArray[np.float32], other: NDArray[np.float32], limit_sigma: float = 4.0
 ) -> NDArray[np.bool_]:
     """Mark pixels of ``other`` that do not belong to the scene in ``seen``: clouds, shadow, change.

@@ -19,7 +19,7 @@ FEWEST_OF_A_SPECTROMETER = 20
 """Bands with a wavelength from which on a file counts as hyperspectral; multispectral products have at most 16."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpectralPlan:
     """Which bands take part and how HSI bands make up MSI bands.
 

@@ -279,7 +279,7 @@ def _write(
         tags=tags,
         progress=lambda share: listener.progress("writing", share),
         draft=draft,
-        crew=None if settings.scheduler is None else Cluster(settings.scheduler, tuple(map(Path, read.stamps))),
+        executor=None if settings.scheduler is None else Cluster(settings.scheduler, tuple(map(Path, read.stamps))),
         source=product.source,
     )
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from geolift.datamodel.cube import in_memory
 from geolift.errors import InputError
-from geolift.pair.checks import CheckResult, Finding, crosscheck, measure_enlargement
+from geolift.pair.checks import CheckResult, Finding, crosscheck, measure_noise_amplification
 from geolift.pair.comparison import Comparison, compare, look_at_fine_msi
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
@@ -33,7 +33,7 @@ from geolift.runtime.progress import AUTO, Listener
 from geolift.settings import FuseSettings, MethodSettings, TrainSettings
 from geolift.settings.typed import FuseOptions, TrainOptions
 from geolift.settings.validation import validated
-from geolift.training.explained_variance import Information, measure_information
+from geolift.training.explained_variance import ExplainedVariance, measure_explained_variance
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -55,7 +55,15 @@ def plan_fusion(hsi: xr.DataArray, msi: xr.DataArray, settings: FuseSettings, ou
         notes.append(
             f"the MSI's pixels ({region.msi_gsd_m:.4g} m) are not finer than the HSI's ({region.hsi_gsd_m:.4g} m)"
         )
-    return Plan(file_facts(hsi), file_facts(msi), spectra, region, cost, output, tuple(notes))
+    return Plan(
+        hsi=file_facts(hsi),
+        msi=file_facts(msi),
+        spectra=spectra,
+        region=region,
+        cost=cost,
+        output=output,
+        warnings=tuple(notes),
+    )
 
 
 def train(
@@ -170,7 +178,7 @@ class Fusion:
     sigma: xr.DataArray | None
     errors: ErrorModel | None
     abundances: xr.DataArray | None
-    information: Information | None
+    information: ExplainedVariance | None
     pixels_without_hsi: int
     warnings: tuple[str, ...]
 
@@ -259,7 +267,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
         quality=quality_raster(pair, trained, compared, coverage, correction),
         sigma=None if errors is None else standard_error(pair.product_msi, used, trained, errors, relation),
         abundances=None if mixing is None else inverted(pair.product_msi, used, mixing, settings, relation).cube,
-        information=information_of(training, settings),
+        information=explained_variance_of(training, settings),
         pixels_without_hsi=coverage.count_missing(pair.region.grid), warnings=tuple(run.warnings),
     )  # fmt: skip
 
@@ -328,7 +336,7 @@ def warn_of_noise_amplification(compared: Comparison | None, trained: Trained, r
     if compared is None:
         return
     degraded = compared.harmonization.apply(compared.degraded)
-    found = measure_enlargement(trained.model.predict, compared.simulated, degraded)
+    found = measure_noise_amplification(trained.model.predict, compared.simulated, degraded)
     if found is not None and found.excessive:
         other = "" if trained.facts["method"] == "auto" else ", or --method auto"
         run.warn(
@@ -338,11 +346,11 @@ def warn_of_noise_amplification(compared: Comparison | None, trained: Trained, r
         )
 
 
-def information_of(training: TrainingSet, settings: MethodSettings) -> Information | None:
+def explained_variance_of(training: TrainingSet, settings: MethodSettings) -> ExplainedVariance | None:
     """Measure what the MSI tells of each HSI band, with the default method in closed form: five fits in a second."""
     from geolift.training.fit import fit
 
     def refit(part: TrainingSet) -> Callable[[np.ndarray], np.ndarray]:
         return fit("auto", part, seed=settings.seed, features=128, copies=1, learned=False).predict
 
-    return measure_information(training, refit, settings.seed)
+    return measure_explained_variance(training, refit, settings.seed)

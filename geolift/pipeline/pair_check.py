@@ -133,16 +133,17 @@ def followed(hsi: xr.DataArray, field: ShiftField, compared: Comparison) -> xr.D
 
     Cubic, so that the values are no longer those that were measured: for looking and comparing, not for training.
     """
-    data, laid = da.asarray(hsi.data), compared.overlay
+    data, overlap = da.asarray(hsi.data), compared.overlay
     height, width = hsi.shape[1:]
 
     def block(block_info: Any = None) -> np.ndarray:
         (_, _), *spans = block_info[None]["array-location"]
         y, x = np.mgrid[spans[0][0] : spans[0][1], spans[1][0] : spans[1][1]].astype(np.float64)
         dy, dx = field.at(
-            np.clip(y - laid.rows.start, 0, field.shape[0] - 1), np.clip(x - laid.cols.start, 0, field.shape[1] - 1)
+            np.clip(y - overlap.rows.start, 0, field.shape[0] - 1),
+            np.clip(x - overlap.cols.start, 0, field.shape[1] - 1),
         )
-        y, x = y - dy / laid.ratio, x - dx / laid.ratio
+        y, x = y - dy / overlap.ratio, x - dx / overlap.ratio
         rows, cols = (
             slice(max(0, int(at.min()) - 2), max(0, min(size, int(at.max()) + 4)))
             for at, size in ((y, height), (x, width))
@@ -186,5 +187,5 @@ def check_files(
 
 def _apart(message: str) -> dict[str, Any]:
     """Return the document of two images that cannot be compared: the same keys as any other's."""
-    nothing = CheckResult(verdict=(Finding("no-overlap", message),), bands=(), n_pixels=0, foreign_fraction=0.0)
+    nothing = CheckResult(verdict=(Finding("no-overlap", message),), bands=(), n_pixels=0, outlier_fraction=0.0)
     return document(nothing) | {"coregistration": None}

@@ -15,7 +15,7 @@ from geolift.pair.spectra import SpectralPlan
 from geolift.pipeline.memory_plan import Cost
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything settled before the first number is computed."""
 

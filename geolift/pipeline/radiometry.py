@@ -78,14 +78,16 @@ def kept_radiometry(facts: dict[str, Any]) -> Harmonization | None:
         return None
     curve = told.get("curve")
     return Harmonization(
-        told["model"],
-        np.asarray(told["matrix"], np.float64),
-        np.asarray(told["offset"], np.float64),
-        {},
-        1.0,
-        0,
-        "kept with the model",
-        None if curve is None else ToneCurve(np.asarray(curve["seen"]), np.asarray(curve["wanted"]), curve["name"]),
+        model=told["model"],
+        matrix=np.asarray(told["matrix"], np.float64),
+        offset=np.asarray(told["offset"], np.float64),
+        heldout_error={},
+        inlier_fraction=1.0,
+        n_pixels=0,
+        reason="kept with the model",
+        curve=None
+        if curve is None
+        else ToneCurve(np.asarray(curve["seen"]), np.asarray(curve["wanted"]), curve["name"]),
     )
 
 
@@ -152,9 +154,9 @@ def _overlap(
             slice(int(x[inside].min()), int(x[inside].max()) + 1),
         )
         known = np.asarray(window_values(reference.data, *first)[reference_bands], np.float32)
-        laid = np.full((len(bands), *y.shape), np.nan, np.float32)
-        laid[:, inside] = known[:, y[inside] - first[0].start, x[inside] - first[1].start]
-        pairs.append((np.asarray(window_values(msi.data, rows, cols)[bands], np.float32), laid))
+        overlap = np.full((len(bands), *y.shape), np.nan, np.float32)
+        overlap[:, inside] = known[:, y[inside] - first[0].start, x[inside] - first[1].start]
+        pairs.append((np.asarray(window_values(msi.data, rows, cols)[bands], np.float32), overlap))
     return pairs
 
 

@@ -44,7 +44,7 @@ class FusionPair:
         Applied to the MSI.
     """
 
-    laid: Overlay
+    overlap: Overlay
     hsi_data: object
     positions: np.ndarray
     relation: Harmonization
@@ -52,13 +52,13 @@ class FusionPair:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the overlap, in HSI pixels."""
-        rows, cols = self.laid.grid.shape
+        rows, cols = self.overlap.grid.shape
         return int(rows), int(cols)
 
     @property
     def ratio(self) -> int:
         """Fine pixels per HSI pixel."""
-        return self.laid.ratio
+        return self.overlap.ratio
 
     def hsi(self, rows: slice, cols: slice) -> np.ndarray:
         """(C, y, x) good bands."""
@@ -66,11 +66,11 @@ class FusionPair:
 
     def msi(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
         """The harmonised MSI on the nested fine grid; NaN = invalid or beyond the image."""
-        return np.asarray(self.relation.apply(self.laid.read(row, col, height, width, margin)))
+        return np.asarray(self.relation.apply(self.overlap.read(row, col, height, width, margin)))
 
     def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
         """Fine pixels of the same window beyond the MSI's image."""
-        return self.laid.beyond(row, col, height, width, margin)
+        return self.overlap.beyond(row, col, height, width, margin)
 
 
 def refine(
@@ -94,20 +94,22 @@ def refine(
     displaced = pair.screening.displacement
     if displaced is not None and settings.refine != "on":
         return trained, Refined(None, f"HSI pixels are not where they say ({displaced.code})"), None
-    laid = overlay(pair.hsi, pair.used_msi, pair.region.ratio, whole=True)
-    if laid is None:
+    overlap = overlay(pair.hsi, pair.used_msi, pair.region.ratio, whole=True)
+    if overlap is None:
         return trained, Refined(None, "no HSI pixel lies under the MSI"), None
-    laid = _following(laid, compared)
-    images = FusionPair(laid, pair.hsi.data[:, laid.rows, laid.cols], pair.learned_bands, compared.harmonization)
+    overlap = _following(overlap, compared)
+    images = FusionPair(
+        overlap, pair.hsi.data[:, overlap.rows, overlap.cols], pair.learned_bands, compared.harmonization
+    )
     trained, found = _learned(images, compared, trained, training, run)
     give_back_memory()
     if found.correction is None:
         return trained, found, None
     correction = found.correction
-    region, ground = pair.region.grid, laid.grid
+    region, ground = pair.region.grid, overlap.grid
 
     shape = (int(region.shape[0]), int(region.shape[1]))
-    places = _undone(_places(region, ground), laid)
+    places = _undone(_places(region, ground), overlap)
 
     def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
         return correction.coordinates(harmonised, corner, shape, places)
@@ -126,7 +128,7 @@ def _learned(
     from geolift.refinement import Patchwork, find_refinement, learn_twice
     from geolift.training.fit import fit
 
-    settings, laid, engine = run.settings, images.laid, choose_engine(run.settings.device)
+    settings, overlap, engine = run.settings, images.overlap, choose_engine(run.settings.device)
 
     def refined(
         model: SpectralModel, seen: Pair = images, *, known: Refined | None = None, forced: bool = False
@@ -135,7 +137,7 @@ def _learned(
             seen,
             model,
             training,
-            laid.fine_shift(*compared.applied_px),
+            overlap.fine_shift(*compared.applied_px),
             compared.blur_sigma_px,
             forced=forced or settings.refine == "on",
             known=known,
@@ -156,7 +158,7 @@ def _learned(
 
     def locate(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         rows, cols = seen.placed(rows, cols) if isinstance(seen, Patchwork) else (rows, cols)
-        return rows + laid.rows.start, cols + laid.cols.start
+        return rows + overlap.rows.start, cols + overlap.cols.start
 
     lesson = learn_twice(
         seen,
@@ -177,24 +179,26 @@ def _learned(
     )
 
 
-def _following(laid: Overlay, compared: Comparison) -> Overlay:
+def _following(overlap: Overlay, compared: Comparison) -> Overlay:
     """Return the whole overlay with the MSI brought to the HSI where the shift wanders."""
     if compared.geometry is None or compared.geometry.wandering is None:
-        return laid
+        return overlap
     part = compared.overlay
-    wandering = compared.geometry.wandering.moved(part.rows.start - laid.rows.start, part.cols.start - laid.cols.start)
-    return with_wandering(laid, wandering, compared.geometry.fine_shift_px)
+    wandering = compared.geometry.wandering.moved(
+        part.rows.start - overlap.rows.start, part.cols.start - overlap.cols.start
+    )
+    return with_wandering(overlap, wandering, compared.geometry.fine_shift_px)
 
 
-def _undone(places: Places, laid: Overlay) -> Places:
+def _undone(places: Places, overlap: Overlay) -> Places:
     """Places of the product once the wandering of the shift is undone."""
-    wandering = laid.wandering
+    wandering = overlap.wandering
     if wandering is None:
         return places
 
     def undone(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
         down, across = np.broadcast_arrays(*places(rows, cols))
-        return wandering.brought(down, across, laid.ratio)
+        return wandering.brought(down, across, overlap.ratio)
 
     return undone
 

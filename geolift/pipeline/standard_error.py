@@ -41,7 +41,7 @@ def calibrate(
     """
     from geolift.training.fit import fit
     from geolift.uncertainty.calibration import fit_errors
-    from geolift.uncertainty.reduced_resolution import WINDOW_PX, rehearse
+    from geolift.uncertainty.reduced_resolution import WINDOW_PX, assess_at_reduced_resolution
 
     settings = run.settings
 
@@ -57,7 +57,9 @@ def calibrate(
     if errors is not None and compared is not None:
         values = telling_window(pair, compared, WINDOW_PX)
         blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
-        found = rehearse(values, training.weights, refit, blur, training.msi_noise, refined=refined, seed=settings.seed)
+        found = assess_at_reduced_resolution(
+            values, training.weights, refit, blur, training.msi_noise, refined=refined, seed=settings.seed
+        )
         if found is not None:
             errors = replace(errors, needed=found.needed, refined_share=found.refined_share)
     run.listener.progress("calibrating", 1.0)

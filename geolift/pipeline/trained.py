@@ -189,7 +189,7 @@ def learn(
     return Trained(model, facts)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Inversion:
     """How a tile of an MSI becomes one of the product: harmonised, inverted, corrected.
 
@@ -269,7 +269,9 @@ def inverted(
     if correction is not None:
         model = replace(model, network=replace(model.network, correction=correction.decode))
     engine = choose_engine(settings.device, settings.precision)
-    inversion = Inversion(model, good, len(bands), engine, relation, correction)
+    inversion = Inversion(
+        model=model, good=good, count=len(bands), engine=engine, relation=relation, correction=correction
+    )
     data = dask.array.asarray(msi.data)[list(msi_bands)]
     # The network needs all bands of a pixel at once; tiles of one size keep memory flat.
     data = data.rechunk((len(msi_bands), *tile_shape(settings.tile_size, settings, (msi.shape[1], msi.shape[2]))))

@@ -44,7 +44,7 @@ def choose(available: Sequence[str], wanted: Sequence[str], path: str) -> list[i
     return [keys.index(band_key(name)) for name in wanted]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BandFile:
     """One single-band raster, and what its header says."""
 
@@ -69,7 +69,13 @@ def examine(path: str) -> BandFile:
             raise InputError(f"{path}: {source.count} bands; a set of band files takes files of one band each")
         layout = Layout(1, source.shape, np.dtype(source.dtypes[0]), source.block_shapes[0])
         return BandFile(
-            path, grid_of_raster(source), layout, declared(source), source.tags(), source.descriptions[0], source.driver
+            path=path,
+            grid=grid_of_raster(source),
+            layout=layout,
+            declared=declared(source),
+            tags=source.tags(),
+            description=source.descriptions[0],
+            driver=source.driver,
         )
 
 

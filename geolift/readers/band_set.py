@@ -221,7 +221,7 @@ def _declared_by(
 def _holds_offset(stack: BandStack, declared: Declared) -> bool:
     """Tell whether +1000 is still in the pixels: reflectance is rarely below 0, so hardly any number is below 1000."""
     count = len(declared.scales)
-    sample = sample_of(stack, Decoding((1.0,) * count, (0.0,) * count, (0.0,) * count))
+    sample = sample_of(stack, Decoding(scale=(1.0,) * count, offset=(0.0,) * count, nodata=(0.0,) * count))
     darkest = [np.quantile(v[u], DARKEST) for v, u in zip(sample.values, sample.usable, strict=True) if u.any()]
     return bool(darkest) and float(min(darkest)) > OFFSET_COUNTS - DARKER_THAN_BLACK
 

@@ -139,7 +139,7 @@ def _quality_layers(path: str, grid: GeoBox, flight: str, notes: list[str]) -> t
             continue
         stored = Orthorectified(hdf5.SharedHdf5(str(file)), "mask", chosen)
         meaning = ", ".join(names[i].lower() for i in chosen)
-        return (QualityLayer("EMIT_L2A_MASK", meaning, stored, grid, "nonzero"),)
+        return (QualityLayer(name="EMIT_L2A_MASK", meaning=meaning, stored=stored, grid=grid, rule="nonzero"),)
     return ()
 
 

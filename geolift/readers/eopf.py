@@ -70,7 +70,7 @@ class EopfReader:
             stored=stack,
             grid=stack.grid,
             bands=unknown_spectra(names),
-            decoding=Decoding(scale, offset, fill),
+            decoding=Decoding(scale=scale, offset=offset, nodata=fill),
             quantity=REFLECTANCE,
             name=NAME,
             sensor=str(properties.get("platform") or "") or None,
@@ -229,4 +229,13 @@ def _masks(store: _Store, path: str) -> tuple[QualityLayer, ...]:
     if name not in store.members(group):
         return ()
     grid = _grid(store, CLASSES, path)
-    return (QualityLayer("SCL", SCL_MEANING, _Stack(store, [CLASSES], [grid], path), grid, "classes", SCL_UNUSABLE),)
+    return (
+        QualityLayer(
+            name="SCL",
+            meaning=SCL_MEANING,
+            stored=_Stack(store, [CLASSES], [grid], path),
+            grid=grid,
+            rule="classes",
+            values=SCL_UNUSABLE,
+        ),
+    )

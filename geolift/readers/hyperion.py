@@ -60,7 +60,9 @@ class HyperionReader:
             stored=stack,
             grid=stack.grid,
             bands=_bands(numbers),
-            decoding=Decoding(tuple(1.0 / d for d in divisors), (0.0,) * count, (None,) * count, empty=EMPTY),
+            decoding=Decoding(
+                scale=tuple(1.0 / d for d in divisors), offset=(0.0,) * count, nodata=(None,) * count, empty=EMPTY
+            ),
             quantity="radiance",
             name=NAME,
             sensor="EO-1 Hyperion",

@@ -158,7 +158,7 @@ def _decoding(groups: odl.Groups, names: list[str], path: str, notes: list[str])
         )
     except KeyError as error:
         raise InputError(f"{path}: its MTL gives no scale for every band ({error})") from error
-    return Decoding(scale, offset, (FILL,) * len(names))
+    return Decoding(scale=scale, offset=offset, nodata=(FILL,) * len(names))
 
 
 def _masks(contents: dict[str, str], folder: Path, grid: GeoBox, notes: list[str]) -> tuple[QualityLayer, ...]:

@@ -24,7 +24,7 @@ from geolift.readers.source import Stored
 Rule = Literal["classes", "bits", "nonzero", "not_one"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QualityLayer:
     """One layer on its own grid, and which of its numbers mean "do not use".
 
@@ -118,7 +118,9 @@ def raster_layer(
     """Describe a raster file as a quality layer; its grid is its own."""
     with open_raster(path) as source:
         grid = GeoBox(source.shape, source.transform, source.crs.to_wkt() if source.crs else None)
-    return QualityLayer(name, meaning, SharedRaster(path), grid, rule, values, bands)
+    return QualityLayer(
+        name=name, meaning=meaning, stored=SharedRaster(path), grid=grid, rule=rule, values=values, bands=bands
+    )
 
 
 def layers_from_files(

@@ -64,7 +64,7 @@ class PlanetScopeReader:
             stored=SharedRaster(path),
             grid=grid,
             bands=unknown_spectra(names),
-            decoding=Decoding(scale, (0.0,) * len(names), (NODATA,) * len(names)),
+            decoding=Decoding(scale=scale, offset=(0.0,) * len(names), nodata=(NODATA,) * len(names)),
             quantity=REFLECTANCE,
             name=f"PlanetScope {kind} {'surface reflectance' if corrected else 'analytic'}",
             sensor="PlanetScope",

@@ -29,7 +29,7 @@ UNUSABLE_FLAGS = (1, 3)
 MOSTLY = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Detector:
     """One detector's slots that hold a band: 0-based slot, centre and FWHM in nm, scale and offset of its counts."""
 
@@ -141,7 +141,15 @@ def _detector(file: Any, name: str, path: str, notes: list[str]) -> _Detector:
     if not LEAST_REFLECTANCE <= low < high or high > LARGEST_REFLECTANCE:
         notes.append(f"{path}: {name}'s values span {low:g} to {high:g} ({', '.join(ends)}): no usual reflectance")
     errors = f"{SWATH}/{name}_PIXEL_L2_ERR_MATRIX" in file
-    return _Detector(name, slots, wavelength, fwhm, (high - low) / COUNTS, low, errors)
+    return _Detector(
+        name=name,
+        slots=slots,
+        wavelength_nm=wavelength,
+        fwhm_nm=fwhm,
+        scale=(high - low) / COUNTS,
+        offset=low,
+        has_errors=errors,
+    )
 
 
 def _corner(file: Any, name: str, path: str) -> tuple[float, float]:
@@ -180,4 +188,4 @@ def _decoding(detectors: tuple[_Detector, ...], order: np.ndarray) -> Decoding:
     scale = np.concatenate([np.full(len(d.slots), d.scale) for d in detectors])[order]
     offset = np.concatenate([np.full(len(d.slots), d.offset) for d in detectors])[order]
     nothing: tuple[float | None, ...] = (None,) * len(order)
-    return Decoding(tuple(scale.tolist()), tuple(offset.tolist()), nothing, empty=0.0)
+    return Decoding(scale=tuple(scale.tolist()), offset=tuple(offset.tolist()), nodata=nothing, empty=0.0)

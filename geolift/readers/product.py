@@ -26,7 +26,7 @@ UNUSUAL = 0.01
 ISO_TIME = re.compile(r"(20\d\d)-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Product:
     """What a product's own metadata says.
 

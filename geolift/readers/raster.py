@@ -168,7 +168,9 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
     """Settle scale, offset, nodata and quantity: the user's word, then tags, then magnitude (with a warning)."""
     count, dtype = len(tags.scales), stored.layout.dtype
     tags = _without_void_scales(tags, stored.path, notes)
-    raw = overridden(Decoding((1.0,) * count, (0.0,) * count, tags.nodata), Reading(nodata=reading.nodata))
+    raw = overridden(
+        Decoding(scale=(1.0,) * count, offset=(0.0,) * count, nodata=tags.nodata), Reading(nodata=reading.nodata)
+    )
     if reading.nodata is None:
         raw, sample, findings = recognise_fill(stored, raw)
         notes.extend(finding.told(stored.path, tags.nodata[0]) for finding in findings)

@@ -167,7 +167,9 @@ def _decoding(root: ET.Element, names: tuple[str, ...], metadata: Place, notes: 
         offsets = {band_key(name): OFFSET for name in PHYSICAL_BANDS}
     offset = tuple(offsets.get(band_key(name), 0.0) / quantification for name in names)
     count = len(names)
-    return Decoding((1.0 / quantification,) * count, offset, (NODATA,) * count, invalid=(SATURATED,))
+    return Decoding(
+        scale=(1.0 / quantification,) * count, offset=offset, nodata=(NODATA,) * count, invalid=(SATURATED,)
+    )
 
 
 def _masks(image: Place, notes: list[str]) -> tuple[QualityLayer, ...]:

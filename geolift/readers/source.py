@@ -71,7 +71,7 @@ class Stored(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How stored numbers become physical values: value = DN × scale + offset, per band.
 
@@ -101,7 +101,13 @@ class Decoding:
         empty: float | None = None,
     ) -> Decoding:
         """Decode all bands alike."""
-        return cls((scale,) * count, (offset,) * count, (nodata,) * count, False, invalid, empty)
+        return cls(
+            scale=(scale,) * count,
+            offset=(offset,) * count,
+            nodata=(nodata,) * count,
+            invalid=invalid,
+            empty=empty,
+        )
 
     def take(self, bands: BandIndices) -> Decoding:
         """Return the decoding of 0-based ``bands`` alone; what needs all bands is left out."""

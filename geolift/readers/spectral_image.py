@@ -29,7 +29,7 @@ USUAL_GAIN = 1e-4
 DEFAULT_NODATA = -32_768.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """What tells one of the products from the other, and how it names things.
 
@@ -46,12 +46,12 @@ class Family:
 
 
 ENMAP = Family(
-    "EnMAP L2A",
-    "EnMAP HSI",
-    "FWHMOfBand",
-    "GainOfBand",
-    "OffsetOfBand",
-    (
+    name="EnMAP L2A",
+    sensor="EnMAP HSI",
+    width_tag="FWHMOfBand",
+    gain_tag="GainOfBand",
+    offset_tag="OffsetOfBand",
+    masks=(
         ("QL_QUALITY_CLOUD", "cloud", "nonzero", ()),
         ("QL_QUALITY_CIRRUS", "cirrus", "nonzero", ()),
         ("QL_QUALITY_CLOUDSHADOW", "cloud shadow", "nonzero", ()),
@@ -59,7 +59,14 @@ ENMAP = Family(
         ("QL_QUALITY_CLASSES", "background", "classes", (0, 3)),
     ),
 )
-DESIS = Family("DESIS L2A", "DESIS", "wavelengthWidthOfBand", "gainOfBand", "offsetOfBand", ())
+DESIS = Family(
+    name="DESIS L2A",
+    sensor="DESIS",
+    width_tag="wavelengthWidthOfBand",
+    gain_tag="gainOfBand",
+    offset_tag="offsetOfBand",
+    masks=(),
+)
 
 
 class SpectralImageReader:
@@ -170,7 +177,7 @@ def _image(path: Place, metadata: Place, root: ET.Element) -> Place:
     raise InputError(f"{metadata}: its image {stem} (.TIF, .JP2, .BSQ, .BIL, .BIP) does not lie beside it")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Entries:
     """The bands of an XML, in the order of the image."""
 

@@ -58,7 +58,13 @@ class TanagerReader:
                 raise InputError(f"{path}: {name} has {cube.ndim} axes; needed are band, y, x")
             grid = _grid(file, cube.shape[1:], path)
             masks = tuple(
-                QualityLayer(key, meaning, hdf5.Hdf5Cube(shared, f"{GRID}/Data Fields/{key}", "yx"), grid, "nonzero")
+                QualityLayer(
+                    name=key,
+                    meaning=meaning,
+                    stored=hdf5.Hdf5Cube(shared, f"{GRID}/Data Fields/{key}", "yx"),
+                    grid=grid,
+                    rule="nonzero",
+                )
                 for key, meaning in MASKS.items()
                 if key in fields
             )

@@ -16,7 +16,7 @@ from geolift.refinement.pair import Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import correction_fields
 from geolift.runtime.blas import one_blas_thread
-from geolift.runtime.scratch import Sheets
+from geolift.runtime.scratch import ScratchArray
 
 CELL_PX = 64
 """Edge of the pieces that are brought to the product. Fixed: law 1."""
@@ -47,7 +47,7 @@ class Known:
         return self.solution[rows, :, cols], self.factors[:, rows, cols]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Correction:
     """The expected error of the inversion at any fine pixel.
 
@@ -66,9 +66,9 @@ class Correction:
     process: ResidualProcess
     guide: Guide
     decode: FloatArray
-    solution: Sheets
-    factors: Sheets
-    counts: Sheets
+    solution: ScratchArray
+    factors: ScratchArray
+    counts: ScratchArray
 
     def cell(
         self, guides: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray, known: Known | None = None

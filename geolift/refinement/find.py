@@ -123,7 +123,7 @@ def find_refinement(
     except FloatingPointError as error:
         return Refined(None, str(error), facts)
     decode = (work.decode * process.band_trust[:, None]).astype(np.float32)
-    chosen = Correction(process, guide, decode, solution, factors, counts)
+    chosen = Correction(process=process, guide=guide, decode=decode, solution=solution, factors=factors, counts=counts)
     return Refined(
         chosen, f"predicts {explained:.0%} of what the inversion leaves of held-out HSI pixels", facts | agreement
     )

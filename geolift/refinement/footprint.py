@@ -35,7 +35,7 @@ SMOOTHNESS, NEARNESS, SUM_TO_ONE = 1e-2, 1e-3, 1e4
 EQUATIONS_PER_WEIGHT = 4
 """With fewer equations per unknown the Gaussian stays."""
 
-FOREIGN_SIGMA = 4.0
+OUTLIER_SIGMA = 4.0
 """LR pixels this far off count as cloud or change and are left out."""
 
 QUIET_SHARE, FOREIGN_OVER_QUIET = 0.3, 4.0
@@ -211,8 +211,8 @@ def without_outliers(
     inliers = _inliers(_weighed(windows, footprint, margin, known), footprint, margin, known)
     cleaned = []
     for (_, fine), valid, own in zip(windows, known, inliers, strict=True):
-        foreign = np.pad(valid & ~own, margin, mode="edge")
-        hidden = foreign.repeat(footprint.ratio, axis=0).repeat(footprint.ratio, axis=1)
+        outliers = np.pad(valid & ~own, margin, mode="edge")
+        hidden = outliers.repeat(footprint.ratio, axis=0).repeat(footprint.ratio, axis=1)
         cleaned.append(np.where(hidden, np.float32(np.nan), fine))
     return cleaned
 
@@ -277,7 +277,7 @@ def _inliers(
     left = [np.sqrt(np.square(low - current.degrade(fine, margin)).mean(axis=0)) for low, fine in pairs]
     known = np.concatenate([part[chosen] for part, chosen in zip(left, use, strict=True)])
     limit = min(
-        np.median(known) + FOREIGN_SIGMA * float(mad_sigma(known - np.median(known))),
+        np.median(known) + OUTLIER_SIGMA * float(mad_sigma(known - np.median(known))),
         FOREIGN_OVER_QUIET * np.quantile(known, QUIET_SHARE),
     )
     return [chosen & (part <= limit) for chosen, part in zip(use, left, strict=True)]

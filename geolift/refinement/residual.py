@@ -24,7 +24,7 @@ from geolift.refinement.pair import Pair, Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import solve_block
 from geolift.runtime.blas import one_blas_thread
-from geolift.runtime.scratch import Sheets
+from geolift.runtime.scratch import ScratchArray
 from geolift.training.methods.subspace import find_subspace
 from geolift.training.training_set import TrainingSet
 
@@ -84,12 +84,12 @@ class Residual:
 
     def residuals(
         self, footprint: Footprint, guide: Guide, zeros: bool, progress: Progress
-    ) -> tuple[Sheets, Sheets, Sheets]:
+    ) -> tuple[ScratchArray, ScratchArray, ScratchArray]:
         """Residual (K, h, w) in the whitened subspace, factors D φ (1 + M, h, w), and misfit with D M (2 c, h, w)."""
         margin = footprint.margin_lr
         edge = _block_edge(self.pair.ratio, margin)
         count, bands, terms = self.encode.shape[1], len(self.srf), 1 + len(guide.projection)
-        sheets = tuple(Sheets((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
+        sheets = tuple(ScratchArray((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
 
         def form(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
             shape = rows.stop - rows.start, cols.stop - cols.start
@@ -114,18 +114,20 @@ class Residual:
                 sheet.write(*window, part)
         return sheets[0], sheets[1], sheets[2]
 
-    def misfit_model(self, residual: Sheets, visible: Sheets) -> MisfitModel | None:
+    def misfit_model(self, residual: ScratchArray, visible: ScratchArray) -> MisfitModel | None:
         """What the residual owes to faults of the sensors, learned where the footprint was."""
         windows = [(residual.read(*place), *np.split(visible.read(*place), 2)) for place in self.places]
         noise = np.sqrt(np.square(self.srf) @ np.square(self.noise))
         return fit_misfit([(r, v, m) for r, v, m in windows], LEAST_MISFIT * noise)
 
-    def free_of_faults(self, model: MisfitModel, residual: Sheets, visible: Sheets) -> tuple[Sheets, float]:
+    def free_of_faults(
+        self, model: MisfitModel, residual: ScratchArray, visible: ScratchArray
+    ) -> tuple[ScratchArray, float]:
         """Free the residual of faults, in its place.
 
         Returns (1, h, w), one where a pixel counts and zero at outliers, and their share of the pixels compared.
         """
-        kept, shape = Sheets((1, *self.pair.shape), self.folder), self.pair.shape
+        kept, shape = ScratchArray((1, *self.pair.shape), self.folder), self.pair.shape
 
         def clean(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
             wide, core = _widened((rows, cols), HALO_LR, shape)
@@ -161,7 +163,7 @@ class Residual:
         flat = spectra.reshape(len(spectra), -1) - self.mean.astype(np.float32)[:, None]
         return np.asarray(self.encode.T.astype(np.float32) @ flat).reshape(-1, *spectra.shape[1:])
 
-    def process_windows(self, residual: Sheets, factors: Sheets) -> list[tuple[FloatArray, FloatArray]]:
+    def process_windows(self, residual: ScratchArray, factors: ScratchArray) -> list[tuple[FloatArray, FloatArray]]:
         """Residual and factors where the process is fitted."""
         places = self.places
         if max(self.pair.shape) > WHOLE_LR:
@@ -173,10 +175,10 @@ class Residual:
         return [windows[index] for index in best if counts[index]]
 
     def solve(
-        self, process: ResidualProcess, residual: Sheets, factors: Sheets, progress: Progress
-    ) -> tuple[Sheets, dict[str, Any]]:
+        self, process: ResidualProcess, residual: ScratchArray, factors: ScratchArray, progress: Progress
+    ) -> tuple[ScratchArray, dict[str, Any]]:
         """s β, turned back, on all HSI pixels, and the agreement with the HSI before and after."""
-        solution = Sheets(residual.shape, self.folder)
+        solution = ScratchArray(residual.shape, self.folder)
         turned = process.rotation * (process.strength * process.trust)
         halo, shape = process.halo_lr, self.pair.shape
         metric = process.rotation.T @ (self.decode.T @ self.decode) @ process.rotation / len(self.decode)

@@ -30,7 +30,7 @@ TAILS = 4
 """Sigmas at which the usual blur ends."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Agreements:
     """The product against the harmonised MSI and against the HSI; None where it could not be held against it.
 
@@ -53,7 +53,14 @@ def measure(scene: Scene, facts: dict[str, Any]) -> Agreements | None:
     good = np.flatnonzero(bands_of(scene.product).good)
     msi, names = _against_msi(scene, good)
     hsi, extrapolated, within = _against_hsi(scene, good, facts)
-    return Agreements(msi, names, hsi, bands_of(scene.product).wavelength_nm[good], extrapolated, within)
+    return Agreements(
+        msi=msi,
+        msi_bands=names,
+        hsi=hsi,
+        hsi_wavelength_nm=bands_of(scene.product).wavelength_nm[good],
+        extrapolated=extrapolated,
+        within=within,
+    )
 
 
 def spread_windows(shape: tuple[int, int], edge: int, per_axis: int = WINDOWS_PER_AXIS) -> list[tuple[slice, slice]]:
@@ -105,20 +112,20 @@ def _against_hsi(
     product, hsi, kept = scene.product, scene.hsi, scene.hsi_bands
     if product is None or hsi is None or kept is None:
         return None, None, None
-    laid = overlay(hsi, product, scene.ratio)
-    if laid is None:
+    overlap = overlay(hsi, product, scene.ratio)
+    if overlap is None:
         return None, None, None
     marks = _extrapolation(scene)
     marked = None if marks is None else overlay(hsi, marks, scene.ratio)
-    footprint = _footprint(facts, laid.ratio) or _usual_footprint(scene, laid, facts.get("coregistration") or {})
-    edge = int(np.clip(WINDOW_PX // laid.ratio, *WINDOW_LR))
+    footprint = _footprint(facts, overlap.ratio) or _usual_footprint(scene, overlap, facts.get("coregistration") or {})
+    edge = int(np.clip(WINDOW_PX // overlap.ratio, *WINDOW_LR))
     every, outside, inside = [], [], []
-    for rows, cols in spread_windows((laid.grid.shape[0], laid.grid.shape[1]), edge):
+    for rows, cols in spread_windows((overlap.grid.shape[0], overlap.grid.shape[1]), edge):
         there = (
-            slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
-            slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
+            slice(overlap.rows.start + rows.start, overlap.rows.start + rows.stop),
+            slice(overlap.cols.start + cols.start, overlap.cols.start + cols.stop),
         )
-        degraded = _degraded(laid, rows, cols, footprint)[good]
+        degraded = _degraded(overlap, rows, cols, footprint)[good]
         seen = window_values(hsi.data, *there)[kept[good]]
         every.append(agreement(degraded, seen))
         if marked is not None:
@@ -144,10 +151,10 @@ def _extrapolation(scene: Scene) -> xr.DataArray | None:
     return quality.copy(data=lazy)
 
 
-def _degraded(laid: Overlay, rows: slice, cols: slice, footprint: Footprint) -> np.ndarray:
+def _degraded(overlap: Overlay, rows: slice, cols: slice, footprint: Footprint) -> np.ndarray:
     """Return a window of the fine image as the HSI's pixels see it."""
     margin = footprint.margin_lr + 1
-    fine = laid.read(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
+    fine = overlap.read(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
     return np.asarray(footprint.degrade(fine, margin))
 
 
@@ -160,11 +167,11 @@ def _footprint(facts: dict[str, Any], ratio: int) -> Footprint | None:
     return Footprint(ratio, (int(told["start_px"][0]), int(told["start_px"][1])), (weights[0], weights[1]))
 
 
-def _usual_footprint(scene: Scene, laid: Overlay, coregistration: dict[str, Any]) -> Footprint:
+def _usual_footprint(scene: Scene, overlap: Overlay, coregistration: dict[str, Any]) -> Footprint:
     """Return the Gaussian of the blur that the co-registration found, or of the usual one if its evidence was weak."""
-    moved = laid.fine_shift(*scene.shift_px) if scene.shift_px != (0.0, 0.0) else (0.0, 0.0)
+    moved = overlap.fine_shift(*scene.shift_px) if scene.shift_px != (0.0, 0.0) else (0.0, 0.0)
     found = [coregistration.get(f"blur_sigma_{axis}") for axis in "yx"]
     if coregistration.get("reliable") and all(isinstance(value, float) and value >= 0 for value in found):
-        return gaussian_footprint(laid.ratio, moved, (float(found[0] or 0.0), float(found[1] or 0.0)), TAILS)
-    usual = TYPICAL_BLUR_LR * laid.ratio
-    return gaussian_footprint(laid.ratio, moved, (usual, usual), TAILS)
+        return gaussian_footprint(overlap.ratio, moved, (float(found[0] or 0.0), float(found[1] or 0.0)), TAILS)
+    usual = TYPICAL_BLUR_LR * overlap.ratio
+    return gaussian_footprint(overlap.ratio, moved, (usual, usual), TAILS)

@@ -43,7 +43,7 @@ class Row:
     limits: tuple[float, float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PlaceSpectra:
     """Spectra of one place of the product, in the product's unit, NaN = invalid."""
 
@@ -141,7 +141,7 @@ class Looker:
             msi = None if msi is None else scene.harmonized(msi)
         fits = sigma is not None and sigma.shape == self.product.shape
         beside = window_values(sigma.data, *at)[:, 0, 0] if sigma is not None and fits else None
-        return PlaceSpectra(place, row, col, product, beside, hsi, msi)
+        return PlaceSpectra(place=place, row=row, col=col, product=product, sigma=beside, hsi=hsi, msi=msi)
 
     def msi_centres_nm(self) -> np.ndarray:
         """Return the centres (band,) of the MSI's used bands."""
@@ -265,7 +265,14 @@ def _row(title: str, images: dict[str, np.ndarray], marks: list[tuple[float, flo
 
 
 def _marked(picture: Picture, marks: list[tuple[float, float]]) -> Picture:
-    return Picture(picture.uri, picture.caption, picture.width, picture.height, picture.pixelated, tuple(marks))
+    return Picture(
+        uri=picture.uri,
+        caption=picture.caption,
+        width=picture.width,
+        height=picture.height,
+        pixelated=picture.pixelated,
+        marks=tuple(marks),
+    )
 
 
 def _busiest(image: np.ndarray, edge: int) -> tuple[int, int] | None:

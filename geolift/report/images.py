@@ -20,7 +20,7 @@ FEW_PX = 260
 """Pictures of fewer pixels along their longest edge are kept without loss: JPEG would smear their pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     """A picture with what to say below it; ``pixelated`` if its pixels are to stay visible squares."""
 
@@ -61,7 +61,7 @@ def as_picture(pixels: NDArray[np.uint8], caption: str) -> Picture:
     small = max(height, width) <= FEW_PX
     kind, data = ("png", _encoded(pixels, "png")) if small else ("jpeg", _jpeg(pixels))
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return Picture(uri, caption, width, height, small)
+    return Picture(uri=uri, caption=caption, width=width, height=height, pixelated=small)
 
 
 def _on_grey(rgba: NDArray[np.floating]) -> NDArray[np.uint8]:

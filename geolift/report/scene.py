@@ -22,7 +22,7 @@ from geolift.settings.values import band_positions
 from geolift.srf import SpectralResponse
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Scene:
     """A run's files as lazy cubes.
 
@@ -98,18 +98,18 @@ def open_scene(product: Path, facts: dict[str, Any], growing: Mapping[Path, Path
     if msi is not None:
         msi = _used_bands(msi, facts, settings, response, notes)
     return Scene(
-        settings,
-        opened,
-        product,
-        hsi,
-        msi,
-        _hsi_bands(hsi, opened, settings),
-        tuple(str(name) for name in facts.get("model", {}).get("msi_bands", [])),
-        1.0 if hsi is None or opened is None else gsd_ratio(grid_of(hsi), grid_of(opened)),
-        response,
-        _relation(facts.get("harmonization")),
-        _applied_shift(facts.get("coregistration")),
-        tuple(notes),
+        settings=settings,
+        product=opened,
+        product_path=product,
+        hsi=hsi,
+        msi=msi,
+        hsi_bands=_hsi_bands(hsi, opened, settings),
+        msi_names=tuple(str(name) for name in facts.get("model", {}).get("msi_bands", [])),
+        ratio=1.0 if hsi is None or opened is None else gsd_ratio(grid_of(hsi), grid_of(opened)),
+        response=response,
+        relation=_relation(facts.get("harmonization")),
+        shift_px=_applied_shift(facts.get("coregistration")),
+        notes=tuple(notes),
     )
 
 
@@ -188,14 +188,14 @@ def _relation(told: dict[str, Any] | None) -> Harmonization | None:
     if told is None:
         return None
     return Harmonization(
-        told["model"],
-        np.asarray(told["matrix"], np.float64),
-        np.asarray(told["offset"], np.float64),
-        {},
-        1.0,
-        int(told.get("pixels", 0)),
-        str(told.get("reason", "")),
-        _curve(told.get("curve")),
+        model=told["model"],
+        matrix=np.asarray(told["matrix"], np.float64),
+        offset=np.asarray(told["offset"], np.float64),
+        heldout_error={},
+        inlier_fraction=1.0,
+        n_pixels=int(told.get("pixels", 0)),
+        reason=str(told.get("reason", "")),
+        curve=_curve(told.get("curve")),
     )
 
 

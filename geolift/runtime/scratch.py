@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 IN_MEMORY_BYTES = 8_000_000
 
 
-class Sheets:
+class ScratchArray:
     """(n, h, w) float32, zero at first.
 
     Parameters

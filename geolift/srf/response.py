@@ -30,7 +30,7 @@ __all__ = [
 _MICROMETRES_BELOW = 100.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SpectralResponse:
     """The relative spectral response of the bands of a multispectral sensor.
 

@@ -39,7 +39,7 @@ class ResolvedSensor:
     message: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Family:
     """A name that several sensors share, and what tells them apart."""
 

@@ -35,7 +35,7 @@ _SMALLEST_DETECTOR = 8
 _MICROMETRES_BELOW = 100.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SrfWeights:
     """Weights that turn a hyperspectral spectrum into multispectral bands.
 

@@ -29,7 +29,7 @@ LEAST_LEFT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Information:
+class ExplainedVariance:
     """What the MSI's bands tell of each HSI band.
 
     Parameters
@@ -50,9 +50,9 @@ class Information:
         return 0.5 * np.log2(1 / np.clip(1 - self.explained, LEAST_LEFT, 1))
 
 
-def measure_information(
+def measure_explained_variance(
     training: TrainingSet, refit: Callable[[TrainingSet], Callable[[Floats], Floats]], seed: int = 0
-) -> Information | None:
+) -> ExplainedVariance | None:
     """Learn without each fold of blocks in turn and look how well the fold's spectra are met.
 
     Parameters
@@ -76,7 +76,7 @@ def measure_information(
     >>> one = np.sin(rows * 7 + cols)[:, None]
     >>> spectra = np.hstack([one, 3 * one, np.ones_like(one)]).astype(np.float32)
     >>> weights = np.array([[1, 0, 0]], np.float32)
-    >>> found = measure_information(
+    >>> found = measure_explained_variance(
     ...     TrainingSet(spectra, spectra, weights, rows, cols), lambda part: lambda msi: msi * [1, 3, 0] + [0, 0, 1]
     ... )
     >>> found.explained.round(3).tolist(), found.bits.round(1).tolist()
@@ -101,4 +101,4 @@ def measure_information(
     if held_out < FEWEST_PIXELS:
         return None
     varies = all_of_it > 0
-    return Information(np.where(varies, 1 - left / np.where(varies, all_of_it, 1), 0), held_out)
+    return ExplainedVariance(np.where(varies, 1 - left / np.where(varies, all_of_it, 1), 0), held_out)

@@ -24,7 +24,7 @@ SPARSE = 16
 """One pixel in so many: as costly to look around as to look around all."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingSet:
     """Valid LR-HSI pixels over the good bands, in scan order.
 
@@ -175,7 +175,9 @@ class TrainingSampler:
         """The sample in scan order. Raises ValueError when no block held a valid pixel."""
         order = np.lexsort((self._positions[: self.count, 1], self._positions[: self.count, 0]))
         rows, cols = self._positions[order].T.copy()
-        return TrainingSet(self._spectra[order], self._means[order], self.weights, rows, cols)
+        return TrainingSet(
+            spectra=self._spectra[order], neighbour_means=self._means[order], weights=self.weights, rows=rows, cols=cols
+        )
 
 
 class Seam:

@@ -73,7 +73,7 @@ class HeldOut:
     models: dict[int, SpectralModel]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ErrorModel:
     """The standard error of a product as a function of the harmonised MSI pixel.
 
@@ -200,7 +200,16 @@ def calibrated(
     msi = np.ascontiguousarray(simulated.T)
     slopes = _slopes(_traits(msi, centre, whitening), np.log(np.median(relative, axis=1) + 1e-3))
     count = len(residual) // len(amounts)
-    plain = ErrorModel(centre, whitening, slopes, np.zeros(1), np.ones(1), band_sigma, sharpening, count)
+    plain = ErrorModel(
+        centre=centre,
+        whitening=whitening,
+        slopes=slopes,
+        knots=np.zeros(1),
+        growth=np.ones(1),
+        band_sigma=band_sigma,
+        sharpening=sharpening,
+        held_out=count,
+    )
     knots, growth = _growth(plain.score(msi), relative)
     return replace(plain, knots=knots, growth=growth)
 

@@ -47,7 +47,7 @@ FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class ReducedResolution:
     """What was found one level down.
 
     Parameters
@@ -74,7 +74,7 @@ class _Stage:
     training: TrainingSet
 
 
-def rehearse(
+def assess_at_reduced_resolution(
     hsi: FloatArray,
     weights: NDArray[np.float32],
     refit: Refit,
@@ -83,7 +83,7 @@ def rehearse(
     *,
     refined: bool,
     seed: int = 0,
-) -> Rehearsal | None:
+) -> ReducedResolution | None:
     """Do the job one level down; None where there are too few pixels to tell.
 
     Parameters
@@ -114,7 +114,7 @@ def rehearse(
     needed = _needed(stage, held_out, errors)
     if needed is None:
         return None
-    return Rehearsal(needed, _refined_share(stage, refit(stage.training)) if refined else 1.0)
+    return ReducedResolution(needed, _refined_share(stage, refit(stage.training)) if refined else 1.0)
 
 
 def _stage(

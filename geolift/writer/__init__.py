@@ -9,9 +9,9 @@ from __future__ import annotations
 from geolift.datamodel.encoding import LIMITS, Encoding
 from geolift.writer.cluster import Cluster, Stamps, stamps_of
 from geolift.writer.companions import companions, described_by, is_sidecar_of, sidecar_of
-from geolift.writer.crew import Crew, Threads, TileSource
 from geolift.writer.description import default_rgb
 from geolift.writer.draft import Draft, check_output, draft_of, is_store
+from geolift.writer.executor import Executor, Threads, TileSource
 from geolift.writer.formats import (
     SUFFIXES,
     format_of,
@@ -35,9 +35,9 @@ __all__ = [
     "REFLECTANCE_SCALE",
     "SUFFIXES",
     "Cluster",
-    "Crew",
     "Draft",
     "Encoding",
+    "Executor",
     "Progress",
     "Stamps",
     "Threads",

@@ -20,7 +20,7 @@ from typing import Any
 
 from geolift.errors import GeoliftError, InputError, ResourceError, UsageError
 from geolift.runtime.machine import BLOCK_CACHE_MB, keep_freed_memory
-from geolift.writer.crew import TileWork
+from geolift.writer.executor import TileWork
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile
 

@@ -78,7 +78,7 @@ class TiffPacker:
             offsets, sizes = (part.ravel().tolist() for part in Directory.read(content).blocks())
             blocks = join_blocks(content, offsets, sizes)
             content.release()
-        return Packed(tile, counts, blocks, tuple(sizes), checksum_of(blocks.data))
+        return Packed(tile=tile, counts=counts, content=blocks, sizes=tuple(sizes), checksum=checksum_of(blocks.data))
 
 
 # What shapes a block's bytes; size, place and metadata belong to the whole file alone.
@@ -193,7 +193,9 @@ class RowPacker:
         order = {"BSQ": (0, 1, 2), "BIL": (1, 0, 2), "BIP": (1, 2, 0)}[self.interleave]
         rows = np.ascontiguousarray(stored.transpose(order)).astype(stored.dtype.newbyteorder("<"), copy=False)
         content = rows.reshape(-1).view(np.uint8)
-        return Packed(tile, counts, content, (len(content),), checksum_of(content.data))
+        return Packed(
+            tile=tile, counts=counts, content=content, sizes=(len(content),), checksum=checksum_of(content.data)
+        )
 
 
 class GrowingEnvi:

@@ -22,7 +22,7 @@ SYNC_EVERY_S = 1.0
 MARK = b'{"synced"'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Packed:
     """A finished tile as it goes into the file.
 

@@ -1,4 +1,4 @@
-"""Streaming a cube to a raster file: tiles are computed and packed by a crew, written by one, journalled, verified."""
+"""Streaming a cube to a raster file: tiles are computed and packed by many, written by one, journalled, verified."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from geolift.datamodel.cube import STANDARD_ERROR, bands_of
 from geolift.datamodel.encoding import Counts, Encoding
 from geolift.runtime.machine import give_back_memory
 from geolift.settings import WritingSettings
-from geolift.writer.crew import Crew, Threads, TileSource, TileWork, encode_values
 from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
+from geolift.writer.executor import Executor, Threads, TileSource, TileWork, encode_values
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
 from geolift.writer.styles import write_ramp
@@ -61,7 +61,7 @@ def write_cube(
     tags: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     draft: Draft | None = None,
-    crew: Crew | None = None,
+    executor: Executor | None = None,
     source: TileSource | None = None,
 ) -> WriteReport:
     """Stream a lazy cube to a raster file.
@@ -73,7 +73,7 @@ def write_cube(
     path : Path
         Final name; nothing appears under it before the file is complete.
     threads : int
-        Tiles computed at once, where no ``crew`` is given.
+        Tiles computed at once, where no ``executor`` is given.
     tile_size : int
         Edge of the processing tile in pixels; see `tile_shape`.
     progress : callable
@@ -108,7 +108,7 @@ def write_cube(
             cells = [] if settings.of == "Zarr" else cells_of((cube.shape[1], cube.shape[2]))
             values = TileValues(made_from.data, shape)
             work = TileWork(values, encoding, growing.packer, made_from.encode, cells)
-            written = _write_tiles(growing, opened, work, tiles, crew or Threads(threads), progress)
+            written = _write_tiles(growing, opened, work, tiles, executor or Threads(threads), progress)
             growing.finish()
         finally:
             growing.close()
@@ -134,7 +134,7 @@ def _write_tiles(
     draft: Draft,
     work: TileWork,
     tiles: list[Tile],
-    crew: Crew,
+    executor: Executor,
     progress: Progress | None,
 ) -> _Written:
     """Write what is not there yet."""
@@ -151,7 +151,7 @@ def _write_tiles(
     growing.begin()
     journal = Journal(draft.journal)
     try:
-        for done, packed in enumerate(crew.work(work, missing), start=resumed + 1):
+        for done, packed in enumerate(executor.work(work, missing), start=resumed + 1):
             journal.add(growing.put(packed), growing.stream)
             total += packed.counts
             seen |= packed.seen

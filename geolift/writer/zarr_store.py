@@ -149,7 +149,13 @@ class ZarrPacker:
         """Write one tile (band, y, x) of whole chunks or shards."""
         rows, cols = tile.window
         _array(self.folder)[:, rows, cols] = stored
-        return Packed(tile, counts, None, (), _checksum(self.folder, tile, self.edge, self.version))
+        return Packed(
+            tile=tile,
+            counts=counts,
+            content=None,
+            sizes=(),
+            checksum=_checksum(self.folder, tile, self.edge, self.version),
+        )
 
 
 class GrowingZarr:

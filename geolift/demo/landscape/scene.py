@@ -29,7 +29,7 @@ UPPER_LEFT_M = (612_000.0, 5_712_000.0)
 """Easting and northing of the upper left corner, on Sentinel-2's 10 m grid."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoScene:
     """Truth of the demo: what is on the ground, at the MSI's pixels, without sensor noise.
 

@@ -58,9 +58,7 @@ def written(cpu: Cpu, rounds: bool, target: Any) -> Any:
     return ready
 
 
-def _run(
-    module: ir.Module, cpu: Cpu, layer: ir.Function, tiled_layer: ir.Function | None, read_out: ir.Function
-) -> None:
+def _run(module: ir.Module, cpu: Cpu, layer: ir.Function, tiled_layer: ir.Function | None, head: ir.Function) -> None:
     """Write the way in: panel by panel, its blocks through the hidden layers, then its product."""
     b = Builder(module, cpu, "run", NUMBER, NUMBER, NUMBER)
     table, panels = (b.inttoptr(given, ADDRESS) for given in b.arguments[:2])
@@ -79,7 +77,7 @@ def _run(
             kept, beside = _kept(b, job, block)
             b.copy_rows(job("n_top"), b.listed(job("top", ADDRESS), arena), kept)
             b.copy_rows(job("n_coordinates"), _given(b, job, "coordinates", "coordinate_stride", pixel), beside)
-        b.call(read_out, [table, first_pixel, b.at(job("ranges", ADDRESS), b.times(panel, RANGES * cpu.lanes))])
+        b.call(head, [table, first_pixel, b.at(job("ranges", ADDRESS), b.times(panel, RANGES * cpu.lanes))])
     if tiled_layer is not None:
         end_tiles(b)
     b.ret_void()

@@ -189,7 +189,16 @@ class CompiledUnmixing:
         self._free = CompiledNetwork(free, cpu, precision)
         basis = np.eye(len(level), dtype=np.float32) if network.basis is None else network.basis
         mixing = Network(
-            (), (), (), 0.0, None, basis, None, network.offset, network.clip, correction=network.correction
+            weights=(),
+            biases=(),
+            residuals=(),
+            slope=0.0,
+            head=None,
+            skip=basis,
+            basis=None,
+            offset=network.offset,
+            clip=network.clip,
+            correction=network.correction,
         )
         self._mixed = CompiledNetwork(mixing, cpu, precision)
 

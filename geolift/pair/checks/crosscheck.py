@@ -15,7 +15,7 @@ from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_
 from geolift.pair.checks.findings import FOREIGN_FRACTION
 from geolift.pair.checks.relation import geometry_findings, radiometry_findings, saturation_findings
 from geolift.pair.comparison import Comparison
-from geolift.pair.robust import foreign_pixels
+from geolift.pair.robust import outlier_pixels
 from geolift.pair.scene_pair import ScenePair
 from geolift.pair.screening.findings import Screening
 from geolift.srf import SpectralResponse, list_sensors, twins_of
@@ -39,17 +39,17 @@ def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResul
         Candidate sensors looked at at once.
     """
     rows, cols = _central(compared.simulated.shape[1:])
-    laid = compared.overlay
+    overlap = compared.overlay
     window = (
-        slice(laid.rows.start + rows.start, laid.rows.start + rows.stop),
-        slice(laid.cols.start + cols.start, laid.cols.start + cols.stop),
+        slice(overlap.rows.start + rows.start, overlap.rows.start + rows.stop),
+        slice(overlap.cols.start + cols.start, overlap.cols.start + cols.stop),
     )
     result = check_pair(
         compared.simulated[:, rows, cols],
         compared.degraded[:, rows, cols],
         pair.spectra.msi_names,
         compared.shift,
-        laid.ratio,
+        overlap.ratio,
         sensor=pair.spectra.sensor,
         candidates=simulate_candidates(pair, window),
         reading=_reading(pair.hsi, pair.msi),
@@ -74,7 +74,7 @@ def _without_false_cloud(result: CheckResult, compared: Comparison, window: tupl
     """Take back that pixels do not follow one relation, where they follow a curve."""
     simulated, degraded = (image[:, *window] for image in (compared.simulated, compared.degraded))
     valid = np.isfinite(simulated).all(axis=0) & np.isfinite(degraded).all(axis=0)
-    outliers = foreign_pixels(simulated, compared.harmonization.apply(degraded), CURVED_SIGMA)
+    outliers = outlier_pixels(simulated, compared.harmonization.apply(degraded), CURVED_SIGMA)
     if outliers.sum() >= FOREIGN_FRACTION * valid.sum():
         return result
     kept = tuple(finding for finding in result.verdict if finding.code != "cloud-or-change")
@@ -161,7 +161,7 @@ def document(result: CheckResult) -> dict[str, Any]:
         "verdict": [asdict(finding) for finding in result.verdict],
         "bands": [asdict(band) for band in result.bands],
         "pixels": result.n_pixels,
-        "foreign_fraction": result.foreign_fraction,
+        "outlier_fraction": result.outlier_fraction,
     }
 
 

@@ -84,7 +84,7 @@ def check_pair(
     place = find_place_doubt(simulated, degraded_msi, pair, shift) if alive else None
     if not alive or place is not None:
         verdict = (*flat, place) if place is not None else tuple(flat)
-        return CheckResult(verdict, _table(pair), int(pair.own.sum()), pair.foreign_fraction)
+        return CheckResult(verdict, _table(pair), int(pair.own.sum()), pair.outlier_fraction)
     findings: list[Finding] = []
     order = find_order(pair)
     fits = fit_candidates(pair, sensor, candidates or {}, threads)
@@ -109,7 +109,7 @@ def check_pair(
         text = f"{odd}; whether they are reflectance in another unit, counts or radiance, the images cannot tell"
         findings.append(Finding("undetermined", text))
     bands = _table(pair_pixels(simulated, degraded_msi, names) or pair)
-    return CheckResult(tuple(findings), bands, int(pair.own.sum()), pair.foreign_fraction)
+    return CheckResult(tuple(findings), bands, int(pair.own.sum()), pair.outlier_fraction)
 
 
 def _table(pair: PairedPixels) -> tuple[BandCheck, ...]:
@@ -182,12 +182,12 @@ def _way(shift: ShiftEstimate) -> str:
 
 
 def _clouds(pair: PairedPixels) -> list[Finding]:
-    if pair.foreign_fraction < FOREIGN_FRACTION:
+    if pair.outlier_fraction < FOREIGN_FRACTION:
         return []
     return [
         Finding(
             "cloud-or-change",
-            f"{pair.foreign_core:.0%} of the compared pixels do not follow the others: clouds, shadow, or "
+            f"{pair.outlier_core:.0%} of the compared pixels do not follow the others: clouds, shadow, or "
             "change between the two dates; give a raster that is not zero where they are, or use a clearer image",
             "--mask FILE",
         )

@@ -203,7 +203,7 @@ def find_rival(
         strength = 0.0 if explained else float(np.fmax(gain / SENSOR_GAIN, evidence / SENSOR_EVIDENCE))
     else:
         strength = gain / _least_over(order)
-    if strength < (2 if pair.foreign_fraction > MUCH_FOREIGN else 1):
+    if strength < (2 if pair.outlier_fraction > MUCH_FOREIGN else 1):
         return None
     alike = tuple(key for key, other in fits.items() if key != best and other.loss - fit.loss < 0.1)
     bands = tuple(candidates[best].names[i] for i in fit.columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.pair.robust import foreign_pixels, robust_line
+from geolift.pair.robust import outlier_pixels, robust_line
 from geolift.training.noise import unshared_noise
 
 FloatArray = NDArray[np.float32]
@@ -15,7 +15,7 @@ DoubleArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 MIN_PIXELS = 16
-FOREIGN_SIGMA = 6.0
+OUTLIER_SIGMA = 6.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class CheckResult:
     verdict: tuple[Finding, ...]
     bands: tuple[BandCheck, ...]
     n_pixels: int
-    foreign_fraction: float
+    outlier_fraction: float
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
@@ -103,7 +103,7 @@ class Candidate:
     twin: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """How the values were read (value = DN x scale + offset), so that options can be given in full.
 
@@ -127,11 +127,11 @@ class Reading:
     msi_bytes: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PairedPixels:
     """Pixels that belong to the scene, (c, n) each, and what was left out.
 
-    ``foreign_fraction`` counts the pixels left out, ``foreign_core`` those of them that are foreign
+    ``outlier_fraction`` counts the pixels left out, ``outlier_core`` those of them that are foreign
     themselves and not only beside foreign ones. ``noise_share`` is the part of each simulated band's variance
     that is the HSI's noise (c,), NaN where too few pixels tell.
     """
@@ -140,8 +140,8 @@ class PairedPixels:
     own: BoolArray
     simulated: DoubleArray
     seen: DoubleArray
-    foreign_fraction: float
-    foreign_core: float
+    outlier_fraction: float
+    outlier_core: float
     correlation: DoubleArray
     noise_share: DoubleArray
 
@@ -151,13 +151,22 @@ def pair_pixels(simulated: FloatArray, degraded: FloatArray, names: tuple[str, .
     valid = np.asarray(~(np.isnan(simulated).any(axis=0) | np.isnan(degraded).any(axis=0)))
     if valid.sum() < MIN_PIXELS:
         return None
-    foreign = foreign_pixels(simulated, degraded, FOREIGN_SIGMA)
-    fraction = float(foreign.sum() / valid.sum())
-    own = valid & ~foreign if fraction < 0.6 else valid
+    outliers = outlier_pixels(simulated, degraded, OUTLIER_SIGMA)
+    fraction = float(outliers.sum() / valid.sum())
+    own = valid & ~outliers if fraction < 0.6 else valid
     x, y = simulated[:, own].astype(np.float64), degraded[:, own].astype(np.float64)
-    core = _far_from_line(x, y, simulated[:, foreign], degraded[:, foreign]) if foreign.any() else 0
+    core = _far_from_line(x, y, simulated[:, outliers], degraded[:, outliers]) if outliers.any() else 0
     noise = noise_shares(simulated, own)
-    return PairedPixels(names, own, x, y, fraction, core / float(valid.sum()), correlate(y, x), noise)
+    return PairedPixels(
+        names=names,
+        own=own,
+        simulated=x,
+        seen=y,
+        outlier_fraction=fraction,
+        outlier_core=core / float(valid.sum()),
+        correlation=correlate(y, x),
+        noise_share=noise,
+    )
 
 
 def noise_shares(images: FloatArray, own: BoolArray) -> DoubleArray:
@@ -177,7 +186,7 @@ def _far_from_line(x: DoubleArray, y: DoubleArray, other_x: FloatArray, other_y:
     for band in range(len(x)):
         slope, intercept, sigma = robust_line(x[band], y[band])
         distance.append(np.abs(other_y[band] - slope * other_x[band] - intercept) / sigma)
-    return int((np.median(distance, axis=0) > FOREIGN_SIGMA).sum())
+    return int((np.median(distance, axis=0) > OUTLIER_SIGMA).sum())
 
 
 def is_flat(values: DoubleArray) -> bool:

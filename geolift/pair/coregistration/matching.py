@@ -22,7 +22,7 @@ from geolift.degradation.sampling import (
     sample_columns,
     sample_rows,
 )
-from geolift.pair.robust import foreign_pixels
+from geolift.pair.robust import outlier_pixels
 
 BoolArray = NDArray[np.bool_]
 DoubleArray = NDArray[np.float64]
@@ -79,9 +79,9 @@ class Patch:
         self.excluded: BoolArray = np.zeros_like(self.simulated_invalid)
         self.msi_whole = not self.msi_invalid.any()
 
-    def exclude(self, foreign: BoolArray) -> None:
+    def exclude(self, outliers: BoolArray) -> None:
         """Take LR pixels (h, w) out of the comparison, on top of the invalid ones."""
-        self.excluded = foreign
+        self.excluded = outliers
 
     @property
     def valid(self) -> BoolArray:
@@ -179,11 +179,11 @@ def exclude_foreign(patches: Sequence[Patch], n_bands: int, dy: float, dx: float
         other.append(image)
     for group in _of_one_width(patches):
         below = [np.concatenate([images[i] for i in group], axis=1) for images in (seen, other)]
-        foreign = foreign_pixels(below[0], below[1])
+        outliers = outlier_pixels(below[0], below[1])
         valid_count = sum(int(np.isfinite(seen[i][0]).sum()) for i in group)
-        keep = worth * valid_count <= foreign.sum() < 0.6 * valid_count
+        keep = worth * valid_count <= outliers.sum() < 0.6 * valid_count
         ends = np.cumsum([patches[i].height for i in group])[:-1]
-        for i, part in zip(group, np.split(foreign, ends), strict=True):
+        for i, part in zip(group, np.split(outliers, ends), strict=True):
             patches[i].exclude(part if keep else np.zeros_like(part))
 
 

@@ -35,7 +35,7 @@ _SCALE_SAMPLE = 4096
 """Pixels from which the scale of the residuals is taken."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitResult:
     """What the fit of shift, blur and radiometry found.
 
@@ -81,7 +81,7 @@ class FitResult:
         return float(self.used_fraction * gain.sum())
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Scene:
     """The valid pixels of all patches in one row, at the place where the masks were made."""
 
@@ -106,7 +106,8 @@ class _Scene:
             masks.append(valid)
         parts = [_pixels(remove_local_mean(p.simulated, m), m) for p, m in zip(patches, masks, strict=True)]
         seen = np.concatenate(parts, axis=1)
-        return cls(patches, masks, seen, seen.std(axis=1) + np.float32(1e-12), _block_ids(masks))
+        spread = seen.std(axis=1) + np.float32(1e-12)
+        return cls(patches=patches, masks=masks, seen=seen, spread=spread, blocks=_block_ids(masks))
 
     def model(self, place: DoubleArray, exact: bool) -> tuple[FloatArray, FloatArray]:
         """Degraded MSI (band, n) without local means, and its four derivatives (band, 4, n).
@@ -158,7 +159,7 @@ def _block_ids(masks: Sequence[BoolArray]) -> NDArray[np.intp]:
     return np.unique(np.concatenate(ids), return_inverse=True)[1]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Linear:
     """Normal equations of one Gauss-Newton step, per band."""
 
@@ -190,7 +191,15 @@ def _linearise(scene: _Scene, place: DoubleArray, weights: FloatArray | None, ex
     normal = _sums(pulled, slopes) * precision[:, None, None]
     gradient = _sums(pulled, residual[:, None])[..., 0] * precision[:, None]
     rho = np.sqrt(np.clip(1.0 - power / np.maximum(total, 1e-20), 0.0, 1.0)) * np.sign(gain)
-    return _Linear(residual, w, slopes, precision, normal, gradient, rho)
+    return _Linear(
+        residual=residual,
+        weights=w,
+        slopes=slopes,
+        precision=precision,
+        normal=normal,
+        gradient=gradient,
+        correlation=rho,
+    )
 
 
 def _sums(left: FloatArray, right: FloatArray) -> DoubleArray:

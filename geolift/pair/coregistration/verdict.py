@@ -25,7 +25,7 @@ _SIGMA_FLOOR_PX = 0.004
 _PLACE_LOGIT = (-5.81, 1.41, 0.65, -1.77)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BandVote:
     """The shift one band alone asks for.
 
@@ -49,7 +49,7 @@ class BandVote:
     correlation: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShiftEstimate:
     """The residual shift between two sensors and what speaks for it.
 
@@ -101,7 +101,9 @@ def judge(fit: FitResult, found: SearchResult, bands: Sequence[int], search_px: 
     reliable, reason = _verdict(fit, (dy, dx), (sigma_dy, sigma_dx), confidence, search_px)
     worse = fit.agreement <= fit.agreement_at_zero
     votes = tuple(
-        BandVote(b, float(v[0]), float(v[1]), float(s[0]), float(s[1]), float(r))
+        BandVote(
+            band=b, dy=float(v[0]), dx=float(v[1]), sigma_dy=float(s[0]), sigma_dx=float(s[1]), correlation=float(r)
+        )
         for b, v, s, r in zip(bands, fit.votes_px, fit.vote_sigma_px, fit.correlation, strict=True)
     )
     return ShiftEstimate(
@@ -168,4 +170,18 @@ def _verdict(
 def no_estimate(reason: str) -> ShiftEstimate:
     """Return an estimate that says that there is none."""
     nan = float("nan")
-    return ShiftEstimate(0.0, 0.0, nan, nan, 0.0, nan, nan, nan, nan, 0.0, (), False, reason)
+    return ShiftEstimate(
+        dy=0.0,
+        dx=0.0,
+        sigma_dy=nan,
+        sigma_dx=nan,
+        confidence=0.0,
+        agreement_before=nan,
+        agreement_after=nan,
+        blur_sigma_y=nan,
+        blur_sigma_x=nan,
+        usable_fraction=0.0,
+        votes=(),
+        reliable=False,
+        reason=reason,
+    )

@@ -103,14 +103,14 @@ def fit_features(
     count = copies or max(2, min(MAX_COPIES, MAX_ROWS // len(training.spectra)))
     subspace, pixels = sharpen(training, count, seed)
     progress(0.1, float("nan"))
-    mapping = draw_features(np.concatenate([part.inputs for part in pixels]), pixels[0].inputs, features, seed)
+    mapping = random_features(np.concatenate([part.inputs for part in pixels]), pixels[0].inputs, features, seed)
     fold = position_hash(training.rows // FOLD_BLOCK_PIXELS, training.cols // FOLD_BLOCK_PIXELS, seed) % FOLDS
     parts = [np.flatnonzero(fold == index) for index in range(FOLDS)]
     sums = [_fold_sums(mapping, pixels, part, pool) for part in parts if len(part)]
     progress(0.5, float("nan"))
     total, straight = NormalSums.total([both for both, _ in sums]), NormalSums.total([one for _, one in sums])
     ridge = solve(total)
-    plain = least_squares(straight, len(ridge.readout))
+    plain = least_squares(straight, len(ridge.head))
     share = 0.0
     if len(training.spectra) >= FEWEST_PIXELS and len(sums) > 1:
         share = _shrunk(held_out_share(sums, subspace.decode.T @ subspace.decode), len(training.spectra))
@@ -120,10 +120,12 @@ def fit_features(
         network_share = NETWORK_SHARE * (1 - share) / (1 + NETWORK_PIXELS / len(training.spectra))
         layers, unit = learn_network(training, mapping, subspace, plain[features:], seed)
         outward = np.asarray(np.linalg.inv(unit), np.float64)
-    readout = (1 - share - network_share) * ridge.readout + share * plain
-    network = _network(mapping, readout, subspace, layers, network_share * outward)
+    head = (1 - share - network_share) * ridge.head + share * plain
+    network = _network(mapping, head, subspace, layers, network_share * outward)
     simulated = training.simulated
-    model = SpectralModel("auto", network, simulated.min(axis=0), simulated.max(axis=0))
+    model = SpectralModel(
+        method="auto", network=network, training_low=simulated.min(axis=0), training_high=simulated.max(axis=0)
+    )
     error = model.apply(simulated.T)
     error -= training.spectra.T
     loss = float(np.abs(error, out=error).mean())
@@ -199,7 +201,7 @@ def sharpen(training: TrainingSet, copies: int, seed: int) -> tuple[Subspace, li
     return subspace, [SharpenedPixels(p.targets, p.inputs, p.weights * scale) for p in pixels]
 
 
-def draw_features(inputs: DoubleArray, plain: DoubleArray, count: int, seed: int) -> FeatureMap:
+def random_features(inputs: DoubleArray, plain: DoubleArray, count: int, seed: int) -> FeatureMap:
     """Low-discrepancy normal directions and biases, in half-whitened MSI values of scale one.
 
     Half-whitening lets the differences between bands count more than brightness does, without blowing up noise.
@@ -233,7 +235,7 @@ def _fold_sums(
 
 def _network(
     mapping: FeatureMap,
-    readout: DoubleArray,
+    head: DoubleArray,
     subspace: Subspace,
     learned: list[Floats] | None,
     outward: DoubleArray,
@@ -243,9 +245,9 @@ def _network(
     The drawn layer has the learned ones' slope s: max(z, 0) = (leaky(z) − s z) / (1 − s).
     """
     count = len(mapping.bias)
-    drawn = readout[:count].T * (2 / count) ** 0.5
-    skip = readout[count:-1].T @ mapping.linear - SLOPE / (1 - SLOPE) * drawn @ mapping.weight
-    level = readout[-1] - readout[count:-1].T @ mapping.linear @ mapping.centre
+    drawn = head[:count].T * (2 / count) ** 0.5
+    skip = head[count:-1].T @ mapping.linear - SLOPE / (1 - SLOPE) * drawn @ mapping.weight
+    level = head[-1] - head[count:-1].T @ mapping.linear @ mapping.centre
     level = level - SLOPE / (1 - SLOPE) * drawn @ mapping.bias
     weights, biases, heads = [mapping.weight], [mapping.bias], [drawn / (1 - SLOPE)]
     sources, residuals = [INPUT], [NO_RESIDUAL]

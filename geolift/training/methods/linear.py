@@ -39,4 +39,11 @@ def fit_linear(
         "input_noise": input_noise(training).tolist(),
         "rmse": float(np.sqrt(np.square(error).mean())),
     }
-    return SpectralModel("linear", network, simulated.min(axis=0), simulated.max(axis=0), (), choices)
+    return SpectralModel(
+        method="linear",
+        network=network,
+        training_low=simulated.min(axis=0),
+        training_high=simulated.max(axis=0),
+        history=(),
+        choices=choices,
+    )

@@ -56,7 +56,7 @@ class NormalSums:
 class RidgeFit:
     """Read-out (F, K) and, per component, the ridge and its degrees of freedom."""
 
-    readout: DoubleArray
+    head: DoubleArray
     ridges: DoubleArray
     freedom: DoubleArray
 
@@ -111,9 +111,9 @@ def solve(sums: NormalSums) -> RidgeFit:
 
 def least_squares(sums: NormalSums, rows: int) -> DoubleArray:
     """(rows, K) read-out that solves the sums of the last features exactly; zeros for the features before them."""
-    readout = np.zeros((rows, sums.moment.shape[1]))
-    readout[-len(sums.gram) :] = np.linalg.pinv(sums.gram, 1e-12, hermitian=True) @ sums.moment
-    return readout
+    head = np.zeros((rows, sums.moment.shape[1]))
+    head[-len(sums.gram) :] = np.linalg.pinv(sums.gram, 1e-12, hermitian=True) @ sums.moment
+    return head
 
 
 def held_out_share(folds: Sequence[tuple[NormalSums, NormalSums]], metric: DoubleArray) -> float:
@@ -130,7 +130,7 @@ def held_out_share(folds: Sequence[tuple[NormalSums, NormalSums]], metric: Doubl
     plain_total = NormalSums.total([plain for _, plain in folds])
     gap = both = 0.0
     for held, plain in folds:
-        ridge = solve(ridge_total - held).readout
+        ridge = solve(ridge_total - held).head
         linear = least_squares(plain_total - plain, len(ridge))
         # |r + s (l − r)|² is least at s = ⟨r, r − l⟩ / |r − l|²
         own = held.product(ridge, ridge, metric)

@@ -18,7 +18,7 @@ CHUNK_PIXELS = 2048
 """Rows whose gradient is summed at once. Fixed, so that sums do not depend on the number of threads."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishedSettings:
     """The settings of the authors of SpectraLift (arXiv 2507.13339), from their benchmark example."""
 
@@ -142,12 +142,12 @@ def fit_published(
     history = full_batch_adam(stack, flat, inputs, targets, settings, pool, progress)
     network = _folded(stack, flat.cpu(), low, high, clip=(0.0, 1.0) if unit_scale else None)
     return SpectralModel(
-        "spectralift",
-        network,
-        simulated.min(axis=0),
-        simulated.max(axis=0),
-        history,
-        {"scale_low": low, "scale_high": high, "epochs": settings.epochs, "pixels": len(simulated)},
+        method="spectralift",
+        network=network,
+        training_low=simulated.min(axis=0),
+        training_high=simulated.max(axis=0),
+        history=history,
+        choices={"scale_low": low, "scale_high": high, "epochs": settings.epochs, "pixels": len(simulated)},
     )
 
 

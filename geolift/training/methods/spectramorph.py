@@ -77,7 +77,14 @@ def fit_spectramorph(
     network = _network(stack, flat.cpu(), found.spectra, balance, limits, scale, clip)
     seen = made_ready(network.abundances())(simulated.T)
     choices["largest_abundance"] = float(np.abs(seen).max())
-    return SpectralModel("spectramorph", network, simulated.min(axis=0), simulated.max(axis=0), history, choices)
+    return SpectralModel(
+        method="spectramorph",
+        network=network,
+        training_low=simulated.min(axis=0),
+        training_high=simulated.max(axis=0),
+        history=history,
+        choices=choices,
+    )
 
 
 def _bright(training: TrainingSet) -> float:

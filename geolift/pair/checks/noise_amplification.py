@@ -16,7 +16,7 @@ MOST_ENLARGED, LEAST_TOLD = 2.5, 0.03
 
 
 @dataclass(frozen=True)
-class Enlargement:
+class NoiseAmplification:
     """Root mean square of a difference over that of the values, of the MSI and of the product made of it.
 
     Parameters
@@ -36,7 +36,9 @@ class Enlargement:
         return self.product > max(LEAST_TOLD, MOST_ENLARGED * self.seen)
 
 
-def measure_enlargement(predict: Callable[[Floats], Floats], simulated: Floats, degraded: Floats) -> Enlargement | None:
+def measure_noise_amplification(
+    predict: Callable[[Floats], Floats], simulated: Floats, degraded: Floats
+) -> NoiseAmplification | None:
     """Ask a model about both images of the same ground; None without a pixel that is valid in both.
 
     Parameters
@@ -52,7 +54,7 @@ def measure_enlargement(predict: Callable[[Floats], Floats], simulated: Floats, 
 
     >>> simulated = np.linspace(0.2, 0.4, 500, dtype=np.float32).reshape(1, 20, 25).repeat(2, axis=0)
     >>> degraded = simulated * np.array([1.01, 0.99], np.float32)[:, None, None]
-    >>> found = measure_enlargement(lambda x: 6 * x[:, :1] - 5 * x[:, 1:], simulated, degraded)
+    >>> found = measure_noise_amplification(lambda x: 6 * x[:, :1] - 5 * x[:, 1:], simulated, degraded)
     >>> round(found.seen, 3), round(found.product, 3), found.excessive
     (0.01, 0.11, True)
     """
@@ -61,7 +63,7 @@ def measure_enlargement(predict: Callable[[Floats], Floats], simulated: Floats, 
         return None
     places = places[:: -(-places.size // MOST_PIXELS)]
     asked = [np.ascontiguousarray(image.reshape(len(image), -1)[:, places].T) for image in (simulated, degraded)]
-    return Enlargement(_difference(*asked), _difference(*(predict(values) for values in asked)))
+    return NoiseAmplification(_difference(*asked), _difference(*(predict(values) for values in asked)))
 
 
 def _difference(one: Floats, other: Floats) -> float:

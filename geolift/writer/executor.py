@@ -63,7 +63,7 @@ class TileWork:
         return replace(packed, seen=seen) if seen else packed
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Computes tiles and hands them over as the writer takes them."""
 
     def work(self, work: TileWork, tiles: Sequence[Tile]) -> Iterator[Packed]:

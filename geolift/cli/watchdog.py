@@ -1,8 +1,8 @@
 """The command line for a child process: it ends when the one who started it is gone, or closes its stdin.
 
-`python -m geolift.cli.leash fuse …` is `geolift fuse …` with a pipe for stdin; when the other end closes, because the
-parent was killed or wants it to end, the child leaves as after SIGTERM. Signals to a process group do not do that where
-the parent dies of SIGKILL, and Windows has no signal that lets a child clean up.
+`python -m geolift.cli.watchdog fuse …` is `geolift fuse …` with a pipe for stdin; when the other end closes, because
+the parent was killed or wants it to end, the child leaves as after SIGTERM. Signals to a process group do not do that
+where the parent dies of SIGKILL, and Windows has no signal that lets a child clean up.
 """
 
 from __future__ import annotations
