@@ -25,7 +25,6 @@ from scipy import ndimage
 import geolift
 from geolift.datamodel.cube import Bands, bands_of, make_cube
 from geolift.demo.landscape import make_scene
-from geolift.runtime.progress import Silent
 from geolift.srf import SpectralResponse
 
 SENSOR = "sentinel-2a"
@@ -37,14 +36,14 @@ GRID = Affine(30.0, 0, 364095.0, 0, -30.0, 5809965.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One fault at one strength: (PSNR dB, SAM degrees) of each way, and what was warned of."""
+    """One fault at one strength: (PSNR dB, SAM degrees) of each way, and the codes of what was found."""
 
     fault: str
     strength: float
     interpolated: tuple[float, float]
     off: tuple[float, float]
     default: tuple[float, float]
-    warnings: tuple[str, ...]
+    codes: tuple[str, ...]
 
     @property
     def harm(self) -> bool:
@@ -52,16 +51,6 @@ class Row:
         psnr = max(self.off[0], self.interpolated[0])
         angle = min(self.off[1], self.interpolated[1])
         return self.default[0] < psnr - DB or self.default[1] > ANGLE * angle
-
-
-class Warnings(Silent):
-    """A listener that keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.texts.append(text)
 
 
 def scene(path: Path | None, seed: int) -> Pair:
@@ -102,8 +91,7 @@ def interpolated(pair: Pair) -> np.ndarray:
 
 
 def fused(pair: Pair, **options: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The product of the pair, and what was warned of."""
-    told = Warnings()
+    """The product of the pair, and the codes of what was found in it."""
     coarse_grid = GeoBox(pair.hsi.shape[1:], GRID * Affine.scale(RATIO), "EPSG:32633")
     fine_grid = GeoBox(pair.msi.shape[1:], GRID, "EPSG:32633")
     count, unknown = len(pair.hsi), np.full(len(pair.msi), np.nan)
@@ -116,8 +104,10 @@ def fused(pair: Pair, **options: str) -> tuple[np.ndarray, tuple[str, ...]]:
         make_cube(pair.hsi, grid=coarse_grid, bands=hsi_bands, attrs=attrs),
         make_cube(pair.msi.astype(np.float32), grid=fine_grid, bands=msi_bands, attrs=attrs),
     )
-    product = geolift.fuse(*cubes, sensor=SENSOR, msi_bands=MSI_BANDS, listener=told, **options)
-    return product.values, tuple(told.texts)
+    fusion = geolift.prepare(*cubes, sensor=SENSOR, msi_bands=MSI_BANDS, **options)
+    checked = () if fusion.check is None else tuple(finding.code for finding in fusion.check.verdict)
+    codes = dict.fromkeys(code for code in (*fusion.screening.codes, *checked) if code not in ("ok", "undetermined"))
+    return fusion.fused.values, tuple(codes)
 
 
 def rows(pair: Pair, only: list[str], strengths: list[int], seed: int) -> Iterator[Row]:
@@ -128,10 +118,10 @@ def rows(pair: Pair, only: list[str], strengths: list[int], seed: int) -> Iterat
         for level in sorted({min(index, len(levels) - 1) for index in strengths}):
             planted = fault(_drawn(pair, seed), levels[level])
             off, _ = fused(planted, refine="off")
-            product, warnings = fused(planted)
+            product, codes = fused(planted)
             yield Row(
                 fault=name, strength=levels[level], interpolated=score(interpolated(planted), planted),
-                off=score(off, planted), default=score(product, planted), warnings=warnings,
+                off=score(off, planted), default=score(product, planted), codes=codes,
             )  # fmt: skip
 
 
@@ -143,8 +133,8 @@ def _drawn(pair: Pair, seed: int) -> Pair:
 def line(row: Row) -> str:
     """A row of the table."""
     cells = [f"{psnr:.1f} / {angle:.1f}" for psnr, angle in (row.interpolated, row.off, row.default)]
-    codes = ", ".join(dict.fromkeys(text.partition(":")[0] for text in row.warnings if ":" in text[:24])) or "–"
-    return f"| {row.fault} {row.strength:g} | {' | '.join(cells)} | {codes} |{'  <- harm' if row.harm else ''}"
+    harm = "  <- harm" if row.harm else ""
+    return f"| {row.fault} {row.strength:g} | {' | '.join(cells)} | {', '.join(row.codes) or '–'} |{harm}"
 
 
 def main() -> int:
@@ -157,7 +147,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     only = [word for word in given.only.split(",") if word]
-    lines = ["| fault | interpolated HSI | refine off | default | told |", "|---|---|---|---|---|"]
+    lines = ["| fault | interpolated HSI | refine off | default | found |", "|---|---|---|---|---|"]
     harmed = 0
     print("\n".join(lines))
     for row in rows(scene(given.scene, given.seed), only, [int(n) for n in given.strengths.split(",")], given.seed):

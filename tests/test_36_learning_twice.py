@@ -16,7 +16,7 @@ from geolift.refinement import Patchwork, Refined, learn_arrays_twice, refine_ar
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.learning_twice import sample_refined
 from geolift.refinement.pair import ArrayPair
-from geolift.refinement.trial import run_trial
+from geolift.refinement.trial import amplified_noise, run_trial
 from geolift.training.fit import fit
 from geolift.training.training_set import TrainingSet, training_set_from_cube
 
@@ -160,3 +160,13 @@ def test_the_default_of_the_benchmark_learns_twice_and_says_so() -> None:
     found = fuse_arrays("auto+refine", hsi, msi, weights)
     assert "learned twice:" in found.note
     assert "learned twice" not in fuse_arrays("linear+refine", hsi, msi, weights).note
+
+
+def test_what_a_linear_fit_makes_of_the_noise_of_the_msi_is_its_gain_times_the_noise(first_round: tuple) -> None:
+    training: TrainingSet = replace(first_round[3], msi_noise=np.full(len(first_round[3].weights), 0.01))
+    model = fit("linear", training)
+    base = model.predict(training.simulated[:1])
+    gains = [model.predict(training.simulated[:1] + step) - base for step in np.eye(len(training.weights), dtype="f4")]
+    told = amplified_noise(model, training, seed=0)
+    assert told == pytest.approx(0.01 * np.sqrt(np.square(gains).sum()), rel=0.1)
+    assert amplified_noise(model, replace(training, msi_noise=None), seed=0) == 0

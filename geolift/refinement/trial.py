@@ -28,6 +28,9 @@ GAP_LR = 1
 TRIAL_PIXELS, FEWEST_PIXELS = 2048, 12
 """Most and fewest pixels of a trial fit."""
 
+NOISE_PIXELS = 512
+"""Training pixels on which the noise that a fit amplifies is measured."""
+
 MOST_WINDOWS, WINDOW_LR = 4, 24
 """Windows in which the fits are applied, and their edge in HSI pixels."""
 
@@ -65,6 +68,9 @@ def run_trial(
 ) -> Told:
     """Fit both sets without the held-out blocks and compare their errors there.
 
+    HSI pixels average the noise of the MSI away, the product does not: what each fit makes of that noise at a fine
+    pixel is added to its errors in quadrature.
+
     Parameters
     ----------
     first, second
@@ -80,8 +86,10 @@ def run_trial(
         if min(len(part.rows) for part in parts) < FEWEST_PIXELS:
             continue
         models = [fit(part) for part in parts]
+        noise = np.array([amplified_noise(model, first, seed) for model in models])
         for rows, cols in windows:
             found = np.stack([_error(pair, model, footprint, rows, cols) for model in models])
+            found = np.hypot(found, noise[:, None, None])
             y, x = np.nonzero(np.isfinite(found).all(axis=0))
             down, across = locate(y + rows.start, x + cols.start)
             inside = _kind_of(down, across, edge) == kind
@@ -90,6 +98,17 @@ def run_trial(
     if not errors:
         return Told(0.0, np.inf, 0)
     return _summed(np.concatenate(errors, axis=1), np.concatenate(blocks, axis=1))
+
+
+def amplified_noise(model: SpectralModel, training: TrainingSet, seed: int) -> float:
+    """Root mean square length of what a model makes of the MSI's noise, on at most `NOISE_PIXELS` training pixels."""
+    if training.msi_noise is None:
+        return 0.0
+    values = training.simulated[:: max(1, len(training.rows) // NOISE_PIXELS)]
+    drawn = np.random.default_rng(seed).standard_normal(values.shape)
+    noisy = (values + drawn * training.msi_noise).astype(np.float32)
+    change = model.predict(noisy).astype(np.float64) - model.predict(values.astype(np.float32))
+    return float(np.sqrt(np.square(change).sum(axis=1).mean()))
 
 
 def _summed(errors: DoubleArray, blocks: Ints) -> Told:
