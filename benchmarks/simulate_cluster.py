@@ -100,6 +100,4 @@ def simulate(tiles: int, workers: int, load: Load, seed: int = 0) -> Outcome:
         else:
             writing, written = False, written + 1
             take()
-    return Outcome(
-        row=now, output=written / now, status=written * load.write_s / now, code=sum(costs) / (workers * now)
-    )
+    return Outcome(now, written / now, written * load.write_s / now, sum(costs) / (workers * now))

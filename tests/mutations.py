@@ -230,17 +230,17 @@ def _outcome(
             values, notes = _look(opened)
     except GeoliftError as error:
         one_line = "\n" not in str(error)
-        return Outcome(row=specimen.name, output=damage, status="refused" if one_line else "traceback", code=str(error))
+        return Outcome(specimen.name, damage, "refused" if one_line else "traceback", str(error))
     except Exception as error:
-        return Outcome(row=specimen.name, output=damage, status="traceback", code=f"{type(error).__name__}: {error}")
+        return Outcome(specimen.name, damage, "traceback", f"{type(error).__name__}: {error}")
     if time.monotonic() - start > LONGEST_S:
-        return Outcome(row=specimen.name, output=damage, status="slow")
+        return Outcome(specimen.name, damage, "slow")
     before, known = plain
     new = [text for text in notes if text.rpartition("/")[2] not in {t.rpartition("/")[2] for t in known}]
     if len(new) > 0:
-        return Outcome(row=specimen.name, output=damage, status="told", code=new[0])
+        return Outcome(specimen.name, damage, "told", new[0])
     same = values.shape == before.shape and _close(values, before)
-    return Outcome(row=specimen.name, output=damage, status="fine" if same or invisible else "silent")
+    return Outcome(specimen.name, damage, "fine" if same or invisible else "silent")
 
 
 def _close(values: np.ndarray, before: np.ndarray) -> bool:

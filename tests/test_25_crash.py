@@ -35,8 +35,8 @@ def test_one_whole_set_stands_wherever_a_run_is_struck(base: Path, of: str, faul
     stand, calls = crash_matrix.stand_of(base, of), crash_matrix.calls_of(base, of)
     assert len(calls) > 50
     renaming = next(i for i, call in enumerate(calls, start=1) if "publish.part" in call)
-    # Before the log is written nothing has changed; behind it every second call, each sample another half.
-    struck = [*range(1, renaming, every), *range(renaming + every % 2, len(calls) + 1, 2)]
+    # Before the log is written nothing has changed; behind it every sixth call, each sample others.
+    struck = [*range(1, renaming, 3 * every), *range(renaming + every % 2, len(calls) + 1, 6)]
     found = {
         call: wrong
         for call in struck

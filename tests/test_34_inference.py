@@ -163,7 +163,8 @@ def test_where_no_code_can_be_compiled_torch_runs_the_network() -> None:
         "from geolift.network.formula import Network\n"
         "from geolift.network.backends import made_ready\n"
         "eye = np.eye(3, dtype=np.float32)\n"
-        "runner = made_ready(Network((), (), (), 0.0, None, eye, None, eye[0]), choose_engine('cpu', 'bf16'))\n"
+        "parts = dict(weights=(), biases=(), residuals=(), slope=0.0, head=None, skip=eye, basis=None, offset=eye[0])\n"
+        "runner = made_ready(Network(**parts), choose_engine('cpu', 'bf16'))\n"
         "print(type(runner).__name__, runner(eye)[0, 0])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -216,16 +216,11 @@ def test_only_a_method_that_unmixes_is_asked_for_endmembers(pair: Pair, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("transform", "word"),
-    [(Affine(7, 7, 364095, 7, -7, 5809965), "rotated"), (Affine(10, 0, 364095, 0, 10, 5e6), "north")],
-)
-def test_rotated_and_south_up_grids_are_refused_by_name(
-    pair: Pair, tmp_path: Path, transform: Affine, word: str
-) -> None:
-    msi = write(tmp_path / "m.tif", np.full((4, 48, 42), 0.3), gsd=10, transform=transform)
+def test_a_rotated_grid_is_refused_by_name(pair: Pair, tmp_path: Path) -> None:
+    turned = Affine(7, 7, 364095, 7, -7, 5809965)
+    msi = write(tmp_path / "m.tif", np.full((4, 48, 42), 0.3), gsd=10, transform=turned)
     message = refused((pair.hsi, msi), cwd=tmp_path)
-    assert word in message
+    assert "rotated" in message
     assert "gdalwarp" in message
 
 
@@ -273,7 +268,7 @@ def test_an_envi_header_without_data_and_the_reverse(pair: Pair, tmp_path: Path)
 
 
 def test_swapped_inputs_are_recognised(pair: Pair, tmp_path: Path) -> None:
-    assert "swapped" in refused((pair.msi, pair.hsi), cwd=tmp_path)
+    assert "exchanged" in refused((pair.msi, pair.hsi), cwd=tmp_path)
 
 
 def test_a_band_count_the_sensor_does_not_have_lists_the_choices(pair: Pair, tmp_path: Path) -> None:

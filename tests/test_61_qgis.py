@@ -141,7 +141,19 @@ def test_the_forms_offer_what_the_commands_take() -> None:
 
     from geolift.cli import COMMANDS, cli
 
-    terminal = {"config", "progress", "quiet", "verbose", "as_json", "dry_run", "output", "require", "msi_files"}
+    terminal = {
+        "config",
+        "progress",
+        "quiet",
+        "verbose",
+        "as_json",
+        "dry_run",
+        "output",
+        "require",
+        "msi_files",
+        "show_config",
+    }
+    terminal |= {"layer", "places_crs"}  # QGIS hands places over as a layer of its own
     context = click.Context(cli)
     for name, described in install.describe_commands()["commands"].items():
         assert name in COMMANDS

@@ -97,9 +97,9 @@ class CoregistrationFacts(Facts):
     """The residual shift, in MSI pixels and metres, and what speaks for it; ``confidence`` 0 to 1."""
 
     shift_msi_px: Shift
-    shift_m: Shift
-    confidence: Number
-    applied: bool
+    shift_m: Shift | None = None
+    confidence: Number = None
+    applied: bool = False
     reliable: bool | None = None
     reason: str = ""
 
@@ -108,8 +108,8 @@ class HarmonizationFacts(Facts):
     """The radiometric relation applied to the MSI: ``matrix`` times its values plus ``offset``."""
 
     model: str
-    matrix: list[list[float]]
-    offset: list[float]
+    matrix: list[list[float]] = []
+    offset: list[float] = []
     heldout_error: dict[str, Number] = {}
     inlier_fraction: Number = None
     pixels: int = 0
@@ -122,7 +122,7 @@ class RefinementFacts(Facts):
     """
 
     applied: bool
-    reason: str
+    reason: str = ""
     held_out_explained: Number = None
     differing_share: Number = None
     components: int | None = None

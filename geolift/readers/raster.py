@@ -130,15 +130,20 @@ def grid_of_raster(source: Any) -> GeoBox:
     return GeoBox(source.shape, source.transform, source.crs.to_wkt() if source.crs else None)
 
 
+OWN_TAG = "GEOLIFT_QUANTITY"
+"""Stands in what geolift wrote: its nodata are declared, and a value that repeats is a value."""
+
+
 @dataclass(frozen=True)
 class Declared:
-    """What tags say of the values: per band scale, offset, nodata; units in small letters; ENVI's factor."""
+    """What tags say of values: per band scale, offset, nodata; units in small letters; ENVI's factor; own products."""
 
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     nodata: tuple[float | None, ...]
     units: tuple[str, ...]
     reflectance_factor: float | None = None
+    own: bool = False
 
     def take(self, bands: Sequence[int]) -> Declared:
         """Return what is declared of 0-based ``bands``."""
@@ -161,6 +166,7 @@ def declared(source: Any, header: envi_header.EnviHeader | None = None) -> Decla
         nodata,
         tuple(str(unit).lower() for unit in source.units if unit),
         gate.optional_number(fields.get("reflectance_scale_factor"), source.name, "reflectance scale factor"),
+        OWN_TAG in source.tags(),
     )
 
 
@@ -171,7 +177,7 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
     raw = overridden(
         Decoding(scale=(1.0,) * count, offset=(0.0,) * count, nodata=tags.nodata), Reading(nodata=reading.nodata)
     )
-    if reading.nodata is None:
+    if reading.nodata is None and not tags.own:
         raw, sample, findings = recognise_fill(stored, raw)
         notes.extend(finding.told(stored.path, tags.nodata[0]) for finding in findings)
     else:

@@ -102,7 +102,7 @@ def _product_of(given: Path, sidecar: Path, item: dict[str, Any]) -> Path:
     if given != sidecar:
         return given
     href = str(item.get("assets", {}).get("data", {}).get("href", ""))
-    return sidecar.parent / Path(href).name  # a product lies beside its sidecar
+    return sidecar.parent / (Path(href).name or sidecar.stem)  # a product lies beside its sidecar
 
 
 def render(
