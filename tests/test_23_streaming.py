@@ -228,7 +228,9 @@ def test_two_worker_processes_give_the_same_pixels(tmp_path: Path, cluster: Any)
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_worker_costs_its_tiles_and_not_the_run(tmp_path: Path, cluster: Any) -> None:
+def test_a_killed_worker_costs_its_tiles_and_not_the_run(tmp_path: Path, cluster: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("geolift.writer.cluster.STALL_S", 300.0)  # a busy machine starts the next one late
+
     def deadly(block: np.ndarray, block_info: Any = None) -> np.ndarray:
         death = tmp_path / "{}-{}".format(*block_info[None]["chunk-location"][1:])
         if death.name in {"1-1", "2-0"} and not death.exists():

@@ -50,13 +50,13 @@ def test_a_log_of_a_stranger_moves_nothing_out_of_its_folder(tmp_path: Path) -> 
     victim.parent.mkdir()
     victim.write_text("mine", encoding="utf-8")
     draft = tmp_path / "given" / ".x.tif.parts"
-    (draft / "new").mkdir(parents=True)
-    (draft / "new" / "precious.txt").write_text("theirs", encoding="utf-8")
     for entry in (
         '{"draft": "../../home/.x.parts", "name": "precious.txt", "made": true, "data": true, "there": true}',
         '{"draft": ".", "name": "../../home/precious.txt", "made": true, "data": true, "there": true}',
         '{"draft": "../../home", "name": "precious.txt", "made": false, "data": false, "there": true}',
     ):
+        (draft / "new").mkdir(parents=True, exist_ok=True)
+        (draft / "new" / "precious.txt").write_text("theirs", encoding="utf-8")
         (draft / LOG).write_text(f'{{"files": [{entry}]}}', encoding="utf-8")
         recover(tmp_path / "given")
         assert victim.read_text(encoding="utf-8") == "mine"

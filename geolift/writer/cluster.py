@@ -189,19 +189,24 @@ class Cluster:
                 except queue.Empty:
                     pulse.require(self.address)
                     continue
-                packed = self._result(future)
+                packed = self._result(future, pulse)
                 under_way.discard(future)
                 future.release()
                 submit(1)
                 yield packed
 
-    def _result(self, future: Any) -> Packed:
+    def _result(self, future: Any, pulse: _Pulse) -> Packed:
         from concurrent.futures import CancelledError
 
         from distributed import KilledWorker
 
         try:
-            packed: Packed = future.result(timeout=STALL_S)
+            while True:
+                try:
+                    packed: Packed = future.result(timeout=LOOK_EVERY_S)
+                    return packed
+                except TimeoutError:  # its worker died with the result, which another one computes again
+                    pulse.require(self.address)
         except GeoliftError:
             raise
         except KilledWorker as error:
@@ -209,9 +214,8 @@ class Cluster:
                 f"{self.address}: workers died again and again over one tile: out of memory or of time. Give them "
                 f"more memory, or pass a smaller --tile-size. {WAY_OUT}"
             ) from error
-        except (OSError, TimeoutError, CancelledError) as error:
+        except (OSError, CancelledError) as error:
             raise ResourceError(f"{self.address}: the scheduler is lost ({type(error).__name__}). {WAY_OUT}") from error
-        return packed
 
     def require_workers(self) -> None:
         """Refuse a cluster that is not there, has no worker or other versions, before anything is computed.
