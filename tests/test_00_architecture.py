@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import graphlib
 import importlib
 import json
 import pkgutil
@@ -16,7 +15,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import count_code
 import pytest
+from count_code import imports, own_imports
 
 import geolift
 
@@ -35,16 +36,9 @@ NUMERIC = (
 )  # fmt: skip
 FILE_WORLD = {"rasterio", "rioxarray", "odc", "dask", "xarray", "click", "pathlib"}
 HEAVY = {"torch", "dask", "xarray", "rasterio", "rioxarray", "scipy", "matplotlib", "pandas", "odc"}
-LONGEST_FUNCTION, LONGEST_FILE, MOST_ENTRIES = 60, 450, 26
 
 
-def _modules() -> dict[str, Path]:
-    paths = sorted(path for path in PACKAGE.rglob("*.py") if "plugin" not in path.parts)
-    names = (path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".") for path in paths)
-    return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
-
-
-MODULES = {name: path for name, path in _modules().items() if name != "__init__"}
+MODULES = count_code.modules()
 
 
 def _rules() -> dict[str, set[str]]:
@@ -56,50 +50,18 @@ def _rules() -> dict[str, set[str]]:
 RULES = _rules()
 
 
-def _imports(path: Path, *, top_only: bool = False) -> set[str]:
-    """Full names of everything imported; `from a import b` counts as a.b. TYPE_CHECKING blocks do not run."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
-    }
-    nodes = tree.body if top_only else ast.walk(tree)
-    found: set[str] = set()
-    for node in nodes:
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
 def _room(module: str) -> str:
     return module.removeprefix("geolift.").split(".")[0]
 
 
-def _own_imports(module: str) -> set[str]:
-    """Modules of geolift that a module imports, without the package's name."""
-    used = {name.removeprefix("geolift.") for name in _imports(MODULES[module]) if name.startswith("geolift.")}
-    return {name if name in MODULES else name.rpartition(".")[0] for name in used} - {module, ""}
-
-
 def _used_rooms(room: str) -> set[str]:
     modules = [name for name in MODULES if _room(name) == room]
-    return {_room(used) for module in modules for used in _own_imports(module)} - {room}
+    return {_room(used) for module in modules for used in own_imports(module)} - {room}
 
 
 def test_every_room_has_a_line_in_the_architecture_and_every_line_a_room() -> None:
     rooms = {_room(name) for name in MODULES}
     assert rooms == set(RULES), "each folder and top-level module needs a row in docs/architecture.md"
-
-
-def test_the_top_level_is_small_enough_to_be_read_at_a_glance() -> None:
-    entries = [path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "_srf_library")]
-    assert len(entries) <= MOST_ENTRIES, sorted(entries)
 
 
 @pytest.mark.parametrize("room", RULES)
@@ -113,25 +75,20 @@ def test_rooms_import_only_from_rooms_that_stand_above_them() -> None:
     assert not back, "an arrow that points down makes a cycle sooner or later"
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    graph = {name: _own_imports(name) & set(MODULES) for name in MODULES}
-    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the cycle
-
-
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(NUMERIC)])
 def test_numeric_rooms_know_no_files_no_crs_no_dask_and_no_click(module: str) -> None:
-    outside = {name.split(".")[0] for name in _imports(MODULES[module])} & FILE_WORLD
+    outside = {name.split(".")[0] for name in imports(MODULES[module])} & FILE_WORLD
     assert not outside, f"geolift.{module}: NumPy or torch in and out; {sorted(outside)} belongs to a wrapper"
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if _room(name) == "cli"])
 def test_command_modules_import_nothing_heavy_at_their_top(module: str) -> None:
-    heavy = {name.split(".")[0] for name in _imports(MODULES[module], top_only=True)} & HEAVY
+    heavy = {name.split(".")[0] for name in imports(MODULES[module], top_only=True)} & HEAVY
     assert not heavy, f"geolift.{module}: import {sorted(heavy)} inside the command's body"
 
 
 def test_click_is_used_in_the_command_line_only() -> None:
-    users = {name for name in MODULES if any(used.split(".")[0] == "click" for used in _imports(MODULES[name]))}
+    users = {name for name in MODULES if any(used.split(".")[0] == "click" for used in imports(MODULES[name]))}
     assert {_room(name) for name in users} <= {"cli"}
 
 
@@ -145,22 +102,9 @@ def test_only_readers_and_the_writer_open_rasters() -> None:
     assert {_room(name) for name in openers} <= {"readers", "writer"}, openers
 
 
-def test_functions_are_short() -> None:
-    long = []
-    for name, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                docstring = (ast.get_docstring(node, clean=False) or "").count("\n") + 1
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1 - docstring
-                if lines > LONGEST_FUNCTION:
-                    long.append(f"geolift.{name}.{node.name}: {lines} lines")
-    assert not long, f"split them ({LONGEST_FUNCTION} lines at most without the docstring): {long}"
-
-
-def test_files_are_short() -> None:
-    lengths = {name: path.read_text(encoding="utf-8").count("\n") for name, path in MODULES.items()}
-    long = {name: count for name, count in lengths.items() if count > LONGEST_FILE}
-    assert not long, f"each of them is two rooms: {long}"
+@pytest.mark.parametrize("count", count_code.counts(), ids=lambda count: count.what)
+def test_the_house_keeps_its_size(count: count_code.Count) -> None:
+    assert count.passed, f"{count.what}: {count.figure}, at most {count.most} ({count.where})"
 
 
 def test_no_module_is_called_utils() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 
 if os.name != "posix":
     pytest.skip("each case is a fork", allow_module_level=True)
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
 import crash_matrix
 

@@ -419,7 +419,7 @@ def session(qgis: dict[str, str], scene: Path) -> dict[str, Any]:
     """What happened in one session of PyQGIS; see qgis_session.py."""
     python = qgis_python()
     assert python
-    script = Path(__file__).parent / "qgis_session.py"
+    script = Path(__file__).parent / "helpers" / "qgis_session.py"
     done = subprocess.run(
         [python, "-I", str(script), str(scene)],
         env=qgis, capture_output=True, text=True, encoding="utf-8", timeout=900, check=False,

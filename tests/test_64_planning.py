@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import itertools
 
+import pytest
 from plan_scale import MACHINES, Rates, measure
 from simulate_cluster import Load, simulate
 
