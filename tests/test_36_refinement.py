@@ -75,9 +75,7 @@ def dense(process: ResidualProcess, factors: np.ndarray, at: np.ndarray | None =
 def process() -> ResidualProcess:
     turn = np.linalg.qr(np.random.default_rng(3).standard_normal((3, 3)))[0]
     footprint = gaussian_footprint(RATIO, (0.2, 0.0), (1.5, 1.8))
-    return ResidualProcess(
-        footprint, 1.0, 4.0, 0.3, turn, np.array([50.0, 3.0, 0.0]), np.array([1.0, 1.5, 1.0]), np.ones(3), np.ones(3)
-    )
+    return ResidualProcess(footprint, 1.0, 4.0, 0.3, turn, np.array([50.0, 3.0, 0.0]), np.array([1.0, 1.5, 1.0]))
 
 
 def test_the_solution_and_the_correction_are_those_of_dense_kriging(

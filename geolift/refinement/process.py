@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, product
 
@@ -64,7 +64,7 @@ class ResidualProcess:
     trust
         (K,) share of the correction that whole columns and lines, left out, confirm; 0 … 1.
     band_trust
-        (C,) the same of each band of the spectra, where single pixels are left out.
+        (C,) the same of each band of the spectra, where single pixels are left out. Both: one for all where not asked.
     """
 
     footprint: Footprint
@@ -74,8 +74,8 @@ class ResidualProcess:
     rotation: DoubleArray
     strength: DoubleArray
     noise: DoubleArray
-    trust: DoubleArray
-    band_trust: DoubleArray
+    trust: DoubleArray = field(default_factory=lambda: np.ones(1))
+    band_trust: DoubleArray = field(default_factory=lambda: np.ones(1))
 
     @property
     def lengths(self) -> tuple[float, float, float]:
