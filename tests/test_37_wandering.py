@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geolift.degradation.sampling import degrade_msi
-from geolift.pair.band_alignment import move_band, reach_px
+from geolift.pair.band_alignment import lost_by_moving, move_band, reach_px
 from geolift.pair.coregistration.band_shift import find_band_shifts
 from geolift.pair.coregistration.shift_field import WanderingShift, brought_to, find_evidence, find_wandering
 from geolift.pair.saturation import find_saturation
@@ -123,6 +123,18 @@ def test_a_moved_band_keeps_its_holes_and_is_alike_in_tiles() -> None:
     assert np.array_equal(np.isnan(moved), np.isnan(band))
     tile = move_band(band[30 - reach : 70 + reach, 35 - reach : 80 + reach], 0.3, -1.4)[reach:-reach, reach:-reach]
     assert np.array_equal(tile, moved[30:70, 35:80], equal_nan=True)
+
+
+def test_what_a_band_loses_by_being_moved_is_its_noise() -> None:
+    fine, apart = texture(3, seed=8), np.array([[0.0, 0.0], [0.5, 0.0], [0.45, -0.5]])
+    delivered = np.stack([move_band(band, *map(float, -shift)) for band, shift in zip(fine, apart, strict=True)])
+    moved = np.stack([move_band(band, *map(float, shift)) for band, shift in zip(delivered, apart, strict=True)])
+    lost = lost_by_moving([moved], apart, lambda msi: msi)
+    inner = (slice(None), slice(10, -10), slice(10, -10))
+    truly = np.sqrt(np.square((moved - fine)[inner]).mean(axis=(1, 2)))
+    assert lost[0] == 0
+    assert (lost[1:] > 0.3 * truly[1:]).all()
+    assert (lost[1:] < 1.5 * truly[1:]).all()
 
 
 def test_a_saturated_band_is_found_and_a_bright_one_is_not() -> None:

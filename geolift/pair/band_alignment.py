@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +54,30 @@ def _offset(image: FloatArray, by: int, axis: int) -> FloatArray:
         target[axis], source[axis] = slice(low, high), slice(low + by, high + by)
         out[tuple(target)] = image[tuple(source)]
     return out
+
+
+def lost_by_moving(
+    windows: Sequence[FloatArray], shifts_px: DoubleArray, relation: Callable[[FloatArray], FloatArray]
+) -> DoubleArray:
+    """RMS (c,) of the detail that bands have lost by being moved: as much as moving them back and forth takes again.
+
+    Beside bands that kept theirs it is noise: what tells spectra apart by it makes them up.
+
+    Parameters
+    ----------
+    windows
+        Images (c, y, x) after they were moved.
+    shifts_px
+        (c, 2) by which they were.
+    relation
+        Applied to the images before anything is made of them; the loss is told in its unit.
+    """
+    lost = []
+    for window in windows:
+        moves = [(band, *map(float, shift)) for band, shift in zip(window, shifts_px, strict=True)]
+        again = np.stack([move_band(move_band(band, -dy, -dx), dy, dx) for band, dy, dx in moves])
+        lost.append((relation(window) - relation(again)).reshape(len(window), -1))
+    return np.asarray(np.sqrt(np.nanmean(np.square(np.concatenate(lost, axis=1), dtype=np.float64), axis=1)))
 
 
 def reach_px(shifts_px: DoubleArray) -> int:

@@ -15,6 +15,7 @@ from geolift.datamodel.cube import blocks_of, window_values
 from geolift.degradation.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.pair.adjustment import MsiAdjustment, adjusted_pair
+from geolift.pair.band_alignment import lost_by_moving
 from geolift.pair.coregistration import (
     NEAR_LR,
     NEAR_PX,
@@ -329,12 +330,17 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
     both = np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan))
     windows = choose_windows(both, *affordable_windows(overlap.ratio, 0))
     coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
-    fine = [comparison.harmonization.apply(overlap.read(w.y, w.x, w.height, w.width, 0)) for w in windows]
+    as_read = [overlap.read(w.y, w.x, w.height, w.width, 0) for w in windows]
+    fine = [comparison.harmonization.apply(window) for window in as_read]
     of_coarse, of_fine = (
         np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
         for parts in (coarse, fine)
     )
-    return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), _noise(comparison, _middles(fine)))
+    noise = _noise(comparison, _middles(fine))
+    bands = None if comparison.geometry is None else comparison.geometry.bands
+    if bands is not None:
+        noise = np.hypot(noise, lost_by_moving(as_read, bands.apart_px, comparison.harmonization.apply))
+    return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), noise)
 
 
 def _middles(windows: list[np.ndarray]) -> list[np.ndarray]:
