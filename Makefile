@@ -2,7 +2,7 @@
 #   make demo    fuse a made-up landscape and look at the result
 #   make test    the tests          (make test PYTEST_FLAGS="-k writer")
 #   make test-fast  those of the house and of steps that need no files, in a minute
-#   make lint    ruff, mypy and the sizes of the house (make format repairs the layout)
+#   make lint    ruff, mypy, spelling and the sizes of the house (make format repairs the layout)
 #   make docs    the documentation as a web site, in site/
 #   make bench   the benchmarks
 #   make setup   only the environment in .venv, redone when pyproject.toml or constraints.txt change
@@ -43,6 +43,7 @@ lint: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy geolift
 	$(BIN)/python tools/count_code.py
+	$(BIN)/codespell
 
 format: setup
 	$(BIN)/python -m ruff check --fix-only --quiet .

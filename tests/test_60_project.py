@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import importlib.util
+import json
 import os
+import queue
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -118,7 +123,7 @@ def _local_links(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md"))]
 )
 def test_links_of_the_documents_lead_somewhere(page: str) -> None:
     path = ROOT / page
@@ -128,13 +133,14 @@ def test_links_of_the_documents_lead_somewhere(page: str) -> None:
 
 def test_every_page_is_in_the_sites_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    missing = [path.name for path in ROOT.glob("docs/*.md") if f" {path.name}" not in menu]
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")]
+    missing = [page for page in pages if f" {page}\n" not in menu]
     assert not missing
 
 
 def test_commands_named_in_the_readme_and_the_tutorial_exist_with_their_options() -> None:
     reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    for page in ("README.md", "docs/tutorial.md", "docs/index.md"):
+    for page in ("docs/tutorial.md", "docs/cluster.md", "docs/batch.md", "docs/benchmark.md", "docs/qgis.md"):
         for line in re.findall(r"^\$ geolift (.+)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE):
             name = line.split()[0]
             section = re.search(rf"^## geolift {name}\n(.*?)(?=^## |\Z)", reference, flags=re.MULTILINE | re.DOTALL)
@@ -195,10 +201,12 @@ def test_the_environment_is_made_by_a_python_that_can_and_refused_in_one_line_ot
     assert not (tmp_path / "no").exists()
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs")
+    target = tmp_path_factory.mktemp("docs") / "site"
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -207,7 +215,61 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "index.html").exists()
+    return target
+
+
+def test_the_documentation_builds_without_a_warning(site: Path) -> None:
+    assert (site / "index.html").exists()
+
+
+MEASURE = """<body><script>(async () => {
+  const told = [];
+  for (const width of [400, 1280]) for (const page of PAGES) {
+    const frame = document.createElement("iframe");
+    frame.style = `border:0;height:800px;width:${width}px`;
+    document.body.append(frame);
+    await new Promise(done => { frame.onload = done; frame.src = page; });
+    const root = frame.contentDocument.documentElement;
+    const over = Math.max(root.scrollWidth, root.querySelector("body").scrollWidth) - root.clientWidth;
+    told.push([page, width, over]);
+    frame.remove();
+  }
+  fetch("/", { method: "POST", body: JSON.stringify(told) });
+})();</script>"""
+
+
+def test_no_page_of_the_documentation_scrolls_sideways(site: Path, tmp_path: Path) -> None:
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    browser = next(filter(None, found), None)
+    if browser is None:
+        pytest.skip("needs chromium: .ci/install-chromium")
+    pages = [path.relative_to(site).as_posix() for path in site.rglob("*.html") if path.name != "404.html"]
+    frames = site / "_frames.html"
+    frames.write_text(MEASURE.replace("PAGES", json.dumps(pages)), encoding="utf-8")
+    told: queue.Queue[bytes] = queue.Queue()
+
+    class Listening(http.server.SimpleHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Listening, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        words += ["--remote-debugging-port=0", f"http://127.0.0.1:{server.server_port}/_frames.html"]
+        running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            measured = json.loads(told.get(timeout=200))
+        finally:
+            running.terminate()
+            running.wait(timeout=20)
+            server.shutdown()
+    assert len(measured) == 2 * len(pages) > 60
+    assert [line for line in measured if line[2] > 0] == []
 
 
 def test_every_place_that_contributing_names_is_there() -> None:
@@ -217,13 +279,14 @@ def test_every_place_that_contributing_names_is_there() -> None:
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
-def test_the_source_distribution_holds_what_the_project_consists_of(tmp_path: Path) -> None:
+def test_the_source_distribution_holds_what_the_project_consists_of_and_installs(tmp_path: Path) -> None:
     import tarfile
 
     command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
     (made,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(made) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
         names = [name.partition("/")[2] for name in archive.getnames()]
     tops = {name.split("/")[0] for name in names}
     known = {
@@ -233,3 +296,14 @@ def test_the_source_distribution_holds_what_the_project_consists_of(tmp_path: Pa
     }  # fmt: skip
     assert tops <= known, sorted(tops - known)
     assert not [name for name in names if name.endswith((".tif", ".pyc", ".npz"))]
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    target = tmp_path / "target"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--target", str(target), str(unpacked)], check=True, timeout=120)
+    code = "import geolift, geolift.srf; print(geolift.__file__, len(geolift.srf.list_sensors()))"
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    where, sensors = done.stdout.split()
+    assert Path(where).is_relative_to(target)
+    assert int(sensors) == len(list((ROOT / "srf_library").glob("*.csv")))
