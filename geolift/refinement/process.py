@@ -41,6 +41,10 @@ NOISES = (1.0, 1.5, 2.5, 4.0, 8.0)
 CUT_SIGMA = 3.0
 """Correlations end so many lengths away."""
 
+TRIED_TOGETHER = 200
+"""Most pixels taken together while lengths are tried, for the work grows with their cube: the likelihood is then
+that of the windows' pieces, each for itself."""
+
 LEAST_GAIN_NATS = 2.0
 """A component whose log likelihood gains less is left alone."""
 
@@ -140,28 +144,47 @@ def fit_process(
     _, vectors = np.linalg.eigh(np.einsum("kn,ln->kl", pixels, pixels) / pixels.shape[1])
     rotation = vectors[:, ::-1] * np.where(vectors[:, ::-1].sum(axis=0) < 0, -1.0, 1.0)
     parts = [_window(residual, factors, rotation) for residual, factors in windows]
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        if lengths is None:
+            lengths = _likeliest_lengths([piece for part in parts for piece in _pieces(part)], footprint, pool)
+        own, guided, share = lengths
+        grams = [_covariance(part, footprint, own, part.factors[:1]) for part in parts]
+        if share:
+            for part, gram in zip(parts, grams, strict=True):
+                gram += share * _covariance(part, footprint, guided, part.factors[1:])
+        fit = _best_strengths(parts, grams, pool)
+    return _judged(lengths, fit, parts, footprint, rotation, decode)
+
+
+def _pieces(part: Window) -> list[Window]:
+    """A window cut across its longer side until few pixels are together."""
+    if len(part.rows) <= TRIED_TOGETHER:
+        return [part]
+    along = part.rows if np.ptp(part.rows) >= np.ptp(part.cols) else part.cols
+    low = along < np.median(along)
+    if not low.any():
+        return [part]
+    halves = [Window(part.rows[k], part.cols[k], part.residual[:, k], part.factors[:, k]) for k in (low, ~low)]
+    return [piece for half in halves for piece in _pieces(half)]
+
+
+def _likeliest_lengths(pieces: Sequence[Window], footprint: Footprint, pool: Executor) -> tuple[float, float, float]:
+    """ℓ_0 of the own term alone, then ℓ_m and γ of the guided ones beside it."""
 
     @cache
     def covariances(length: float, first: int, last: int | None) -> list[DoubleArray]:
-        return [_covariance(w, footprint, length, w.factors[first:last]) for w in parts]
+        return [_covariance(piece, footprint, length, piece.factors[first:last]) for piece in pieces]
 
-    def tried(length: float, guided: float, share: float) -> Fit:
+    def lost(lengths: tuple[float, float, float]) -> float:
+        length, guided, share = lengths
         grams = covariances(length, 0, 1)
         if share:
             grams = [own + share * term for own, term in zip(grams, covariances(guided, 1, None), strict=True)]
-        return _best_strengths(parts, grams, pool)
+        return float(_best_strengths(pieces, grams, pool).lost.sum())
 
-    def lost(choice: tuple[tuple[float, float, float], Fit]) -> float:
-        return float(choice[1].lost.sum())
-
-    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        if lengths is not None:
-            return _judged(lengths, tried(*lengths), parts, footprint, rotation, decode)
-        alone = min((((length, 0.0, 0.0), tried(length, 0.0, 0.0)) for length in LENGTHS_LR), key=lost)
-        best = alone[0][0]
-        guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(parts[0].factors) > 1 else ()
-        chosen, fit = min(chain([alone], (((best, *guide), tried(best, *guide)) for guide in guides)), key=lost)
-    return _judged(chosen, fit, parts, footprint, rotation, decode)
+    alone = min(((length, 0.0, 0.0) for length in LENGTHS_LR), key=lost)
+    guides = product(GUIDED_LENGTHS_LR, GUIDED_SHARES) if len(pieces[0].factors) > 1 else ()
+    return min(chain([alone], ((alone[0], *guide) for guide in guides)), key=lost)
 
 
 def _judged(
