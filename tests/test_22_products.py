@@ -57,7 +57,7 @@ def test_every_product_is_told_by_its_content_and_lies_where_it_lies(tmp_path: P
     assert brightest(cube) == pytest.approx(made.planted_at(PIXEL.get(name, 30.0)), abs=1e-6)
     grid = grid_of(cube)
     assert grid.crs is not None and grid.crs.to_epsg() == 32633
-    document = describe.document(cube)
+    document = describe.describe(cube).model_dump()
     assert document["product"] == name
     assert len(document["wavelengths_nm"]) == cube.sizes["band"]
     json.dumps(document)

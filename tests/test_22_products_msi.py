@@ -37,7 +37,7 @@ def test_the_spacecraft_and_every_band_are_told(tmp_path: Path, family: str) -> 
     assert matched is not None and len(matched) == cube.sizes["band"]
     assert cube.attrs["acquired"] and cube.attrs["product"] and cube.attrs["sensor"]
     assert cube.attrs["quantity"] == "reflectance"
-    json.dumps(describe.document(cube))
+    json.dumps(describe.describe(cube).model_dump())
 
 
 # -- Sentinel-2 -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ import geolift
 from geolift.datamodel import alignment
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError, UsageError
-from geolift.network.model import save_model
 from geolift.pipeline import files, wald
 from geolift.pipeline.trained import load_trained
 from geolift.settings import ApplySettings, FuseSettings, SimulateSettings
@@ -144,7 +143,7 @@ def test_a_saved_model_fills_bad_bands_or_leaves_them_out(pair: Pair, tmp_path: 
     )
     model = tmp_path / "model.safetensors"
     trained = geolift.train(hsi, sensor="sentinel-2a", msi_bands=("B02", "B03", "B04", "B08"))
-    save_model(model, trained.model, trained.facts)
+    trained.save(model)
     whole = geolift.apply(model, pair.msi)
     dropped = geolift.apply(model, pair.msi, drop_bad_bands=True)
     assert np.isnan(whole.values[[4, 29]]).all()

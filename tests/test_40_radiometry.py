@@ -16,8 +16,10 @@ from geolift.datamodel.cube import bands_of, grid_of, make_cube
 from geolift.errors import InputError
 from geolift.pair.harmonization import Harmonization, fit_harmonization
 from geolift.pipeline import files
-from geolift.pipeline.radiometry import InTurn, kept_radiometry, outside_of, radiometry_facts, relation_to_reference
+from geolift.pipeline.radiometry import InTurn, outside_of, radiometry_facts, relation_to_reference
 from geolift.pipeline.trained import load_trained
+from geolift.provenance.record import HarmonizationFacts
+from geolift.report.scene import relation_of
 from geolift.settings import ApplySettings, FuseSettings
 
 GAIN = np.array([1.1, 0.9, 1.05, 0.95], np.float32)[:, None, None]
@@ -94,7 +96,9 @@ def test_the_relation_of_the_pair_travels_with_the_model() -> None:
     rng = np.random.default_rng(0)
     wanted = rng.random((3, 30, 30)).astype(np.float32)
     relation = fit_harmonization(wanted, (wanted - 0.02) / 1.2, "auto")
-    kept = kept_radiometry(json.loads(json.dumps(radiometry_facts(relation))))
+    facts = radiometry_facts(relation)
+    assert facts is not None
+    kept = relation_of(HarmonizationFacts.model_validate_json(facts.model_dump_json()))
     assert kept is not None
     np.testing.assert_array_equal(kept.apply(wanted), relation.apply(wanted))
     unchanged = Harmonization(
@@ -106,7 +110,7 @@ def test_the_relation_of_the_pair_travels_with_the_model() -> None:
         n_pixels=9,
         reason="",
     )
-    assert radiometry_facts(unchanged) == radiometry_facts(None) == {} and kept_radiometry({}) is None
+    assert radiometry_facts(unchanged) is radiometry_facts(None) is relation_of(None) is None
     np.testing.assert_array_equal(InTurn(relation, kept).apply(wanted), kept.apply(relation.apply(wanted)))
 
 

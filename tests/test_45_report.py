@@ -22,6 +22,7 @@ from geolift.datamodel.cube import grid_of
 from geolift.errors import InputError, OutputExistsError
 from geolift.metrics.consistency import agreement
 from geolift.pipeline import files
+from geolift.provenance.record import RunRecord, read_record
 from geolift.provenance.sidecar import read_sidecar
 from geolift.readers import open_cube
 from geolift.readers.some_bands import open_some_bands
@@ -181,7 +182,7 @@ def test_the_command_in_the_page_asks_for_the_same_run(fused: Path) -> None:
     import shlex
 
     facts = read_sidecar(fused.with_suffix(".json"))
-    typed = shlex.split(repeat.commands(facts, "fused.json")[0])
+    typed = shlex.split(repeat.commands(read_record(fused.with_suffix(".json")), "fused.json")[0])
     assert typed[:2] == ["geolift", "fuse"]
     options = dict(zip(typed[6::2], typed[7::2], strict=True))
     again = FuseSettings.model_validate({key[2:].replace("-", "_"): value for key, value in options.items()})
@@ -298,7 +299,8 @@ def _held_against(fused: Path, product: Path, blur: float = 0.0) -> agreements.A
     facts["harmonization"]["model"] = "identity"
     told = {"applied": False, "reliable": True, "blur_sigma_y": blur, "blur_sigma_x": blur}
     facts |= {"coregistration": told, "refinement": None}
-    found = agreements.measure(open_scene(product, facts), facts)
+    record = RunRecord.model_validate(facts)
+    found = agreements.measure(open_scene(product, record), record)
     assert found is not None
     return found
 
@@ -333,7 +335,8 @@ def test_the_footprint_that_the_run_found_is_what_the_product_is_seen_through(
 
     def rmse(start_px: list[int]) -> float:
         facts["refinement"] = {"footprint": {"start_px": start_px, "weights_y": even, "weights_x": even}}
-        found = agreements.measure(open_scene(product, facts), facts)
+        record = RunRecord.model_validate(facts)
+        found = agreements.measure(open_scene(product, record), record)
         assert found is not None
         assert found.hsi is not None
         return found.hsi.rmse

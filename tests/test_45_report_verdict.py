@@ -13,6 +13,7 @@ from scenes import make_pair
 from geolift.pipeline import files
 from geolift.report import make_report, page
 from geolift.report.nuisances import EFFECTS, nuisances
+from geolift.report.verdict import Finding
 from geolift.settings import FuseSettings
 
 
@@ -75,12 +76,12 @@ def test_pixels_beyond_what_was_learned_have_their_share_and_their_error(run: Pa
 
 def test_what_was_looked_for_is_told_found_or_not() -> None:
     assert nuisances(None) == []
-    clean = nuisances([{"code": "ok", "message": "", "option": "", "alarming": False}])
+    clean = nuisances([Finding(code="ok", message="", alarming=False)])
     assert [line.state for line in clean] == ["not found"] * len(EFFECTS)
     found = [
-        {"code": "offset", "message": "0.1 too bright", "option": "--msi-offset -0.1", "alarming": True},
-        {"code": "units", "message": "radiance", "option": "", "settled": True, "alarming": False},
-        {"code": "something-new", "message": "it is odd", "option": "", "alarming": True},
+        Finding(code="offset", message="0.1 too bright", option="--msi-offset -0.1", alarming=True),
+        Finding(code="units", message="radiance", settled=True, alarming=False),
+        Finding(code="something-new", message="it is odd", alarming=True),
     ]
     lines = {line.title: line for line in nuisances(found)}
     assert len(lines) == len(EFFECTS) + 1

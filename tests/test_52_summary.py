@@ -17,8 +17,10 @@ from scenes import Pair, make_pair
 
 from geolift.cli.console import Console
 from geolift.cli.stages import ended_line
+from geolift.provenance.record import RunRecord
 from geolift.report import summary
-from geolift.report.verdict import by_weight, verdict
+from geolift.report.verdict import Verdict, by_weight
+from geolift.report.verdict import verdict as verdict_of
 
 WELL = {
     "inputs": {"hsi": {}, "msi": {}},
@@ -31,6 +33,10 @@ WELL = {
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return make_pair(tmp_path_factory.mktemp("summary"))
+
+
+def verdict(facts: dict[str, Any]) -> Verdict:
+    return verdict_of(RunRecord.model_validate(facts))
 
 
 def found(code: str, **others: Any) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def test_what_was_only_assumed_does_not_spoil_a_verdict() -> None:
 
 
 def test_bands_that_the_msi_does_not_determine_are_named() -> None:
-    told = {"wavelength_nm": [500, 1400, 2200], "explained": [0.99, None, 0.2], "held_out_pixels": 100}
+    told = {"wavelength_nm": [500, 1400, 2200], "explained": [0.99, None, 0.2], "bits": [], "held_out_pixels": 100}
     sentence = verdict(WELL | {"information": told}).sentence
     assert "between 2200 and 2200 nm" in sentence
     assert "50 %" in sentence

@@ -108,7 +108,7 @@ def application_jobs(
     return _refuse_shared_outputs([_job(i, f"row {i}", row, common, folder) for i, row in enumerate(rows, start=1)])
 
 
-def _csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _csv(path: Path) -> list[tuple[str, Mapping[str, object]]]:
     """Return each row with its name for messages: its number among the pairs, and its line in the file."""
     table = read_table(path)
     names = [_canonical(name) for name in table.names]
@@ -120,7 +120,7 @@ def _csv(path: Path) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _toml(path: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+def _toml(path: Path) -> tuple[Mapping[str, object], list[tuple[str, Mapping[str, object]]]]:
     try:
         document = tomllib.loads(read_text(path))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -131,7 +131,7 @@ def _toml(path: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]
     return _named(document), [(f"row {number}", _named(row)) for number, row in enumerate(rows, start=1)]
 
 
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
+def _named(row: Mapping[str, object]) -> Mapping[str, object]:
     return {_canonical(name): value for name, value in row.items()}
 
 
@@ -140,7 +140,7 @@ def _canonical(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def _resolved(row: Mapping[str, Any], base: Path) -> dict[str, Any]:
+def _resolved(row: Mapping[str, object], base: Path) -> dict[str, object]:
     """Make relative paths relative to the manifest; an msi of several files is parted by semicolons."""
     several = row.get("msi")
     row = {**row, "msi": several.split(";")} if isinstance(several, str) and ";" in several else row

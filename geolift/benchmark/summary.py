@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def methods_of(lines: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(method for line in lines for method in line.means))
 
 
-def as_records(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def as_records(lines: Sequence[Line]) -> list[dict[str, object]]:
     """Return plain JSON types, one record for each setting and method; what is not finite is null."""
     return [
         line.setting

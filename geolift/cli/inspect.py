@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,9 @@ from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import complete_sensor, run_options
 from geolift.settings import Reading
+
+if TYPE_CHECKING:
+    from geolift.srf import SpectralResponse
 
 
 @command("info")
@@ -29,10 +32,10 @@ def info_command(file: str, wavelengths: Path | None, console: Console) -> None:
     from geolift.readers import open_cube
 
     cube = open_cube(file, Reading(wavelengths=wavelengths))
-    document = describe.document(cube)
+    told = describe.describe(cube)
     for text in cube.attrs["warnings"]:
         console.warn(text)
-    console.result("\n".join(describe.lines(document)), document)
+    console.result("\n".join(describe.lines(told)), told.model_dump())
 
 
 @command("sensors")
@@ -79,12 +82,15 @@ def sensors_command(name: str | None, plot: Path | None, overwrite: bool, consol
     lines = [f"{response.sensor}: {response.title}", f"source: {response.source}"]
     if response.approximated:
         lines.append("approximated: drawn from published centres and widths, not measured")
-    lines += [f"{b['name']:14} centre {b['centre_nm']:8.1f} nm  FWHM {b['fwhm_nm']:7.1f} nm" for b in document["bands"]]
+    lines += [
+        f"{name:14} centre {centre:8.1f} nm  FWHM {width:7.1f} nm"
+        for name, centre, width in zip(response.band_names, response.centres_nm, response.fwhm_nm, strict=True)
+    ]
     lines += [f"order of {count} bands: {','.join(order)}" for count, order in sorted(response.orders.items())]
     console.result("\n".join(lines), document)
 
 
-def _sensor_document(response: Any) -> dict[str, Any]:
+def _sensor_document(response: SpectralResponse) -> dict[str, object]:
     centres, widths = response.centres_nm, response.fwhm_nm
     return {
         "sensor": response.sensor,

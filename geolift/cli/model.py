@@ -28,19 +28,18 @@ def train_command(hsi: str, output: Path | None, settings: TrainSettings, consol
       geolift train enmap.tif --sensor sentinel2 -o enmap_s2.safetensors
     """
     target = output or Path(f"{Path(hsi).stem}.safetensors")
-    from geolift.network.model import save_model
     from geolift.pipeline import fusion
     from geolift.pipeline.touched_files import Output, require_untouched
 
     read = (hsi, settings.srf, settings.wavelengths)
     require_untouched(read, [Output(target)], overwrite=settings.overwrite)
     trained = fusion.train(hsi, listener=console, **settings.model_dump())
-    save_model(target, trained.model, trained.facts)
+    trained.save(target)
     document = {
         "output": str(target),
-        "sensor": trained.facts["sensor"],
-        "msi_bands": trained.facts["msi_bands"],
-        "train_pixels": trained.facts["train_pixels"],
+        "sensor": trained.facts.sensor,
+        "msi_bands": trained.facts.msi_bands,
+        "train_pixels": trained.facts.train_pixels,
         "loss": trained.model.history[-1].loss if trained.model.history else None,
     }
     console.result(str(target), document)

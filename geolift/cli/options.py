@@ -6,7 +6,7 @@ import functools
 import tomllib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -126,7 +126,7 @@ def _click_type(kind: Any) -> Any:
     return click.STRING
 
 
-def _validated(model: type[Model], values: dict[str, Any]) -> Model:
+def _validated(model: type[Model], values: Mapping[str, object]) -> Model:
     try:
         return validated(model, values, spelled=flag_of)
     except UsageError as error:
@@ -138,7 +138,7 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _from_file(config: Path | None, model: type[Settings]) -> dict[str, Any]:
+def _from_file(config: Path | None, model: type[Settings]) -> dict[str, object]:
     """Read options from TOML, or the settings of an earlier run from its sidecar."""
     if config is None:
         return {}
@@ -197,7 +197,7 @@ def run_options(command: Command) -> Command:
     )(wrapped)
 
 
-def tell(output: Path, item: dict[str, Any], console: Console, report: Path | None = None) -> None:
+def tell(output: Path, item: Mapping[str, object], console: Console, report: Path | None = None) -> None:
     """Sum a finished run up for a person, from its sidecar; the warnings that a log has heard are not repeated."""
     from geolift.report import summary
 

@@ -83,7 +83,7 @@ def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any]
     """
     if data.shape != (len(bands), *grid.shape):
         raise ValueError(f"array {data.shape} does not fit {len(bands)} bands on a grid of {tuple(grid.shape)}")
-    coords: dict[str, Any] = {
+    coords: dict[str, object] = {
         "band": ("band", np.arange(1, len(bands) + 1)),
         "wavelength": ("band", np.asarray(bands.wavelength_nm, dtype=np.float64), {"units": "nm"}),
         "fwhm": ("band", np.asarray(bands.fwhm_nm, dtype=np.float64), {"units": "nm"}),
@@ -106,9 +106,9 @@ def _axis_units(grid: GeoBox) -> dict[str, str]:
     return {"units": str(axes[0].unit_name)} if axes else {}
 
 
-def _for_rioxarray(bands: Bands, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _for_rioxarray(bands: Bands, dtype: np.dtype[Any]) -> dict[str, object]:
     """Attributes that `.rio.to_raster` writes as tags, since it leaves coordinates out; lists fit whole cubes only."""
-    attrs: dict[str, Any] = {"_FillValue": float("nan")} if dtype.kind == "f" else {}
+    attrs: dict[str, object] = {"_FillValue": float("nan")} if dtype.kind == "f" else {}
     if len(bands) > 1 and np.isfinite(bands.wavelength_nm).all():
         attrs["wavelengths"] = tuple(float(v) for v in bands.wavelength_nm)
         attrs["wavelength_units"] = "nm"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import psutil
 import rasterio
@@ -24,9 +24,33 @@ SELF_TEST_MAX_SAM_DEG = 20.0
 DRIVERS = ("GTiff", "COG", "ENVI", "JP2OpenJPEG", "VRT")
 
 
-def examine() -> dict[str, Any]:
+class Checks(TypedDict):
+    """What works; what does not is a sentence."""
+
+    proj_data: bool | str
+    sensors: bool
+    self_test: dict[str, float] | str
+
+
+class Examination(TypedDict):
+    """What `geolift doctor --json` prints."""
+
+    healthy: bool
+    checks: Checks
+    versions: dict[str, str]
+    drivers: list[str]
+    cog_writable: bool
+    cpus: int
+    memory_bytes: int
+    memory_free_bytes: int
+    network_compiled_for: str | None
+    gpu: str | None
+    sensors: int
+
+
+def examine() -> Examination:
     """Look at everything geolift needs; ``healthy`` sums it up."""
-    checks = {"proj_data": _proj_works(), "sensors": len(list_sensors()) > 0, "self_test": _self_test()}
+    checks: Checks = {"proj_data": _proj_works(), "sensors": len(list_sensors()) > 0, "self_test": _self_test()}
     with rasterio.Env() as env:
         drivers = sorted(set(env.drivers()) & set(DRIVERS))
     return {
@@ -64,7 +88,7 @@ def _self_test() -> dict[str, float] | str:
     return {"sam_deg": round(scores.sam_deg, 2), "psnr_db": round(scores.psnr_db, 2)}
 
 
-def lines(document: dict[str, Any]) -> list[str]:
+def lines(document: Examination) -> list[str]:
     """Return the document as a person reads it."""
     compiled = document["network_compiled_for"] and f"compiled for {document['network_compiled_for']}"
     text = [f"{name:10} {value}" for name, value in document["versions"].items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import xarray as xr
@@ -73,7 +73,16 @@ def make_pair(folder: Path, seed: int = 0, size: int = 384, overwrite: bool = Fa
     return DemoPair(paths, landscape.sample_places(scene))
 
 
-def run(folder: Path, *, overwrite: bool = False, listener: Listener = SILENT) -> dict[str, Any]:
+class Shown(TypedDict):
+    """What `geolift demo --json` prints: files, measures against the truth, and the command that does it again."""
+
+    outputs: dict[str, str]
+    scores: dict[str, object]
+    command: str
+    sidecar: str
+
+
+def run(folder: Path, *, overwrite: bool = False, listener: Listener = SILENT) -> Shown:
     """Make the pair, fuse it, evaluate it, draw it; return paths and scores."""
     outputs = [Output(folder / name, told=key == "fused") for key, name in FILES.items()]
     if folder.exists():

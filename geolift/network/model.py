@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class SpectralModel:
                 ready[engine] = made_ready(self.network, engine)
             return ready[engine]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """What travels to other processes: the network is made ready anew on each machine."""
         return {name: value for name, value in self.__dict__.items() if name != "_ready"}
 
@@ -113,7 +114,7 @@ class SpectralModel:
         tensors["history"] = np.array(steps, np.float32).reshape(-1, 3)
         return {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, object]:
         """What is needed beside the arrays; JSON-able."""
         unmixing = self.network.unmixing
         return {
@@ -155,7 +156,7 @@ class SpectralModel:
         )
 
 
-def save_model(path: str | Path, model: SpectralModel, metadata: dict[str, Any]) -> None:
+def save_model(path: str | Path, model: SpectralModel, metadata: Mapping[str, object]) -> None:
     """Write a model as safetensors, whole or not at all.
 
     Parameters

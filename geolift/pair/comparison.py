@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -102,13 +101,13 @@ class Comparison:
         """Return the pair with the MSI as it was compared in the end."""
         return pair if self.adjustment is None else adjusted_pair(pair, self.adjustment)
 
-    def shift_json(self) -> dict[str, Any]:
+    def shift_json(self) -> dict[str, object]:
         """Return the stable document of `geolift coregister --json`."""
         fine = (0.0, 0.0) if self.shift is None else (self.shift.dy, self.shift.dx)
         applied = self.applied_px != (0.0, 0.0)
         dy, dx = self.overlay.shift_msi_px(*fine) if self.shift is not None else self.applied_px
         move_x, move_y = self.overlay.shift_units(*self.overlay.fine_shift(dy, dx))
-        document: dict[str, Any] = {
+        document: dict[str, object] = {
             "shift_msi_px": {"dy": dy, "dx": dx},
             "shift_m": {"dy": -move_y, "dx": move_x},
             "confidence": 1.0 if self.shift is None else self.shift.confidence,
@@ -121,7 +120,7 @@ class Comparison:
             document["local"] = self.field.to_json(self.shift)
         return document
 
-    def harmonization_json(self) -> dict[str, Any]:
+    def harmonization_json(self) -> dict[str, object]:
         """Return the relation as plain numbers."""
         relation = self.harmonization
         return {

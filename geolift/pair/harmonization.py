@@ -9,7 +9,7 @@ relation that would move the MSI by less than a few tenths of a per cent is not 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,9 +126,9 @@ class Harmonization:
         """Whether `apply` leaves the MSI as it is."""
         return self.model == "identity" and self.curve is None
 
-    def shape_json(self) -> dict[str, Any]:
+    def shape_json(self) -> dict[str, object]:
         """Return the curve, and what varies over the scene, as plain JSON types; empty where there is neither."""
-        told: dict[str, Any] = {}
+        told: dict[str, object] = {}
         if self.curve is not None:
             tables = {"seen": self.curve.seen.tolist(), "wanted": self.curve.wanted.tolist()}
             told["curve"] = {"name": self.curve.name, **tables}

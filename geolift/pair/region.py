@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import xarray as xr
 from odc.geo.geobox import GeoBox
@@ -25,7 +24,7 @@ class RegionPlan:
     hsi_gsd_m: float
     msi_gsd_m: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return shape, window and GSDs."""
         return {
             "shape": [int(n) for n in self.grid.shape],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -43,7 +42,7 @@ class SpectralPlan:
         """0-based bands of the HSI file that are learned."""
         return np.asarray(self.hsi_bands)[list(self.good)]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return what people and programs want to know of it."""
         return {
             "sensor": self.sensor,

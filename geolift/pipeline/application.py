@@ -16,12 +16,12 @@ from geolift.pipeline.radiometry import (
     MOST_OUTSIDE,
     InTurn,
     Radiometry,
-    kept_radiometry,
     outside_of,
     relation_to_reference,
 )
 from geolift.pipeline.trained import Trained, inverted, load_trained
 from geolift.readers import opened
+from geolift.report.scene import relation_of
 from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import ApplySettings, SensorSettings
 from geolift.settings.typed import ApplyOptions
@@ -81,7 +81,7 @@ def settle_radiometry(
     InputError
         If the reference does not show the same ground.
     """
-    relation: Radiometry | None = kept_radiometry(trained.facts)
+    relation: Radiometry | None = relation_of(trained.facts.radiometry)
     if settings.reference is not None:
         reference = opened(settings.reference, settings.msi_reading, settings.tile_size, settings.msi_bands)
         notes: list[str] = []
@@ -124,12 +124,12 @@ def band_positions(trained: Trained, msi: xr.DataArray, settings: ApplySettings,
         If one is missing.
     """
     source = str(msi.attrs.get("source", "MSI"))
-    wanted = trained.facts["msi_bands"]
+    wanted = trained.facts.msi_bands
     names = _file_band_names(trained, msi, settings, notes)
     missing = [name for name in wanted if name not in names]
     if missing:
         raise InputError(
-            f"{source}: the model needs {trained.facts['sensor']} bands {', '.join(wanted)}; "
+            f"{source}: the model needs {trained.facts.sensor} bands {', '.join(wanted)}; "
             f"{', '.join(missing)} not found among {', '.join(str(n) for n in names)}. "
             "Pass --msi-bands with the bands of the file, in file order."
         )
@@ -139,7 +139,7 @@ def band_positions(trained: Trained, msi: xr.DataArray, settings: ApplySettings,
 def _file_band_names(
     trained: Trained, msi: xr.DataArray, settings: ApplySettings, notes: list[str]
 ) -> list[str | None]:
-    sensor = str(trained.facts["sensor"])
+    sensor = trained.facts.sensor
     try:
         srf, _ = find_response(SensorSettings(sensor=sensor), msi)
     except InputError:

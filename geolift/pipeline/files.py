@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
+from pydantic import JsonValue
 
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
@@ -33,9 +34,11 @@ from geolift.pipeline.unmixing import endmember_facts, unmixed
 from geolift.provenance.run_key import run_identity
 from geolift.provenance.sidecar import (
     MSI_INPUT,
+    StacItem,
     dump_settings,
     input_facts,
-    read_sidecar,
+    own_facts,
+    read_item,
     sidecar_path,
     software_versions,
     stac_item,
@@ -66,16 +69,11 @@ class FileResult:
     """What a run left on disk, and its sidecar's content."""
 
     output: Path
-    sidecar: dict[str, Any]
+    sidecar: StacItem
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         """Return the result as plain JSON types."""
-        facts = {
-            key.partition(":")[2]: value
-            for key, value in self.sidecar["properties"].items()
-            if key.startswith("geolift:")
-        }
-        return {"output": str(self.output), **facts}
+        return {"output": str(self.output), **own_facts(self.sidecar["properties"])}
 
 
 Source = str | Path | tuple[str, ...]
@@ -172,17 +170,18 @@ def _already(output: Path, inputs: dict[str, str], settings: FuseSettings | Appl
     if not settings.resume or settings.overwrite or not (output.exists() and sidecar.exists()):
         return None
     try:
-        facts = read_sidecar(sidecar)
+        item = read_item(sidecar)
     except InputError:
         return None
     named = {name: getattr(settings, name, None) for name in settings.side_products().keys() - {"report"}}
     beside = {name: path for name, path in named.items() if path is not None}
+    facts = own_facts(item["properties"])
     known = "inputs" in facts and "settings" in facts and facts.get("output_bytes") == _bytes(output)
     if not known or change_since(facts, output, inputs, settings, beside):
         return None
     with draft_of(output):
         pass  # what the broken run had not yet cleared away goes
-    return FileResult(output, json.loads(sidecar.read_text(encoding="utf-8")))
+    return FileResult(output, item)
 
 
 def _bytes(file: Path) -> int | None:
@@ -238,7 +237,7 @@ def apply_files(
     return result
 
 
-def plan_application(model: str | Path, msi: str | Path, output: Path, settings: ApplySettings) -> dict[str, Any]:
+def plan_application(model: str | Path, msi: str | Path, output: Path, settings: ApplySettings) -> dict[str, object]:
     """Tell what applying a model to a file would do, without doing it; refuse it as it would be refused at once."""
     output, settings = settled_output(output, settings)
     require_ready([str(model), str(msi)], output, side_products(settings).values(), settings)
@@ -250,8 +249,8 @@ def plan_application(model: str | Path, msi: str | Path, output: Path, settings:
     cost = estimate_cost((rows, cols), len(trained.bands), len(bands), settings)
     return {
         "model": str(model),
-        "msi": file_facts(cube),
-        "msi_bands": trained.facts["msi_bands"],
+        "msi": file_facts(cube).model_dump(),
+        "msi_bands": trained.facts.msi_bands,
         "hsi_bands": len(trained.bands),
         "shape": [rows, cols],
         "cost": asdict(cost),
@@ -262,12 +261,12 @@ def plan_application(model: str | Path, msi: str | Path, output: Path, settings:
 def _write(
     product: Inverted, trained: Trained, settings: Any, listener: Listener, draft: Draft, read: FilesRead
 ) -> WriteReport:
-    scale = trained.facts["scales"].get(settings.dtype, 1.0)
+    scale = trained.facts.scales.get(settings.dtype, 1.0)
     tags = {
         "TIFFTAG_SOFTWARE": f"geolift {software_versions().get('geolift', '')}",
-        "GEOLIFT_METHOD": str(trained.facts["method"]),
-        "GEOLIFT_SENSOR": str(trained.facts["sensor"]),
-        "GEOLIFT_QUANTITY": str(trained.facts["quantity"]),
+        "GEOLIFT_METHOD": trained.facts.method,
+        "GEOLIFT_SENSOR": trained.facts.sensor,
+        "GEOLIFT_QUANTITY": trained.facts.quantity,
     }
     return write_cube(
         product.cube,
@@ -286,7 +285,7 @@ def _write(
 
 def _run_facts(
     settings: Any, inputs: dict[str, str], draft: Draft, trained: Trained, report: WriteReport, engine: Engine
-) -> dict[str, Any]:
+) -> dict[str, object]:
     unmixes = trained.model.network.unmixing is not None
     return {
         "settings": dump_settings(settings),
@@ -294,7 +293,7 @@ def _run_facts(
         "output": str(draft.path),
         "output_bytes": _bytes(draft.finished),
         "computed_on": engine.to_json(),
-        "model": {key: value for key, value in trained.facts.items() if key not in ("hsi", "versions")},
+        "model": trained.facts.of_run(),
         "choices": trained.model.choices,
         **({"endmembers": endmember_facts(trained)} if unmixes else {}),
         "training_curve": [asdict(step) for step in trained.model.history],
@@ -307,7 +306,7 @@ def _run_facts(
 
 
 def _finish(
-    fused: xr.DataArray, draft: Draft, settings: WritingSettings, report: WriteReport, facts: dict[str, Any]
+    fused: xr.DataArray, draft: Draft, settings: WritingSettings, report: WriteReport, facts: Mapping[str, object]
 ) -> FileResult:
     encoding = report.encoding
     item = stac_item(

@@ -91,7 +91,7 @@ def train(
 
     settings = validated(TrainSettings, options, given=settings)
     cube = opened(hsi, settings.hsi_reading)
-    device = choose_engine(settings.device).device
+    choose_engine(settings.device)  # refuses one that is not there before anything is read
     spectra = plan_spectra(cube, settings, settings)
     for text in (*cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
@@ -99,7 +99,7 @@ def train(
     for text in screening.sentences:
         listener.warn(text)
     training, _ = survey(cube, spectra, settings, listener)
-    return learn(cube, training, spectra, settings, listener, device=device)
+    return learn(cube, training, spectra, settings, listener)
 
 
 def fuse(
@@ -326,7 +326,7 @@ def training_pixels(pair: ScenePair, compared: Comparison | None, run: Run) -> t
 
 def learn_inversion(pair: ScenePair, training: TrainingSet, run: Run) -> Trained:
     """Learn the spectral inversion from the pair's HSI."""
-    trained = learn(pair.hsi, training, pair.spectra, run.settings, run.listener, run.threads, run.device)
+    trained = learn(pair.hsi, training, pair.spectra, run.settings, run.listener, run.threads)
     give_back_memory()
     return trained
 
@@ -338,7 +338,7 @@ def warn_of_noise_amplification(compared: Comparison | None, trained: Trained, r
     degraded = compared.harmonization.apply(compared.degraded)
     found = measure_noise_amplification(trained.model.predict, compared.simulated, degraded)
     if found is not None and found.excessive:
-        other = "" if trained.facts["method"] == "auto" else ", or --method auto"
+        other = "" if trained.facts.method == "auto" else ", or --method auto"
         run.warn(
             f"the real MSI differs from the simulated one by {found.seen:.1%}, what is made of the two by "
             f"{found.product:.0%}: the method takes noise for information, as where the HSI's bands are too broad to "

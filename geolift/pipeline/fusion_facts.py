@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from geolift.pipeline.fusion import Fusion
 
 
-def fusion_facts(fusion: Fusion) -> dict[str, Any]:
+def fusion_facts(fusion: Fusion) -> dict[str, object]:
     """Return plan, comparison, refinement, calibration and check of a fusion."""
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "plan": fusion.plan.to_json(),
         "pixels_without_hsi": fusion.pixels_without_hsi,
         "warnings": list(fusion.warnings),
@@ -34,7 +34,7 @@ def fusion_facts(fusion: Fusion) -> dict[str, Any]:
         }
     if fusion.information is not None:
         facts["information"] = {
-            "wavelength_nm": fusion.trained.facts["hsi"]["wavelength_nm"],
+            "wavelength_nm": fusion.trained.facts.hsi.wavelength_nm,
             "explained": fusion.trained.in_places(fusion.information.explained),
             "bits": fusion.trained.in_places(fusion.information.bits),
             "held_out_pixels": fusion.information.held_out,

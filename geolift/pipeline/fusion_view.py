@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from geolift.datamodel.cube import Bands, bands_of, grid_of, window_values
 from geolift.pipeline.fusion_facts import fusion_facts
-from geolift.provenance.sidecar import dump_settings, input_facts, sidecar_path, stac_item, write_json
+from geolift.provenance.record import ProductFile, RunRecord
+from geolift.provenance.sidecar import dump_settings, input_facts, plain, sidecar_path, stac_item, write_json
 from geolift.report import make_report, words
 from geolift.report.images import colour_picture
 from geolift.report.verdict import verdict
@@ -41,13 +42,13 @@ _TABLE = Markup(
 )
 
 
-def facts_of(fusion: Fusion) -> dict[str, Any]:
+def facts_of(fusion: Fusion) -> dict[str, object]:
     """Return what the sidecar of this fusion would tell, as far as it is known before the pixels."""
-    sources = {"hsi": fusion.plan.hsi.get("source"), "msi": fusion.plan.msi.get("source")}
+    sources = {"hsi": fusion.plan.hsi.source, "msi": fusion.plan.msi.source}
     return {
         "settings": dump_settings(fusion.settings),
         "inputs": {name: input_facts(str(source)) for name, source in sources.items() if source},
-        "model": {key: value for key, value in fusion.trained.facts.items() if key not in ("hsi", "versions")},
+        "model": fusion.trained.facts.of_run(),
         "choices": fusion.trained.model.choices,
         **fusion_facts(fusion),
     }
@@ -55,9 +56,9 @@ def facts_of(fusion: Fusion) -> dict[str, Any]:
 
 def as_html(fusion: Fusion) -> str:
     """Return the verdict, what was decided, and small pictures where the product is small enough to be computed."""
-    facts = facts_of(fusion)
-    judged = verdict(facts)
-    rows = [(decision.subject, decision.outcome) for decision in words.decisions(facts, {})]
+    record = RunRecord.model_validate(plain(facts_of(fusion)))
+    judged = verdict(record)
+    rows = [(decision.subject, decision.outcome) for decision in words.decisions(record, ProductFile())]
     rows += [("Warning", text) for text in judged.warnings[:3]]
     cells = Markup("").join(
         Markup('<tr><th style="text-align:left">{}</th><td style="text-align:left">{}</td></tr>').format(*row)
@@ -138,8 +139,8 @@ def report(fusion: Fusion, target: Path) -> Path:
         for cube, path in ((fusion.fused, product), *((parts[name.stem], file) for name, file in growing.items())):
             assert cube is not None
             write_cube(cube, path, writing, encoding=encoding, threads=threads, tile_size=fusion.settings.tile_size)
-        facts = facts_of(fusion)
-        facts["settings"] |= {name.stem: str(name) for name in growing} | {"report": None}
+        side = {name.stem: str(name) for name in growing} | {"report": None}
+        facts = facts_of(fusion) | {"settings": dump_settings(fusion.settings) | side}
         item = stac_item(
             product,
             grid_of(fusion.fused),

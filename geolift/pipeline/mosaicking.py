@@ -18,6 +18,7 @@ from geolift.datamodel.quality import Flag
 from geolift.errors import InputError, UsageError
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.provenance.sidecar import (
+    StacItem,
     dump_settings,
     input_facts,
     read_sidecar,
@@ -236,7 +237,7 @@ def _quality_of(product: str) -> xr.DataArray:
 
 def mosaic_files(
     products: Sequence[str], output: Path, settings: MosaicSettings, listener: Listener = SILENT
-) -> dict[str, Any]:
+) -> StacItem:
     """Write the mosaic of product files; see `mosaic`. Returns its sidecar's content."""
     output, settings = settled_output(output, settings)
     require_untouched(products, [Output(output, told=True)], overwrite=settings.overwrite)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 import dask.array as da
 import numpy as np
@@ -12,7 +12,7 @@ import xarray as xr
 from geolift.datamodel.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import NoOverlapError, TrustError
 from geolift.pair.checks import CheckResult, Finding
-from geolift.pair.checks.crosscheck import check, document, enforce
+from geolift.pair.checks.crosscheck import CheckDocument, check, document, enforce
 from geolift.pair.comparison import Comparison, compare
 from geolift.pair.coregistration.local_shift import ShiftField, resample
 from geolift.pair.region import plan_region
@@ -50,6 +50,44 @@ def open_pair(
     return screened_pair(masked_pair(hsi_cube, msi_cube, spectra, region, settings), settings)
 
 
+class Place(TypedDict):
+    """A motion, +dy down, +dx right."""
+
+    dy: float
+    dx: float
+
+
+class Variation(TypedDict):
+    """How the shift varies over the scene: a polynomial, its largest distance from one shift, and why it was chosen."""
+
+    degree: int
+    coefficients_px: list[list[float]]
+    heldout_rms_px: list[float]
+    largest_px: float
+    reason: str
+
+
+class ShiftDocument(TypedDict, total=False):
+    """What `geolift coregister --json` prints; ``shift_msi_px`` in MSI pixels, ``confidence`` 0 to 1."""
+
+    shift_msi_px: Place
+    shift_m: Place
+    confidence: float
+    applied: bool
+    sigma_dy: float
+    sigma_dx: float
+    reliable: bool
+    reason: str
+    local: Variation
+    output: str
+
+
+class PairDocument(CheckDocument):
+    """What `geolift check --json` prints."""
+
+    coregistration: dict[str, object] | None
+
+
 def coregister(
     hsi: str | Path | xr.DataArray,
     msi: str | Path | xr.DataArray,
@@ -57,7 +95,7 @@ def coregister(
     *,
     listener: Listener = SILENT,
     **options: Unpack[PairOptions],
-) -> dict[str, Any]:
+) -> ShiftDocument:
     """Estimate the shift that brings an HSI onto an MSI, +dy down, +dx right.
 
     Parameters
@@ -91,7 +129,7 @@ def coregister_files(
     output: Path | None,
     settings: PairSettings,
     listener: Listener = SILENT,
-) -> dict[str, Any]:
+) -> ShiftDocument:
     """Estimate the shift that brings the HSI onto the MSI; with ``output`` also write the HSI moved by it.
 
     Raises
@@ -114,7 +152,7 @@ def coregister_files(
         raise NoOverlapError(f"{names}: no HSI pixel lies under the MSI")
     for text in compared.warnings:
         listener.warn(text)
-    document = compared.shift_json()
+    document = cast(ShiftDocument, compared.shift_json())
     if output is not None:
         if settings.coregister == "local" and compared.field is not None and compared.field.degree > 0:
             writing = WritingSettings(overwrite=settings.overwrite, dtype="float32")
@@ -159,9 +197,7 @@ def _applied_units(compared: Comparison) -> tuple[float, float]:
     return compared.overlay.shift_units(*compared.overlay.fine_shift(*compared.applied_px))
 
 
-def check_files(
-    hsi: str | Path, msi: str | Path, settings: PairSettings, listener: Listener = SILENT
-) -> dict[str, Any]:
+def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings, listener: Listener = SILENT) -> PairDocument:
     """Check two files against each other; the document of `geolift check --json`.
 
     Raises
@@ -182,10 +218,10 @@ def check_files(
     result = check(pair, compared)
     if settings.strict:
         enforce(result)
-    return document(result) | {"coregistration": compared.shift_json()}
+    return {**document(result), "coregistration": compared.shift_json()}
 
 
-def _apart(message: str) -> dict[str, Any]:
+def _apart(message: str) -> PairDocument:
     """Return the document of two images that cannot be compared: the same keys as any other's."""
     nothing = CheckResult(verdict=(Finding("no-overlap", message),), bands=(), n_pixels=0, outlier_fraction=0.0)
-    return document(nothing) | {"coregistration": None}
+    return {**document(nothing), "coregistration": None}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -20,7 +20,8 @@ from geolift.datamodel.cube import bands_of, grid_of
 from geolift.datamodel.quality import Flag
 from geolift.errors import InputError
 from geolift.pipeline.place_values import PlaceValues, pixels_in, values_at
-from geolift.provenance.sidecar import read_sidecar, sidecar_path
+from geolift.provenance.record import read_record
+from geolift.provenance.sidecar import sidecar_path
 from geolift.readers import open_cube
 from geolift.readers.places import Places, read_places
 from geolift.report.scene import Scene, open_scene
@@ -119,7 +120,7 @@ def _scene_of(product: Path) -> Scene | None:
     """Open what a product was made from; None where there is no sidecar of ours."""
     sidecar = sidecar_path(product)
     try:
-        return open_scene(product, read_sidecar(sidecar)) if sidecar.exists() else None
+        return open_scene(product, read_record(sidecar)) if sidecar.exists() else None
     except (InputError, json.JSONDecodeError):
         return None
 
@@ -143,9 +144,9 @@ def _spectra(sources: Sources, places: Places, name: str) -> xr.Dataset:
     return xr.Dataset(parts, coords, {"product": name, "crs": "" if crs is None else str(crs)})
 
 
-def _beside(sources: Sources, geometries: Sequence[BaseGeometry], crs: CRS | None) -> dict[str, Any]:
+def _beside(sources: Sources, geometries: Sequence[BaseGeometry], crs: CRS | None) -> dict[str, object]:
     """Read HSI, MSI, standard error and marks at the same places."""
-    parts: dict[str, Any] = {}
+    parts: dict[str, object] = {}
     if sources.hsi is not None:
         # The HSI counted as moved by the shift: what lies here on the product was seen there.
         affine, (dy, dx) = grid_of(sources.product).affine, sources.shift_px
@@ -183,14 +184,14 @@ def marks_in_words(bits: int) -> str:
     return ", ".join(str(flag.name).replace("_", " ").lower() for flag in Flag if bits & flag)
 
 
-def _spectrum(name: str, values: PlaceValues, cube: xr.DataArray) -> dict[str, Any]:
-    parts: dict[str, Any] = {name: (("place", "band"), values.mean, {"quantity": cube.attrs.get("quantity", "")})}
+def _spectrum(name: str, values: PlaceValues, cube: xr.DataArray) -> dict[str, object]:
+    parts: dict[str, object] = {name: (("place", "band"), values.mean, {"quantity": cube.attrs.get("quantity", "")})}
     if np.isfinite(values.spread).any():
         parts[f"{name}_spread"] = ("place", "band"), values.spread
     return parts
 
 
-def _bands(dim: str, cube: xr.DataArray) -> dict[str, Any]:
+def _bands(dim: str, cube: xr.DataArray) -> dict[str, object]:
     bands = bands_of(cube)
     return {
         dim: list(bands.names) if len(set(bands.names)) == len(bands) else np.arange(1, len(bands) + 1),

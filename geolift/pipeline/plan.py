@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from geolift.datamodel.cube import grid_of
 from geolift.pair.region import RegionPlan
 from geolift.pair.spectra import SpectralPlan
 from geolift.pipeline.memory_plan import Cost
+from geolift.provenance.record import ImageFacts
+from geolift.provenance.sidecar import plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything settled before the first number is computed."""
 
-    hsi: dict[str, Any]
-    msi: dict[str, Any]
+    hsi: ImageFacts
+    msi: ImageFacts
     spectra: SpectralPlan
     region: RegionPlan
     cost: Cost
     output: Path | None
     warnings: tuple[str, ...] = field(default=())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the plan as plain JSON types."""
         return {
-            "hsi": self.hsi,
-            "msi": self.msi,
+            "hsi": self.hsi.model_dump(),
+            "msi": self.msi.model_dump(),
             "spectra": self.spectra.to_json(),
             "region": self.region.to_json(),
             "cost": asdict(self.cost),
@@ -57,21 +57,20 @@ class Plan:
         return out
 
 
-def _file_line(facts: dict[str, Any]) -> str:
-    rows, cols = facts["shape"]
-    return f"{facts['source']}: {facts['bands']} bands, {rows} × {cols} px, {facts['crs'] or 'no CRS'}"
+def _file_line(facts: ImageFacts) -> str:
+    rows, cols = facts.shape
+    return f"{facts.source}: {facts.bands} bands, {rows} × {cols} px, {facts.crs or 'no CRS'}"
 
 
-def file_facts(cube: xr.DataArray) -> dict[str, Any]:
-    """Return what was understood of one input, as plain JSON types."""
+def file_facts(cube: xr.DataArray) -> ImageFacts:
+    """Return what was understood of one input."""
     grid = grid_of(cube)
     crs = None
     if grid.crs is not None:
         code = grid.crs.to_epsg()
         crs = f"EPSG:{code}" if code else grid.crs.proj.name
     keys = ("source", "driver", "dtype", "scale", "offset", "nodata", "quantity", "acquired", "wavelengths_from")
-    facts = {key: cube.attrs.get(key) for key in keys}
-    facts |= {"bands": cube.sizes["band"], "shape": [int(n) for n in grid.shape], "crs": crs}
-    nodata = facts["nodata"]
-    facts["nodata"] = "nan" if isinstance(nodata, float) and np.isnan(nodata) else nodata
-    return facts
+    return ImageFacts.model_validate(
+        plain({key: cube.attrs.get(key) for key in keys})
+        | {"bands": cube.sizes["band"], "shape": [int(n) for n in grid.shape], "crs": crs}
+    )

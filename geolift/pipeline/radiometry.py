@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,8 @@ from geolift.datamodel.cube import grid_of, window_values
 from geolift.errors import InputError
 from geolift.network.model import SpectralModel
 from geolift.pair.harmonization import Harmonization, fit_harmonization
-from geolift.pair.tone_curve import ToneCurve
+from geolift.provenance.record import HarmonizationFacts
+from geolift.provenance.sidecar import plain
 
 FloatArray = NDArray[np.float32]
 
@@ -56,39 +57,12 @@ class InTurn:
         return self.second.apply(self.first.apply(msi))
 
 
-def radiometry_facts(relation: Harmonization | None) -> dict[str, Any]:
-    """Return what a model's file keeps of the relation that its MSI was harmonised by; nothing if it was left alone."""
+def radiometry_facts(relation: Harmonization | None) -> HarmonizationFacts | None:
+    """Return what a model's file keeps of the relation that its MSI was harmonised by; None if it was left alone."""
     if relation is None or relation.is_identity:
-        return {}
-    told: dict[str, Any] = {
-        "model": relation.model,
-        "matrix": np.asarray(relation.matrix).tolist(),
-        "offset": np.asarray(relation.offset).tolist(),
-    }
-    if relation.curve is not None:
-        curve = relation.curve
-        told["curve"] = {"name": curve.name, "seen": curve.seen.tolist(), "wanted": curve.wanted.tolist()}
-    return {"radiometry": told}
-
-
-def kept_radiometry(facts: dict[str, Any]) -> Harmonization | None:
-    """Return the relation kept in the facts of a model; None if its MSI was left as it is."""
-    told = facts.get("radiometry")
-    if told is None:
         return None
-    curve = told.get("curve")
-    return Harmonization(
-        model=told["model"],
-        matrix=np.asarray(told["matrix"], np.float64),
-        offset=np.asarray(told["offset"], np.float64),
-        heldout_error={},
-        inlier_fraction=1.0,
-        n_pixels=0,
-        reason="kept with the model",
-        curve=None
-        if curve is None
-        else ToneCurve(np.asarray(curve["seen"]), np.asarray(curve["wanted"]), curve["name"]),
-    )
+    facts = {"model": relation.model, "matrix": relation.matrix, "offset": relation.offset, **relation.shape_json()}
+    return HarmonizationFacts.model_validate(plain({key: facts[key] for key in facts if key != "local"}))
 
 
 def relation_to_reference(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
@@ -70,12 +71,9 @@ def write_side_products(fusion: Fusion, drafts: dict[str, Draft], settings: Fuse
     if fusion.abundances is not None:
         write_abundances(fusion.abundances, fusion.trained, drafts, settings, listener)
     if "save_model" in drafts:
-        from geolift.network.model import save_model
-
         relation = None if fusion.compared is None else fusion.compared.harmonization
-        save_model(
-            drafts["save_model"].finished, fusion.trained.model, fusion.trained.facts | radiometry_facts(relation)
-        )
+        facts = fusion.trained.facts.model_copy(update={"radiometry": radiometry_facts(relation)})
+        replace(fusion.trained, facts=facts).save(drafts["save_model"].finished)
 
 
 def write_report(product: Draft, drafts: dict[str, Draft]) -> None:
@@ -138,10 +136,10 @@ def write_abundances(
         abundances,
         draft.path,
         settled_beside(draft.path, settings),
-        encoding=Encoding.of(settings, facts["scales"].get(settings.dtype, 1.0)),
+        encoding=Encoding.of(settings, facts.scales.get(settings.dtype, 1.0)),
         threads=settings.threads or available_cpus(),
         tile_size=settings.tile_size,
-        tags={"GEOLIFT_QUANTITY": facts["quantity"]},
+        tags={"GEOLIFT_QUANTITY": facts.quantity},
         progress=lambda share: listener.progress("abundances", share),
         draft=draft,
     )

@@ -6,20 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dask.array
 import numpy as np
 import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from geolift.datamodel.cube import Bands, blocks_of, grid_of, make_cube, window_values
 from geolift.datamodel.encoding import Counts, Encoding
 from geolift.errors import InputError
 from geolift.pair.spectra import SpectralPlan
 from geolift.pipeline.radiometry import Radiometry
+from geolift.provenance.record import HarmonizationFacts, ModelFacts
 from geolift.provenance.sidecar import software_versions
 from geolift.runtime.progress import SILENT, Listener
-from geolift.settings import ApplySettings, FuseSettings, MethodSettings
+from geolift.settings import ApplySettings, FuseSettings, MethodSettings, TrainSettings
 from geolift.training.training_set import Seam, TrainingSampler, TrainingSet
 from geolift.writer import Tile, TileSource, choose_scale, tile_shape
 
@@ -46,19 +48,56 @@ class TileCorrection:
     withheld: Callable[[slice, slice], tuple[np.ndarray, np.ndarray]]
 
 
+class OutputBands(BaseModel):
+    """The bands of the HSI that a model was learned from, bad ones in their places; None = not known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str = ""
+    names: list[str]
+    wavelength_nm: list[float | None]
+    fwhm_nm: list[float | None]
+    good: list[bool]
+
+
+class TrainedFacts(ModelFacts):
+    """What must be known to use a model; ``scales``: of the product, for each integer type it may be stored in."""
+
+    method: str
+    sensor: str
+    srf_sha256: str = ""
+    msi_bands: list[str]
+    quantity: str
+    scales: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    hsi: OutputBands
+    versions: dict[str, str] = Field({})
+    radiometry: HarmonizationFacts | None = None
+
+    def of_run(self) -> dict[str, object]:
+        """Return what the sidecar of a product tells of its model."""
+        return self.model_dump(exclude={"hsi", "versions"}, exclude_unset=True)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A model with what must be known to use it: bands, sensor, quantity, output scales."""
 
     model: SpectralModel
-    facts: dict[str, Any]
+    facts: TrainedFacts
+
+    def save(self, path: str | Path) -> None:
+        """Write the model with its facts, whole or not at all. Raises ResourceError."""
+        from geolift.network.model import save_model
+
+        unknown = {"radiometry"} if self.facts.radiometry is None else None
+        save_model(path, self.model, self.facts.model_dump(exclude_unset=True, exclude=unknown))
 
     @property
     def bands(self) -> Bands:
         """The output bands, bad ones in their places."""
-        hsi = self.facts["hsi"]
-        to_nan = [[np.nan if v is None else v for v in hsi[key]] for key in ("wavelength_nm", "fwhm_nm")]
-        return Bands(tuple(hsi["names"]), np.array(to_nan[0]), np.array(to_nan[1]), np.array(hsi["good"], bool))
+        hsi = self.facts.hsi
+        wavelength, fwhm = (np.array(values, np.float64) for values in (hsi.wavelength_nm, hsi.fwhm_nm))
+        return Bands(tuple(hsi.names), wavelength, fwhm, np.array(hsi.good, bool))
 
     @property
     def good(self) -> np.ndarray:
@@ -77,41 +116,35 @@ def load_trained(path: str | Path) -> Trained:
     """Read a saved model with its facts. Raises InputError if the file is not one."""
     from geolift.network.model import load_model
 
-    trained = Trained(*load_model(path))
+    model, facts = load_model(path)
     try:
-        _require_facts(trained)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        trained = Trained(model, TrainedFacts.model_validate(facts))
+        _require_fitting(trained)
+    except ValueError as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        text = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
         raise InputError(
-            f"{path}: damaged: what it tells of its bands does not fit its numbers ({error}). "
+            f"{path}: damaged: what it tells of its bands does not fit its numbers ({text}). "
             "Pass a file written by 'geolift train' or --save-model."
         ) from error
     return trained
 
 
-def _require_facts(trained: Trained) -> None:
-    """Refuse facts that do not describe the network they stand beside. Raises ValueError and what nonsense raises."""
+def _require_fitting(trained: Trained) -> None:
+    """Refuse facts that do not describe the network they stand beside. Raises ValueError."""
     network, facts = trained.model.network, trained.facts
     if trained.good.size != network.offset.size:
         raise ValueError(f"{trained.good.size} good bands, but {network.offset.size} outputs")
-    if len(facts["msi_bands"]) != trained.model.training_low.size:
-        raise ValueError(f"{len(facts['msi_bands'])} MSI bands, but {trained.model.training_low.size} inputs")
-    scales = facts["scales"].values()
-    if not all(isinstance(scale, int | float) and np.isfinite(scale) and scale > 0 for scale in scales):
-        raise ValueError("a scale that is no positive number")
-    for name in ("method", "sensor", "quantity"):
-        if not isinstance(facts[name], str):
-            raise ValueError(f"{name} is no text")
+    if len(facts.msi_bands) != trained.model.training_low.size:
+        raise ValueError(f"{len(facts.msi_bands)} MSI bands, but {trained.model.training_low.size} inputs")
 
 
 def kept_or(file: Path | None, learned: Callable[[], Trained]) -> Trained:
     """Return the model kept in a file, or learn it and keep it there; with no file, learn it."""
     if file is None:
         return learned()
-    from geolift.network.model import save_model
-
     if not file.exists():
-        trained = learned()
-        save_model(file, trained.model, trained.facts)
+        learned().save(file)
     # Read back in any case: a run in two halves is to tell the same of its model as a run in one.
     return load_trained(file)
 
@@ -149,43 +182,43 @@ def learn(
     hsi: xr.DataArray,
     training: TrainingSet,
     spectra: SpectralPlan,
-    settings: MethodSettings,
+    settings: TrainSettings | FuseSettings,
     listener: Listener = SILENT,
     threads: int | None = None,
-    device: str = "cpu",
 ) -> Trained:
     """Learn the spectral inversion from an HSI's training set, for the MSI bands of a spectral plan."""
+    from geolift.network.engine import choose_engine
     from geolift.training.fit import fit
 
     model = fit(
         settings.method,
         training,
         seed=settings.seed,
-        device=device,
+        device=choose_engine(settings.device).device,
         threads=threads,
         **settings.method_options,
         progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}" if loss == loss else ""),
     )
     quantity = str(hsi.attrs.get("quantity", "unknown"))
     bands = spectra.bands
-    facts = {
-        "method": settings.method,
-        "seed": settings.seed,
-        "sensor": spectra.sensor,
-        "srf_sha256": spectra.srf_sha256,
-        "msi_bands": list(spectra.msi_names),
-        "quantity": quantity,
-        "train_pixels": int(training.spectra.shape[0]),
-        "scales": {dtype: choose_scale(dtype, quantity, training.spectra) for dtype in ("int16", "uint16")},
-        "hsi": {
-            "source": str(hsi.attrs.get("source", "")),
-            "names": list(bands.names),
-            "wavelength_nm": [float(v) for v in bands.wavelength_nm],
-            "fwhm_nm": [float(v) if np.isfinite(v) else None for v in bands.fwhm_nm],
-            "good": [bool(v) for v in bands.good],
-        },
-        "versions": software_versions(),
-    }
+    facts = TrainedFacts(
+        method=settings.method,
+        seed=settings.seed,
+        sensor=spectra.sensor,
+        srf_sha256=spectra.srf_sha256,
+        msi_bands=list(spectra.msi_names),
+        quantity=quantity,
+        train_pixels=int(training.spectra.shape[0]),
+        scales={dtype: choose_scale(dtype, quantity, training.spectra) for dtype in ("int16", "uint16")},
+        hsi=OutputBands(
+            source=str(hsi.attrs.get("source", "")),
+            names=list(bands.names),
+            wavelength_nm=[float(v) for v in bands.wavelength_nm],
+            fwhm_nm=[float(v) if np.isfinite(v) else None for v in bands.fwhm_nm],
+            good=[bool(v) for v in bands.good],
+        ),
+        versions=software_versions(),
+    )
     return Trained(model, facts)
 
 
@@ -287,9 +320,9 @@ def inverted(
         meta=np.empty((0, 0, 0), np.float32),
     )
     attrs = {
-        "quantity": trained.facts["quantity"],
+        "quantity": trained.facts.quantity,
         "acquired": msi.attrs.get("acquired"),
-        "source": f"geolift {trained.facts['method']}",
+        "source": f"geolift {trained.facts.method}",
     }
     cube = make_cube(fused, grid=grid_of(msi), bands=bands, attrs=attrs)
     return Inverted(cube, TileSource(data, inversion.encode))

@@ -6,12 +6,12 @@ import csv
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from geolift.errors import UsageError, harmless_cell
-from geolift.pipeline.trained import Trained
+from geolift.pipeline.trained import OutputBands, Trained
 from geolift.runtime.whole_files import write_whole
 from geolift.writer import choose_scale
 
@@ -33,26 +33,32 @@ def unmixed(trained: Trained) -> Trained:
         )
     count = len(model.network.unmixing.level)
     largest = np.array([model.choices["largest_abundance"]])
-    facts = trained.facts | {
-        "quantity": QUANTITY,
-        "scales": {dtype: choose_scale(dtype, QUANTITY, largest) for dtype in ("int16", "uint16")},
-        "hsi": {
-            "names": [f"Endmember {number}" for number in range(1, count + 1)],
-            "wavelength_nm": [None] * count,
-            "fwhm_nm": [None] * count,
-            "good": [True] * count,
-        },
-    }
+    names = [f"Endmember {number}" for number in range(1, count + 1)]
+    facts = trained.facts.model_copy(
+        update={
+            "quantity": QUANTITY,
+            "scales": {dtype: choose_scale(dtype, QUANTITY, largest) for dtype in ("int16", "uint16")},
+            "hsi": OutputBands(names=names, wavelength_nm=[None] * count, fwhm_nm=[None] * count, good=[True] * count),
+        }
+    )
     return Trained(replace(model, network=model.network.abundances()), facts)
 
 
-def endmember_facts(trained: Trained) -> dict[str, Any]:
+class Endmembers(TypedDict):
+    """Names, centres in nm, and spectra (endmember, band), None at bad bands."""
+
+    names: list[str]
+    wavelength_nm: list[float | None]
+    spectra: list[list[float | None]]
+
+
+def endmember_facts(trained: Trained) -> Endmembers:
     """Return names, centres in nm, and spectra (endmember, band), None at bad bands, of a model that unmixes."""
     basis = trained.model.network.basis
     assert basis is not None
     return {
-        "names": unmixed(trained).facts["hsi"]["names"],
-        "wavelength_nm": trained.facts["hsi"]["wavelength_nm"],
+        "names": unmixed(trained).facts.hsi.names,
+        "wavelength_nm": trained.facts.hsi.wavelength_nm,
         "spectra": [trained.in_places(spectrum) for spectrum in basis.T],
     }
 
@@ -62,7 +68,7 @@ def endmember_path(abundances: Path) -> Path:
     return abundances.with_suffix(".csv")
 
 
-def write_endmembers(facts: dict[str, Any], path: Path) -> None:
+def write_endmembers(facts: Endmembers, path: Path) -> None:
     """Write the endmember spectra as CSV, whole or not at all: wavelength_nm, Endmember 1, …; empty at bad bands.
 
     Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import rasterio.warp
@@ -142,9 +142,16 @@ def _msi_bands(spectra: SpectralPlan, settings: SimulateSettings) -> Bands:
     return Bands(spectra.msi_names, chosen.centres_nm, chosen.fwhm_nm, np.ones(len(spectra.msi_names), bool))
 
 
-def simulate_files(
-    hsi: str | Path, folder: Path, settings: SimulateSettings, listener: Listener = SILENT
-) -> dict[str, Any]:
+class Simulated(TypedDict):
+    """What `geolift simulate --json` prints: the files by their names, and what they were made with."""
+
+    outputs: dict[str, str]
+    ratio: int
+    sensor: str
+    msi_bands: list[str]
+
+
+def simulate_files(hsi: str | Path, folder: Path, settings: SimulateSettings, listener: Listener = SILENT) -> Simulated:
     """Write ``lr_hsi``, ``hr_msi``, ``reference`` and ``simulate.json`` into a folder; see `degrade_pair`."""
     folder.mkdir(exist_ok=True) if folder.parent.is_dir() else None
     paths = {key: folder / f"{name}{SUFFIXES[settings.of]}" for key, name in NAMES.items()}
@@ -163,10 +170,15 @@ def simulate_files(
         write_json(drafts["document"].finished, document)
         first, *others = drafts.values()
         first.publish(others)
-    return {key: document[key] for key in ("outputs", "ratio", "sensor", "msi_bands")}
+    return Simulated(
+        outputs={NAMES[key]: str(path) for key, path in paths.items()},
+        ratio=settings.ratio,
+        sensor=triple.spectra.sensor,
+        msi_bands=list(triple.spectra.msi_names),
+    )
 
 
-def _simulated(hsi: str, paths: dict[str, Path], triple: Triple, settings: SimulateSettings) -> dict[str, Any]:
+def _simulated(hsi: str, paths: dict[str, Path], triple: Triple, settings: SimulateSettings) -> dict[str, object]:
     """Return what simulate.json tells."""
     return {
         "outputs": {NAMES[key]: str(path) for key, path in paths.items()},
@@ -339,7 +351,7 @@ def _stretch(used: np.ndarray, pairs: Callable[[], Iterator[tuple[np.ndarray, np
     return Stretch(low, high)
 
 
-def scores_json(scores: Scores) -> dict[str, Any]:
+def scores_json(scores: Scores) -> dict[str, object]:
     """Return scores as plain JSON types; what is undefined is null, an infinite PSNR is null with a note."""
 
     def plain(value: Any) -> Any:
@@ -349,7 +361,7 @@ def scores_json(scores: Scores) -> dict[str, Any]:
             return {key: plain(item) for key, item in value.items()}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
-    document: dict[str, Any] = plain(asdict(scores))
+    document: dict[str, object] = plain(asdict(scores))
     if np.isinf(scores.psnr_db):
         document["identical"] = True
     return document

@@ -6,12 +6,14 @@ defaults, so that sidecars of earlier versions still load; what a newer version 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from geolift.errors import InputError
-from geolift.provenance.sidecar import read_sidecar
+from geolift.provenance.sidecar import own_facts, read_item
 
 Number = float | str | None
 """A number; "nan", "inf" and "-inf" as texts, since JSON has no word for them."""
@@ -26,7 +28,7 @@ class Facts(BaseModel):
 class InputFile(Facts):
     """What identifies an input: path or URL, size in bytes, time of its last change (UTC)."""
 
-    href: str
+    href: str = ""
     size: int | None = None
     modified: str | None = None
 
@@ -93,21 +95,55 @@ class Shift(Facts):
     dx: float
 
 
-class CoregistrationFacts(Facts):
-    """The residual shift, in MSI pixels and metres, and what speaks for it; ``confidence`` 0 to 1."""
+class BandShift(Facts):
+    """What one MSI band, 0-based among the used ones, says of the shift, in MSI pixels."""
 
-    shift_msi_px: Shift
+    band: int
+    dy: Number
+    dx: Number
+    sigma_dy: Number
+    sigma_dx: Number
+    correlation: Number
+
+
+class CoregistrationFacts(Facts):
+    """The residual shift, in MSI pixels and metres, and what speaks for it; ``confidence`` 0 to 1.
+
+    Errors, blur (sigmas beside the pixel's average, in MSI pixels) and votes are None and empty where the shift was
+    given or not looked for.
+    """
+
+    shift_msi_px: Shift = Shift(dy=0.0, dx=0.0)
     shift_m: Shift | None = None
+    sigma_dy: Number = None
+    sigma_dx: Number = None
+    blur_sigma_y: Number = None
+    blur_sigma_x: Number = None
+    votes: list[BandShift] = []
     confidence: Number = None
     applied: bool = False
     reliable: bool | None = None
     reason: str = ""
 
+    @property
+    def applied_px(self) -> tuple[float, float]:
+        """(dy, dx) in MSI pixels by which the HSI counted as moved."""
+        return (self.shift_msi_px.dy, self.shift_msi_px.dx) if self.applied else (0.0, 0.0)
+
+
+class CurveFacts(Facts):
+    """A curve through (seen, wanted) that was applied to the MSI before the relation."""
+
+    name: str
+    seen: list[float]
+    wanted: list[float]
+
 
 class HarmonizationFacts(Facts):
-    """The radiometric relation applied to the MSI: ``matrix`` times its values plus ``offset``."""
+    """The radiometric relation applied to the MSI: ``matrix`` times its values, after ``curve``, plus ``offset``."""
 
     model: str
+    curve: CurveFacts | None = None
     matrix: list[list[float]] = []
     offset: list[float] = []
     heldout_error: dict[str, Number] = {}
@@ -116,12 +152,38 @@ class HarmonizationFacts(Facts):
     reason: str = ""
 
 
+class FootprintFacts(Facts):
+    """What an HSI pixel sees: weights of the fine rows and columns, the first of them ``start_px`` from its own."""
+
+    start_px: tuple[int, int]
+    weights_y: list[float]
+    weights_x: list[float]
+
+
+class HsiAgreement(Facts):
+    """RMSE against the HSI in its main components, before and after the refinement."""
+
+    rmse_before: Number = None
+    rmse_after: Number = None
+
+
+class LearnedTwiceFacts(Facts):
+    """What came of learning again from the refined product; ``pixels`` None where there was none to learn from."""
+
+    applied: bool
+    reason: str
+    pixels: int | None = None
+
+
 class RefinementFacts(Facts):
     """Whether the product was made to agree with the HSI; ``held_out_explained`` 0 to 1, and so is
     ``differing_share``, of the HSI pixels that are outliers between the sensors.
     """
 
-    applied: bool
+    applied: bool = False
+    footprint: FootprintFacts | None = None
+    agreement_with_hsi: HsiAgreement | None = None
+    learned_twice: LearnedTwiceFacts | None = None
     reason: str = ""
     held_out_explained: Number = None
     differing_share: Number = None
@@ -133,15 +195,27 @@ class FindingFacts(Facts):
 
     code: str
     message: str
-    option: str = ""
+    option: str | None = ""
+    settled: bool = False
+
+
+class BandFacts(Facts):
+    """The relation of one MSI band to the simulated one, and the band of the sensor that it resembles most."""
+
+    name: str
+    slope: Number = None
+    intercept: Number = None
+    r: Number = None
+    best_match: str | None = None
 
 
 class CheckFacts(Facts):
-    """The cross-sensor check."""
+    """The cross-sensor check; ``outlier_fraction`` 0 to 1."""
 
     verdict: list[FindingFacts]
-    bands: list[dict[str, JsonValue]] = []
+    bands: list[BandFacts] = []
     pixels: int = 0
+    outlier_fraction: Number = Field(None, validation_alias=AliasChoices("outlier_fraction", "foreign_fraction"))
 
 
 class WrittenFacts(Facts):
@@ -153,9 +227,12 @@ class WrittenFacts(Facts):
 
 
 class UncertaintyFacts(Facts):
-    """How the standard error was calibrated."""
+    """How the standard error was calibrated; ``refined_share`` of the error is left by the refinement."""
 
     median_sigma: float
+    held_out_pixels: int = 0
+    refined_share: float = 1.0
+    needed_one_level_down: Number = None
 
 
 class ExplainedVarianceFacts(Facts):
@@ -167,6 +244,23 @@ class ExplainedVarianceFacts(Facts):
     held_out_pixels: int
 
 
+class ModelFacts(Facts):
+    """What was learned: by which method, for which bands of which sensor."""
+
+    method: str | None = None
+    sensor: str | None = None
+    msi_bands: list[str] = []
+    train_pixels: int | None = None
+    seed: int = 0
+
+
+class TrainingStep(Facts):
+    """The loss after so many steps of the training."""
+
+    step: int
+    loss: Number = None
+
+
 class RunRecord(Facts):
     """Everything that a sidecar tells of a run."""
 
@@ -175,9 +269,9 @@ class RunRecord(Facts):
     inputs: dict[str, InputFile] = {}
     output: str = ""
     output_bytes: int | None = None
-    trained: dict[str, JsonValue] = Field({}, alias="model")
+    trained: ModelFacts = Field(ModelFacts(), alias="model")
     choices: dict[str, JsonValue] = {}
-    training_curve: list[JsonValue] = []
+    training_curve: list[TrainingStep] = []
     written: WrittenFacts | None = None
     plan: PlanFacts | None = None
     pixels_without_hsi: int | None = None
@@ -191,18 +285,76 @@ class RunRecord(Facts):
     timings_s: dict[str, float] = {}
 
 
-def read_record(path: Path) -> RunRecord:
-    """Return what a sidecar tells of its run.
+class ProductBand(Facts):
+    """A band of the product: its wavelength in micrometres, and whether it holds values."""
+
+    name: str = ""
+    good: bool = Field(True, alias="geolift:good")
+    center_wavelength: float | None = None
+
+
+class StoredBand(Facts):
+    """How a band of the product is stored: value = number x scale."""
+
+    data_type: str | None = None
+    scale: Number = 1.0
+    nodata: Number = None
+
+
+class ProductFile(Facts):
+    """The product among the assets of its sidecar."""
+
+    href: str = ""
+    bands: list[ProductBand] = Field([], alias="eo:bands")
+    stored: list[StoredBand] = Field([], alias="raster:bands")
+
+
+class ItemProperties(Facts):
+    """What a sidecar tells of its product in the words of STAC."""
+
+    datetime: str | None = None
+    software: dict[str, str] = Field({}, alias="processing:software")
+    crs: str | None = Field(None, alias="proj:code")
+    shape: tuple[int, int] | None = Field(None, alias="proj:shape")
+
+
+class _Item(Facts):
+    properties: ItemProperties
+    assets: dict[str, ProductFile] = {}
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A sidecar as types: the run, and the product that it made."""
+
+    record: RunRecord
+    product: ProductFile
+    properties: ItemProperties
+
+
+def understood(item: Mapping[str, object], source: str) -> Sidecar:
+    """Return a sidecar's content as types; ``source`` is named where a fact is not of its kind. Raises InputError."""
+    try:
+        known = _Item.model_validate(item)
+        record = RunRecord.model_validate(own_facts(known.properties.model_extra or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{source}: not a sidecar of geolift: {where}: {first['msg'].lower()}") from None
+    return Sidecar(record, known.assets.get("data", ProductFile()), known.properties)
+
+
+def load_sidecar(path: Path) -> Sidecar:
+    """Return what a sidecar tells of its run and its product.
 
     Raises
     ------
     InputError
         If the file is no sidecar of geolift, or one of its facts is not of its kind.
     """
-    facts = read_sidecar(path)
-    try:
-        return RunRecord.model_validate(facts)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: not a sidecar of geolift: {where}: {first['msg'].lower()}") from None
+    return understood(read_item(path), str(path))
+
+
+def read_record(path: Path) -> RunRecord:
+    """Return what a sidecar tells of its run. Raises InputError as `load_sidecar` does."""
+    return load_sidecar(path).record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from geolift.provenance.sidecar import dump_settings, software_versions
 from geolift.settings import Settings
@@ -12,7 +11,7 @@ from geolift.settings import Settings
 DEPTH = 3
 
 
-def run_identity(settings: Settings, inputs: dict[str, str]) -> dict[str, Any]:
+def run_identity(settings: Settings, inputs: dict[str, str]) -> dict[str, object]:
     """Return inputs (size and time of each file), options and versions, as plain JSON types.
 
     Files named by options, such as ``--srf``, count as inputs.

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from pydantic import JsonValue
 
 from geolift.datamodel.alignment import transformer
 from geolift.datamodel.cube import Bands
@@ -41,6 +42,27 @@ EXTENSIONS = tuple(
 """The STAC extensions whose fields a sidecar uses."""
 
 
+class StacItem(TypedDict, total=False):
+    """What a sidecar is: a STAC Item. Our own properties begin with `PREFIX`; `record` has their types."""
+
+    type: str
+    stac_version: str
+    stac_extensions: list[str]
+    id: str
+    geometry: JsonValue
+    bbox: list[float]
+    properties: dict[str, JsonValue]
+    links: list[JsonValue]
+    assets: dict[str, dict[str, JsonValue]]
+
+
+class Footprint(TypedDict, total=False):
+    """The outline of a product, as GeoJSON and its box (west, south, east, north) in degrees."""
+
+    geometry: dict[str, object] | None
+    bbox: list[float]
+
+
 def software_versions() -> dict[str, str]:
     """Return the versions that decide about the pixels."""
     found = {"python": platform.python_version()}
@@ -66,7 +88,7 @@ def stac_item(
     acquired: str | None,
     raster: Mapping[str, Any],
     facts: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> StacItem:
     """Build the STAC Item of a product.
 
     Parameters
@@ -76,7 +98,7 @@ def stac_item(
     facts : mapping
         Whatever is to be told of the run; each key becomes ``geolift:<key>``.
     """
-    properties: dict[str, Any] = {
+    properties: dict[str, object] = {
         "datetime": acquired or _now(),
         "processing:software": software_versions(),
         "processing:level": "L3",
@@ -86,7 +108,7 @@ def stac_item(
         f"{PREFIX}datetime_is": "acquisition of the MSI" if acquired else "time of the run; the MSI tells none",
     }
     properties |= {f"{PREFIX}{key}": value for key, value in facts.items()}
-    item: dict[str, Any] = {
+    item = {
         "type": "Feature",
         "stac_version": "1.0.0",
         "stac_extensions": list(EXTENSIONS),
@@ -104,10 +126,10 @@ def stac_item(
             }
         },
     }
-    return _plain(item)  # type: ignore[no-any-return]
+    return cast(StacItem, plain(item))
 
 
-def _footprint(grid: GeoBox) -> dict[str, Any]:
+def _footprint(grid: GeoBox) -> Footprint:
     """Return the outline in longitude and latitude, as GeoJSON wants it."""
     if grid.crs is None:
         return {"geometry": None}
@@ -130,11 +152,11 @@ def _code(grid: GeoBox) -> str | None:
     return None if code is None else f"EPSG:{code}"
 
 
-def _eo_bands(bands: Bands) -> list[dict[str, Any]]:
+def _eo_bands(bands: Bands) -> list[dict[str, str | bool | float]]:
     """Describe the bands as STAC's eo extension does: wavelengths in micrometres."""
     described = []
     for name, centre, fwhm, good in zip(bands.names, bands.wavelength_nm, bands.fwhm_nm, bands.good, strict=True):
-        band: dict[str, Any] = {"name": name, f"{PREFIX}good": bool(good)}
+        band: dict[str, str | bool | float] = {"name": name, f"{PREFIX}good": bool(good)}
         if np.isfinite(centre):
             band["center_wavelength"] = float(f"{centre / 1000:.9g}")
         if np.isfinite(fwhm):
@@ -147,14 +169,14 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn NumPy values, paths and NaN into what JSON knows."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, Path):
@@ -162,12 +184,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def dump_settings(settings: Settings) -> dict[str, Any]:
+def dump_settings(settings: Settings) -> dict[str, JsonValue]:
     """Return every resolved option as plain JSON types, ready for ``--config``."""
-    return _plain(settings.model_dump(mode="python"))  # type: ignore[no-any-return]
+    return cast(dict[str, JsonValue], plain(settings.model_dump(mode="python")))
 
 
-def input_facts(path: str) -> dict[str, Any]:
+def input_facts(path: str) -> dict[str, str | int]:
     """Return what identifies an input file: name, size and time."""
     file = Path(path)
     if not file.is_file():
@@ -185,7 +207,24 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     ResourceError
         If it cannot be written.
     """
-    write_whole(path, json.dumps(cleaned(_plain(document)), indent=1, allow_nan=False))
+    write_whole(path, json.dumps(cleaned(plain(document)), indent=1, allow_nan=False))
+
+
+def read_item(path: Path) -> StacItem:
+    """Return the STAC Item that a sidecar is. Raises InputError if the file is none of geolift's."""
+    try:
+        item: Any = json.loads(path.read_text(encoding="utf-8"))
+        properties = item["properties"]
+        _require_objects(item, "assets", {**(item.get("assets") or {})})
+        _require_objects(properties, PREFIX + "inputs", properties.get(PREFIX + "inputs", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a sidecar of geolift: {error}") from error
+    return cast(StacItem, item)
+
+
+def own_facts(properties: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return our own properties of a sidecar, without their prefix."""
+    return {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -196,14 +235,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     InputError
         If the file is no sidecar of geolift.
     """
-    try:
-        item = json.loads(path.read_text(encoding="utf-8"))
-        properties = item["properties"]
-        _require_objects(item, "assets", {**(item.get("assets") or {})})
-        _require_objects(properties, PREFIX + "inputs", properties.get(PREFIX + "inputs", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: not a sidecar of geolift: {error}") from error
-    return {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
+    return own_facts(read_item(path)["properties"])
 
 
 def _require_objects(within: Any, name: str, found: Any) -> None:
@@ -212,14 +244,14 @@ def _require_objects(within: Any, name: str, found: Any) -> None:
         raise TypeError(f"{name} is no table")
 
 
-def settings_of_run(path: Path) -> dict[str, Any]:
+def settings_of_run(path: Path) -> dict[str, object]:
     """Return the options of an earlier run, its inputs and output included, from its sidecar."""
     facts = read_sidecar(path)
     if not isinstance(facts.get("settings"), dict):
         raise InputError(f"{path}: tells no settings; needed is the sidecar of a geolift run")
     # An address that was kept without its login or signature has to be given again.
     told = {name: str(fact.get("href", "")) for name, fact in facts.get("inputs", {}).items()}
-    inputs: dict[str, Any] = {name: href for name, href in told.items() if "://…@" not in href and "?…" not in href}
+    inputs: dict[str, object] = {name: href for name, href in told.items() if "://…@" not in href and "?…" not in href}
     msi = tuple(inputs.pop(name) for name in list(inputs) if name.startswith(MSI_INPUT.format("")))
     if msi:
         inputs["msi"] = msi[0] if len(msi) == 1 else msi

@@ -193,7 +193,7 @@ def _switch_on(file: Path) -> None:
 # -- what the forms offer ---------------------------------------------------------------------------------------------
 
 
-def describe_commands() -> dict[str, Any]:
+def describe_commands() -> dict[str, object]:
     """Return what the plugin's forms are built from: the command, the sensors, every option with its help."""
     commands = {}
     for command, model in FORMS.items():
@@ -208,14 +208,14 @@ def own_command() -> list[str]:
     return [beside] if beside else [sys.executable, "-m", "geolift"]
 
 
-def _options(model: type[Settings]) -> list[dict[str, Any]]:
+def _options(model: type[Settings]) -> list[dict[str, object]]:
     # The sensor first: it is what everybody has to say. What only one method has comes last.
     offered = (name for name in model.model_fields if name not in NOT_IN_FORMS)
     names = sorted(offered, key=lambda name: (name != "sensor", name == "abundances"))
     return [_option(name, model.model_fields[name]) for name in names]
 
 
-def _option(name: str, field: Any) -> dict[str, Any]:
+def _option(name: str, field: Any) -> dict[str, object]:
     kind, choices = _kind(name, field.annotation)
     default = None if field.default is PydanticUndefined else field.default
     if isinstance(default, tuple):

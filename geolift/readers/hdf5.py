@@ -200,7 +200,7 @@ class Hdf5Cube:
         """Return a window (band, y, x) of stored numbers."""
         slots = self._slots if bands is None else self._slots[list(bands)]
         first, last = int(slots.min()), int(slots.max())
-        ranges: dict[str, Any] = {"y": rows, "x": cols, "b": slice(first, last + 1), "t": 0}
+        ranges: dict[str, object] = {"y": rows, "x": cols, "b": slice(first, last + 1), "t": 0}
         block = self._file.read(self._dataset, tuple(ranges[axis] for axis in self._axes))
         left = self._axes.replace("t", "")
         block = block.transpose([left.index(axis) for axis in "byx" if axis in left])

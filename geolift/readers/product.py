@@ -90,7 +90,7 @@ class Product:
         source = Decoded(stored, decoding)
         if self.check_empty:
             bands = replace(bands, good=bands_with_data(source, bands.good, notes))
-        attrs: dict[str, Any] = {
+        attrs: dict[str, object] = {
             "source": self.source,
             "driver": self.driver,
             "dtype": str(self.stored.layout.dtype),

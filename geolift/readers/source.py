@@ -189,7 +189,7 @@ class Decoded:
         )
         return lazy
 
-    def cube(self, grid: GeoBox, bands: Bands, attrs: dict[str, Any], tile: int | None = None) -> xr.DataArray:
+    def cube(self, grid: GeoBox, bands: Bands, attrs: dict[str, object], tile: int | None = None) -> xr.DataArray:
         """Return the whole as a lazy cube."""
         return make_cube(self.lazy(tile), grid=grid, bands=bands, attrs=attrs)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from geolift.report.page import default_path, make_report, write_report
+from geolift.report.page import default_path, make_report
 
-__all__ = ["default_path", "make_report", "write_report"]
+__all__ = ["default_path", "make_report"]

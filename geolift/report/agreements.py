@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -18,6 +17,7 @@ from geolift.errors import InputError
 from geolift.metrics.consistency import Agreement, agreement
 from geolift.pair.comparison import TYPICAL_BLUR_LR
 from geolift.pair.overlay import Overlay, overlay
+from geolift.provenance.record import CoregistrationFacts, RunRecord
 from geolift.refinement.footprint import Footprint, gaussian_footprint
 from geolift.report.scene import Scene
 
@@ -46,13 +46,13 @@ class Agreements:
     within: Agreement | None = None
 
 
-def measure(scene: Scene, facts: dict[str, Any]) -> Agreements | None:
-    """Hold a product against its inputs, with what the sidecar's ``facts`` tell of blur; None without a product."""
+def measure(scene: Scene, record: RunRecord) -> Agreements | None:
+    """Hold a product against its inputs, with what the run recorded of the blur; None without a product."""
     if scene.product is None:
         return None
     good = np.flatnonzero(bands_of(scene.product).good)
     msi, names = _against_msi(scene, good)
-    hsi, extrapolated, within = _against_hsi(scene, good, facts)
+    hsi, extrapolated, within = _against_hsi(scene, good, record)
     return Agreements(
         msi=msi,
         msi_bands=names,
@@ -106,7 +106,7 @@ def _against_msi(scene: Scene, good: np.ndarray) -> tuple[Agreement | None, tupl
 
 
 def _against_hsi(
-    scene: Scene, good: np.ndarray, facts: dict[str, Any]
+    scene: Scene, good: np.ndarray, record: RunRecord
 ) -> tuple[Agreement | None, Agreement | None, Agreement | None]:
     """Degrade the product to the HSI's pixels, as the run saw them, and compare: all, out of range, the others."""
     product, hsi, kept = scene.product, scene.hsi, scene.hsi_bands
@@ -117,7 +117,7 @@ def _against_hsi(
         return None, None, None
     marks = _extrapolation(scene)
     marked = None if marks is None else overlay(hsi, marks, scene.ratio)
-    footprint = _footprint(facts, overlap.ratio) or _usual_footprint(scene, overlap, facts.get("coregistration") or {})
+    footprint = _footprint(record, overlap.ratio) or _usual_footprint(scene, overlap, record.coregistration)
     edge = int(np.clip(WINDOW_PX // overlap.ratio, *WINDOW_LR))
     every, outside, inside = [], [], []
     for rows, cols in spread_windows((overlap.grid.shape[0], overlap.grid.shape[1]), edge):
@@ -158,20 +158,21 @@ def _degraded(overlap: Overlay, rows: slice, cols: slice, footprint: Footprint) 
     return np.asarray(footprint.degrade(fine, margin))
 
 
-def _footprint(facts: dict[str, Any], ratio: int) -> Footprint | None:
+def _footprint(record: RunRecord, ratio: int) -> Footprint | None:
     """Return what an HSI pixel sees, as the refinement found it; a shift is part of it."""
-    told = (facts.get("refinement") or {}).get("footprint")
-    if not told or round(float(facts.get("plan", {}).get("region", {}).get("ratio", ratio))) != ratio:
+    found = None if record.refinement is None else record.refinement.footprint
+    if found is None or (record.plan is not None and round(record.plan.region.ratio) != ratio):
         return None
-    weights = [np.asarray(told[f"weights_{axis}"], np.float64) for axis in "yx"]
-    return Footprint(ratio, (int(told["start_px"][0]), int(told["start_px"][1])), (weights[0], weights[1]))
+    weights = np.asarray(found.weights_y, np.float64), np.asarray(found.weights_x, np.float64)
+    return Footprint(ratio, found.start_px, weights)
 
 
-def _usual_footprint(scene: Scene, overlap: Overlay, coregistration: dict[str, Any]) -> Footprint:
+def _usual_footprint(scene: Scene, overlap: Overlay, found: CoregistrationFacts | None) -> Footprint:
     """Return the Gaussian of the blur that the co-registration found, or of the usual one if its evidence was weak."""
     moved = overlap.fine_shift(*scene.shift_px) if scene.shift_px != (0.0, 0.0) else (0.0, 0.0)
-    found = [coregistration.get(f"blur_sigma_{axis}") for axis in "yx"]
-    if coregistration.get("reliable") and all(isinstance(value, float) and value >= 0 for value in found):
-        return gaussian_footprint(overlap.ratio, moved, (float(found[0] or 0.0), float(found[1] or 0.0)), TAILS)
+    if found is not None and found.reliable:
+        sigma_y, sigma_x = found.blur_sigma_y, found.blur_sigma_x
+        if isinstance(sigma_y, float) and isinstance(sigma_x, float) and min(sigma_y, sigma_x) >= 0:
+            return gaussian_footprint(overlap.ratio, moved, (sigma_y, sigma_x), TAILS)
     usual = TYPICAL_BLUR_LR * overlap.ratio
     return gaussian_footprint(overlap.ratio, moved, (usual, usual), TAILS)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from geolift.provenance.record import CoregistrationFacts
 from geolift.report import words
 from geolift.report.agreements import Agreements
 from geolift.report.evidence import Legend
+from geolift.report.verdict import Finding
 
 FAR_FROM_MSI, NEAR_MSI = 0.05, 0.01
 """A larger difference from the MSI, in parts of its mean, asks for a look; a smaller one is good."""
@@ -34,8 +35,8 @@ class Fact:
 
 
 def digest(
-    findings: dict[str, Any] | None,
-    coregistration: dict[str, Any] | None,
+    findings: Sequence[Finding] | None,
+    coregistration: CoregistrationFacts | None,
     agreements: Agreements | None,
     legend: Sequence[Legend],
     usual_error: float | None = None,
@@ -54,11 +55,11 @@ def digest(
     ]
 
 
-def _verdict(findings: dict[str, Any] | None) -> list[Fact]:
-    if not findings or not findings["verdict"]:
+def _verdict(findings: Sequence[Finding] | None) -> list[Fact]:
+    if not findings:
         return []
-    alarming = [found["title"] for found in findings["verdict"] if found["alarming"]]
-    settled = [found["title"] for found in findings["verdict"] if found.get("settled")]
+    alarming = [found.title for found in findings if found.alarming]
+    settled = [found.title for found in findings if found.settled]
     if alarming:
         return [Fact("The pair", alarming[0], "See the cross-sensor check.", alarming=True)]
     if settled:
@@ -66,10 +67,10 @@ def _verdict(findings: dict[str, Any] | None) -> list[Fact]:
     return [Fact("The pair", words.VERDICTS["ok"], "Scale, offset, band order, place and time fit.")]
 
 
-def _shift(told: dict[str, Any] | None) -> list[Fact]:
+def _shift(told: CoregistrationFacts | None) -> list[Fact]:
     if told is None:
         return []
-    weak = not told.get("reliable", True)
+    weak = told.reliable is False
     meaning = "The evidence is weak." if weak else "In MSI pixels; a rest below 0.1 does not show in the product."
     return [Fact("Shift of the HSI", words.shift(told), meaning, alarming=weak)]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from geolift.report import words
+from geolift.report.verdict import Finding
 
 EFFECTS = {
     "offset": "every spectrum is too bright or too dark by a constant",
@@ -36,7 +36,7 @@ class Nuisance:
         return self.state == "found"
 
 
-def nuisances(findings: Sequence[dict[str, Any]] | None) -> list[Nuisance]:
+def nuisances(findings: Sequence[Finding] | None) -> list[Nuisance]:
     """Return what the check looked for, in its order, then what else it found.
 
     Parameters
@@ -46,20 +46,20 @@ def nuisances(findings: Sequence[dict[str, Any]] | None) -> list[Nuisance]:
     """
     if findings is None:
         return []
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Finding]] = {}
     for finding in findings:
-        if finding["code"] not in words.HARMLESS:
-            found.setdefault(str(finding["code"]), []).append(finding)
+        if finding.code not in words.HARMLESS:
+            found.setdefault(finding.code, []).append(finding)
     lines = []
     for code in dict.fromkeys([*EFFECTS, *found]):
         title, effect = words.VERDICTS.get(code, code.replace("-", " ")), EFFECTS.get(code, "")
         lines += [
             Nuisance(
                 title,
-                "found" if finding["alarming"] else "settled",
-                words.sentence(str(finding["message"])),
+                "found" if finding.alarming else "settled",
+                words.sentence(finding.message),
                 effect,
-                str(finding.get("option") or "") if finding["alarming"] else "",
+                finding.option if finding.alarming else "",
             )
             for finding in found.get(code, [])
         ] or [Nuisance(title, "not found", "", effect)]

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
+import xarray as xr
 from markupsafe import Markup
 
 from geolift.errors import InputError
-from geolift.provenance.record import read_record
-from geolift.provenance.sidecar import read_sidecar, sidecar_path
+from geolift.provenance.record import ExplainedVarianceFacts, Sidecar, TrainingStep, load_sidecar
+from geolift.provenance.sidecar import sidecar_path
 from geolift.report import agreements, charts, evidence, inputs, repeat, words
 from geolift.report.digest import digest, error_ratio
-from geolift.report.images import palette_colours
+from geolift.report.images import Picture, palette_colours
 from geolift.report.nuisances import nuisances
 from geolift.report.scene import Scene, open_scene
-from geolift.report.verdict import findings_of, verdict
+from geolift.report.verdict import Finding, findings_of, verdict
 from geolift.runtime.whole_files import write_whole
 
 GAP_STEPS = 4.0
@@ -73,85 +72,62 @@ def make_report(product: str | Path, target: str | Path, growing: Mapping[Path, 
         If the page cannot be written.
     """
     product, target = Path(product), Path(target)
-    sidecar = product if product.suffix.lower() == ".json" else sidecar_path(product)
-    if not sidecar.exists():
-        raise InputError(f"{sidecar}: no such file; needed is the sidecar that geolift writes beside its output")
-    read_record(sidecar)  # refuses facts that are not of their kind
-    facts = read_sidecar(sidecar)
-    item = json.loads(sidecar.read_text(encoding="utf-8"))
-    try:
-        page = render(_product_of(product, sidecar, item), sidecar, facts, item, growing or {})
-    except jinja2.UndefinedError as error:
-        raise InputError(f"{sidecar}: not a sidecar of geolift: a fact is not of its kind: {error}") from error
-    write_report(page, target)
+    path = product if product.suffix.lower() == ".json" else sidecar_path(product)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; needed is the sidecar that geolift writes beside its output")
+    sidecar = load_sidecar(path)
+    if product == path:  # a product lies beside its sidecar
+        product = path.parent / (Path(sidecar.product.href).name or path.stem)
+    write_whole(target, render(product, path, sidecar, growing or {}))
     return target
 
 
-def write_report(page: str, target: Path) -> None:
-    """Write a page whole or not at all.
-
-    Raises
-    ------
-    ResourceError
-        If it cannot be written.
-    """
-    write_whole(target, page)
-
-
-def _product_of(given: Path, sidecar: Path, item: dict[str, Any]) -> Path:
-    if given != sidecar:
-        return given
-    href = str(item.get("assets", {}).get("data", {}).get("href", ""))
-    return sidecar.parent / (Path(href).name or sidecar.stem)  # a product lies beside its sidecar
-
-
-def render(
-    product: Path, sidecar: Path, facts: dict[str, Any], item: dict[str, Any], growing: Mapping[Path, Path]
-) -> str:
-    """Return the page of a run; see `make_report`."""
-    scene = open_scene(product, facts, growing)
-    shown = _seen(scene) if scene.product is not None else {}
-    properties = item.get("properties", {})
-    findings, held = _findings(facts), agreements.measure(scene, facts)
-    marks = shown["quality"][1] if shown.get("quality") else []
-    usual = shown["uncertainty"][2] if shown.get("uncertainty") else None
+def render(product: Path, path: Path, sidecar: Sidecar, growing: Mapping[Path, Path]) -> str:
+    """Return the page of a run, whose sidecar has the path ``path``; see `make_report`."""
+    record, properties = sidecar.record, sidecar.properties
+    scene = open_scene(product, record, growing)
+    shown = None if scene.product is None else _shown(scene, scene.product)
+    findings, held = findings_of(record), agreements.measure(scene, record)
     page = _template().render(
         title=product.name,
-        facts=facts,
-        warnings=_warnings(facts, findings, scene.notes),
+        facts=record,
+        properties=properties,
+        n_bands=len(sidecar.product.bands),
+        warnings=_warnings([*record.warnings, *scene.notes], findings or ()),
         findings=findings,
-        verdict=verdict(facts),
-        nuisances=nuisances(None if findings is None else findings["verdict"]),
-        open_questions=[f for f in (findings or {"verdict": []})["verdict"] if f["code"] == "undetermined"],
-        digest=digest(findings, facts.get("coregistration"), held, marks, usual),
+        verdict=verdict(record),
+        nuisances=nuisances(findings),
+        digest=digest(
+            findings,
+            record.coregistration,
+            held,
+            shown.quality[1] if shown and shown.quality else [],
+            shown.uncertainty[2] if shown and shown.uncertainty else None,
+        ),
         documentation=documentation_url(),
-        decisions=words.decisions(facts, item),
-        inputs=inputs.input_rows(facts),
-        commands=[_unbroken(line) for line in repeat.commands(facts, sidecar.name)],
-        versions=properties.get("processing:software", {}),
-        datetime=words.moment(properties.get("datetime")),
-        choices=words.choices(facts.get("choices", {})),
-        datetime_is=facts.get("datetime_is", ""),
-        crs=properties.get("proj:code"),
-        shape=properties.get("proj:shape"),
-        n_bands=len(words.listed_bands(item)),
+        decisions=words.decisions(record, sidecar.product),
+        inputs=inputs.input_rows(record),
+        commands=[_unbroken(line) for line in repeat.commands(record, path.name)],
+        choices=words.choices(record.choices),
         thumbnails=evidence.thumbnails(scene),
         footprints=_footprints(scene),
-        training=_training(facts.get("training_curve", [])),
-        information=_information(scene, facts.get("information")),
-        agreements=_agreements(held, _quantity(scene)),
+        training=_training(record.training_curve),
+        information=None if record.information is None else words.information(record.information),
+        information_chart=None if record.information is None else _information(scene, record.information),
+        agreements=held if held is not None and (held.msi or held.hsi) else None,
+        agreement_chart=None if held is None else _agreement(held, _quantity(scene)),
         extrapolation=_extrapolation(held, _quantity(scene)),
         quantity=_quantity(scene),
-        **shown,
+        palette=palette_colours("magma"),
+        shown=shown or {},
     )
     return page + "\n"
 
 
-def _warnings(facts: dict[str, Any], findings: dict[str, Any] | None, notes: tuple[str, ...]) -> list[str]:
+def _warnings(texts: Sequence[str], findings: Sequence[Finding]) -> list[str]:
     """Return the warnings of the run and of this page, each once; what the check says is told beside them."""
-    told = [found["message"] for found in (findings or {"verdict": []})["verdict"] if found["alarming"]]
-    texts = dict.fromkeys([*facts.get("warnings", []), *notes])
-    return [text for text in texts if not any(message in text for message in told)]
+    told = [found.message for found in findings if found.alarming]
+    return [text for text in dict.fromkeys(texts) if not any(message in text for message in told)]
 
 
 def _unbroken(line: str) -> Markup:
@@ -172,10 +148,19 @@ def _gap(wavelength_nm: np.ndarray) -> float:
     return float(GAP_STEPS * np.median(steps[steps > 0])) if (steps > 0).any() else np.inf
 
 
-def _seen(scene: Scene) -> dict[str, Any]:
-    """Return what is to be seen of the product: pictures, spectra, maps."""
-    assert scene.product is not None
-    looker = evidence.Looker(scene, scene.product)
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What is to be seen of a product: pictures, spectra of places, and maps with what explains their colours."""
+
+    rows: list[evidence.Row]
+    places: list[PlaceChart]
+    quality: tuple[Picture, list[evidence.Legend]] | None
+    uncertainty: tuple[Picture, tuple[float, float], float | None] | None
+
+
+def _shown(scene: Scene, product: xr.DataArray) -> Shown:
+    """Look at the product."""
+    looker = evidence.Looker(scene, product)
     places = looker.places()
     rows, cols = looker.grid.shape
     marks = [((place.col + 0.5) / cols, (place.row + 0.5) / rows) for place in places]
@@ -185,14 +170,12 @@ def _seen(scene: Scene) -> dict[str, Any]:
         height, width = (part.stop - part.start for part in detail)
         title = f"Detail of {height} × {width} pixels from row {detail[0].start}, column {detail[1].start}"
         pictures += looker.rows(detail, title, [])
-    uncertainty = looker.uncertainty()
-    return {
-        "rows": pictures,
-        "places": [_place_chart(number, place, looker) for number, place in enumerate(places, start=1)],
-        "quality": looker.quality(),
-        "uncertainty": uncertainty,
-        "palette": palette_colours("magma") if uncertainty else [],
-    }
+    return Shown(
+        rows=pictures,
+        places=[_place_chart(number, place, looker) for number, place in enumerate(places, start=1)],
+        quality=looker.quality(),
+        uncertainty=looker.uncertainty(),
+    )
 
 
 def _place_chart(number: int, place: evidence.PlaceSpectra, looker: evidence.Looker) -> PlaceChart:
@@ -219,22 +202,13 @@ def _place_chart(number: int, place: evidence.PlaceSpectra, looker: evidence.Loo
     return PlaceChart(number, caption, chart)
 
 
-def _findings(facts: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the check with a title for each verdict, whether it asks for a look, and whether all is well."""
-    check = facts.get("check")
-    if check is None:
-        return None
-    found = findings_of(facts)
-    return {**check, "verdict": found, "well": not any(finding["alarming"] for finding in found)}
-
-
 def _footprints(scene: Scene) -> Markup | None:
     found = evidence.footprints(scene)
     return None if found is None else charts.footprint_map(*found)
 
 
-def _training(curve: list[dict[str, Any]]) -> Markup | None:
-    steps = [(step["step"], step["loss"]) for step in curve if isinstance(step.get("loss"), int | float)]
+def _training(curve: Sequence[TrainingStep]) -> Markup | None:
+    steps = [(step.step, step.loss) for step in curve if isinstance(step.loss, float)]
     if len(steps) < 2:
         return None
     x, y = np.asarray(steps, np.float64).T
@@ -242,34 +216,28 @@ def _training(curve: list[dict[str, Any]]) -> Markup | None:
     return charts.line_chart([line], "epoch", "mean absolute error", logarithmic=bool((y > 0).all()))
 
 
-def _information(scene: Scene, told: dict[str, Any] | None) -> dict[str, Any] | None:
+def _information(scene: Scene, told: ExplainedVarianceFacts) -> Markup:
     """Draw what the MSI tells of each HSI band, with the MSI's own bands for comparison."""
-    if told is None:
-        return None
-    x = np.asarray(told["wavelength_nm"], np.float64)
+    x = np.asarray(told.wavelength_nm, np.float64)
     order = np.argsort(x, kind="stable")
-    share = np.maximum(np.asarray(told["explained"], np.float64), 0.0)
+    share = np.maximum(np.asarray(told.explained, np.float64), 0.0)
     lines = [charts.Line("HSI bands", x[order], 100 * share[order], evidence.COLOURS["HSI"], longest_step=_gap(x))]
     if scene.response is not None and scene.msi_names:
         centres = np.asarray(scene.response.select(scene.msi_names).centres_nm)
         lines.append(
             charts.Line("centres of the MSI's bands", centres, 0 * centres, evidence.COLOURS["MSI"], points=True)
         )
-    chart = charts.line_chart(lines, "wavelength, nm", "variance explained, %", from_zero=True)
-    return {"sentence": words.information(told), "chart": chart}
+    return charts.line_chart(lines, "wavelength, nm", "variance explained, %", from_zero=True)
 
 
-def _agreements(found: agreements.Agreements | None, quantity: str) -> dict[str, Any] | None:
-    if found is None or (found.msi is None and found.hsi is None):
+def _agreement(found: agreements.Agreements, quantity: str) -> Markup | None:
+    if found.hsi is None or not found.hsi.n_pixels:
         return None
-    chart = None
-    if found.hsi is not None and found.hsi.n_pixels:
-        x = found.hsi_wavelength_nm
-        order = np.argsort(x, kind="stable")
-        errors = found.hsi.rmse_per_band[order]
-        line = charts.Line("RMSE", x[order], errors, evidence.COLOURS["HSI"], longest_step=_gap(x))
-        chart = charts.line_chart([line], "wavelength, nm", f"RMSE, {quantity}", from_zero=True)
-    return {"msi": found.msi, "names": found.msi_bands, "hsi": found.hsi, "chart": chart}
+    x = found.hsi_wavelength_nm
+    order = np.argsort(x, kind="stable")
+    errors = found.hsi.rmse_per_band[order]
+    line = charts.Line("RMSE", x[order], errors, evidence.COLOURS["HSI"], longest_step=_gap(x))
+    return charts.line_chart([line], "wavelength, nm", f"RMSE, {quantity}", from_zero=True)
 
 
 def _extrapolation(found: agreements.Agreements | None, quantity: str) -> str:
@@ -293,13 +261,15 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": words.number,
-        "fixed": words.fixed,
-        "percent": words.percent,
-        "largest": words.largest,
-    }
-    environment.filters["sentence"] = words.sentence
-    environment.filters["without_grade"] = words.without_grade
+    filters = (
+        words.number,
+        words.fixed,
+        words.percent,
+        words.largest,
+        words.moment,
+        words.sentence,
+        words.without_grade,
+    )
+    environment.filters |= {each.__name__: each for each in filters}
     environment.globals["relations"] = words.RELATION_NAMES
     return environment.get_template("template.html.j2")

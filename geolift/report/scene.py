@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import xarray as xr
@@ -13,11 +13,12 @@ import xarray as xr
 from geolift.datamodel.alignment import gsd_ratio
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import GeoliftError
-from geolift.pair.harmonization import Harmonization
+from geolift.pair.harmonization import Harmonization, Model
 from geolift.pair.spectra import name_msi_bands
 from geolift.pair.tone_curve import ToneCurve
+from geolift.provenance.record import CurveFacts, HarmonizationFacts, RunRecord
 from geolift.readers import open_cube, open_cubes
-from geolift.settings import FuseSettings
+from geolift.settings import FuseSettings, Reading
 from geolift.settings.values import band_positions
 from geolift.srf import SpectralResponse
 
@@ -81,22 +82,22 @@ class Scene:
             return None
 
 
-def open_scene(product: Path, facts: dict[str, Any], growing: Mapping[Path, Path] | None = None) -> Scene:
-    """Open product and inputs of a run by its sidecar's facts.
+def open_scene(product: Path, record: RunRecord, growing: Mapping[Path, Path] | None = None) -> Scene:
+    """Open product and inputs of a run by what its sidecar tells.
 
     ``growing``: where side products are that have not got their names yet.
     """
     notes: list[str] = []
-    settings = _settings(facts, notes)
+    settings = _settings(record, notes)
     named = {name: getattr(settings, name) for name in ("qa", "uncertainty")}
     elsewhere = {name: growing[path] for name, path in named.items() if growing and path in growing}
     settings = settings.model_copy(update=elsewhere)
     opened = _opened((str(product),), None, "the product", notes)
-    hsi = _opened(input_paths(facts, "hsi"), settings.hsi_reading, "the HSI", notes)
-    msi = _opened(input_paths(facts, "msi"), settings.msi_reading, "the MSI", notes, settings.msi_bands)
-    response = _response(facts, settings, notes)
+    hsi = _opened(input_paths(record, "hsi"), settings.hsi_reading, "the HSI", notes)
+    msi = _opened(input_paths(record, "msi"), settings.msi_reading, "the MSI", notes, settings.msi_bands)
+    response = _response(record, settings, notes)
     if msi is not None:
-        msi = _used_bands(msi, facts, settings, response, notes)
+        msi = _used_bands(msi, record, settings, response, notes)
     return Scene(
         settings=settings,
         product=opened,
@@ -104,17 +105,17 @@ def open_scene(product: Path, facts: dict[str, Any], growing: Mapping[Path, Path
         hsi=hsi,
         msi=msi,
         hsi_bands=_hsi_bands(hsi, opened, settings),
-        msi_names=tuple(str(name) for name in facts.get("model", {}).get("msi_bands", [])),
+        msi_names=tuple(record.trained.msi_bands),
         ratio=1.0 if hsi is None or opened is None else gsd_ratio(grid_of(hsi), grid_of(opened)),
         response=response,
-        relation=_relation(facts.get("harmonization")),
-        shift_px=_applied_shift(facts.get("coregistration")),
+        relation=relation_of(record.harmonization),
+        shift_px=(0.0, 0.0) if record.coregistration is None else record.coregistration.applied_px,
         notes=tuple(notes),
     )
 
 
-def _settings(facts: dict[str, Any], notes: list[str]) -> FuseSettings:
-    told = facts.get("settings", {})
+def _settings(record: RunRecord, notes: list[str]) -> FuseSettings:
+    told = record.settings
     known = {key: value for key, value in told.items() if key in FuseSettings.model_fields and value is not None}
     try:
         return FuseSettings.model_validate(known)
@@ -123,17 +124,13 @@ def _settings(facts: dict[str, Any], notes: list[str]) -> FuseSettings:
         return FuseSettings()
 
 
-def input_paths(facts: dict[str, Any], kind: str) -> tuple[str, ...]:
+def input_paths(record: RunRecord, kind: str) -> tuple[str, ...]:
     """Return the files of the run's ``hsi``, ``msi`` (one or several single-band files) or ``model``."""
-    return tuple(
-        str(fact.get("href", ""))
-        for name, fact in facts.get("inputs", {}).items()
-        if name.rstrip("0123456789") == kind and fact.get("href")
-    )
+    return tuple(file.href for name, file in record.inputs.items() if name.rstrip("0123456789") == kind and file.href)
 
 
 def _opened(
-    paths: tuple[str, ...], reading: Any, what: str, notes: list[str], bands: tuple[str, ...] | None = None
+    paths: tuple[str, ...], reading: Reading | None, what: str, notes: list[str], bands: tuple[str, ...] | None = None
 ) -> xr.DataArray | None:
     if not paths:
         return None
@@ -144,12 +141,12 @@ def _opened(
         return None
 
 
-def _response(facts: dict[str, Any], settings: FuseSettings, notes: list[str]) -> SpectralResponse | None:
-    sensor = facts.get("model", {}).get("sensor")
+def _response(record: RunRecord, settings: FuseSettings, notes: list[str]) -> SpectralResponse | None:
+    sensor = record.trained.sensor
     try:
         if settings.srf is not None:
             return SpectralResponse.from_csv(settings.srf)
-        return None if sensor is None else SpectralResponse.from_library(str(sensor))
+        return None if sensor is None else SpectralResponse.from_library(sensor)
     except GeoliftError as error:
         notes.append(f"the spectral response cannot be had ({error})")
         return None
@@ -157,13 +154,13 @@ def _response(facts: dict[str, Any], settings: FuseSettings, notes: list[str]) -
 
 def _used_bands(
     msi: xr.DataArray,
-    facts: dict[str, Any],
+    record: RunRecord,
     settings: FuseSettings,
     response: SpectralResponse | None,
     notes: list[str],
 ) -> xr.DataArray | None:
     """Return the MSI's bands that the model was given, in its order."""
-    used = [str(name) for name in facts.get("model", {}).get("msi_bands", [])]
+    used = record.trained.msi_bands
     try:
         if response is None:
             raise GeoliftError("its bands have no known names")
@@ -184,29 +181,21 @@ def _hsi_bands(hsi: xr.DataArray | None, product: xr.DataArray | None, settings:
     return kept if len(kept) == product.sizes["band"] else None
 
 
-def _relation(told: dict[str, Any] | None) -> Harmonization | None:
+def relation_of(told: HarmonizationFacts | None) -> Harmonization | None:
+    """Return a relation that was recorded; None where there was none."""
     if told is None:
         return None
     return Harmonization(
-        model=told["model"],
-        matrix=np.asarray(told["matrix"], np.float64),
-        offset=np.asarray(told["offset"], np.float64),
+        model=cast(Model, told.model),
+        matrix=np.asarray(told.matrix, np.float64),
+        offset=np.asarray(told.offset, np.float64),
         heldout_error={},
         inlier_fraction=1.0,
-        n_pixels=int(told.get("pixels", 0)),
-        reason=str(told.get("reason", "")),
-        curve=_curve(told.get("curve")),
+        n_pixels=told.pixels,
+        reason=told.reason,
+        curve=None if told.curve is None else _curve(told.curve),
     )
 
 
-def _curve(told: dict[str, Any] | None) -> ToneCurve | None:
-    if told is None:
-        return None
-    return ToneCurve(np.asarray(told["seen"], np.float64), np.asarray(told["wanted"], np.float64), told["name"])
-
-
-def _applied_shift(told: dict[str, Any] | None) -> tuple[float, float]:
-    if told is None or not told.get("applied"):
-        return (0.0, 0.0)
-    shift = told["shift_msi_px"]
-    return float(shift["dy"]), float(shift["dx"])
+def _curve(told: CurveFacts) -> ToneCurve:
+    return ToneCurve(np.asarray(told.seen, np.float64), np.asarray(told.wanted, np.float64), told.name)

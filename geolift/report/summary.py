@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from geolift.provenance.record import understood
 from geolift.report import words
 from geolift.report.verdict import verdict
 
@@ -22,7 +23,7 @@ INDENT = 13
 
 
 def lines(
-    output: Path, item: dict[str, Any], report: Path | None = None, *, warnings: int = SHOWN_WARNINGS
+    output: Path, item: Mapping[str, object], report: Path | None = None, *, warnings: int = SHOWN_WARNINGS
 ) -> list[str]:
     """Return the verdict, what was decided, the heaviest warnings, and where product and report are.
 
@@ -35,10 +36,10 @@ def lines(
     warnings
         How many warnings are told; the others are counted.
     """
-    facts = {key.partition(":")[2]: value for key, value in item["properties"].items() if key.startswith("geolift:")}
-    judged = verdict(facts)
+    sidecar = understood(item, str(output))
+    judged = verdict(sidecar.record)
     rows = [("verdict", judged.sentence)]
-    decided = {decision.subject: decision.outcome for decision in words.decisions(facts, item)}
+    decided = {decision.subject: decision.outcome for decision in words.decisions(sidecar.record, sidecar.product)}
     rows += [(short, decided[subject]) for subject, short in SUBJECTS.items() if subject in decided]
     rows += [("warning", text) for text in judged.warnings[:warnings]]
     more = len(judged.warnings) - warnings

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from geolift.provenance.record import ExplainedVarianceFacts, RunRecord
 from geolift.report import words
 
 Grade = Literal["usable", "with care", "look first"]
@@ -30,24 +31,36 @@ class Verdict:
     warnings: tuple[str, ...]
 
 
-def findings_of(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the cross-sensor check found, each with its title and whether it asks for a look.
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A finding of the cross-sensor check, with its title and whether it asks for a look."""
 
-    Parameters
-    ----------
-    facts
-        The sidecar's ``geolift:…`` properties, the prefix taken off.
-    """
-    moved = bool((facts.get("coregistration") or {}).get("applied"))
+    code: str
+    message: str
+    option: str = ""
+    settled: bool = False
+    alarming: bool
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return words.VERDICTS.get(self.code, self.code)
+
+
+def findings_of(record: RunRecord) -> list[Finding] | None:
+    """Return what the cross-sensor check found; None where there was none."""
+    if record.check is None:
+        return None
+    moved = record.coregistration is not None and record.coregistration.applied
     return [
-        {
-            **found,
-            "title": words.VERDICTS.get(found["code"], found["code"]),
-            "alarming": not (
-                found["code"] in words.HARMLESS or found.get("settled") or (found["code"] == "shift" and moved)
-            ),
-        }
-        for found in (facts.get("check") or {"verdict": []})["verdict"]
+        Finding(
+            code=found.code,
+            message=found.message,
+            option=found.option or "",
+            settled=found.settled,
+            alarming=not (found.code in words.HARMLESS or found.settled or (found.code == "shift" and moved)),
+        )
+        for found in record.check.verdict
     ]
 
 
@@ -68,41 +81,32 @@ def by_weight(texts: Sequence[str], alarms: Sequence[str] = ()) -> tuple[str, ..
     return tuple(sorted(dict.fromkeys(texts), key=weight))
 
 
-def verdict(facts: dict[str, Any]) -> Verdict:
-    """Judge a run by what it recorded of itself.
-
-    Parameters
-    ----------
-    facts
-        The sidecar's ``geolift:…`` properties, the prefix taken off; of `apply` as well, which knows less.
-    """
-    alarms = [found for found in findings_of(facts) if found["alarming"]]
-    warnings = by_weight(facts.get("warnings", []), [found["message"] for found in alarms])
+def verdict(record: RunRecord) -> Verdict:
+    """Judge a run by what it recorded of itself; `apply` knows less."""
+    alarms = [found for found in findings_of(record) or () if found.alarming]
+    warnings = by_weight(record.warnings, [found.message for found in alarms])
     serious = [text for text in warnings if not any(mark in text for mark in ASSUMPTIONS)]
-    compared = facts.get("check") is not None
     if alarms:
-        what = ", ".join(dict.fromkeys(str(found["title"])[:1].lower() + str(found["title"])[1:] for found in alarms))
+        what = ", ".join(dict.fromkeys(found.title[:1].lower() + found.title[1:] for found in alarms))
         return Verdict("look first", f"Do not use it before you have looked: {what}.", warnings)
-    if not compared:
-        why = NEVER_COMPARED if "hsi" in facts.get("inputs", {}) else "The model was not compared with this image"
-        return Verdict("with care", f"{why}; use it where you know the ground.{_where_not(facts)}", warnings)
-    if serious or not (facts.get("coregistration") or {}).get("reliable", True):
-        text = f"Usable with care, for what the warnings leave untouched.{_where_not(facts)}"
+    where_not = "" if record.information is None else _where_not(record.information)
+    if record.check is None:
+        why = NEVER_COMPARED if "hsi" in record.inputs else "The model was not compared with this image"
+        return Verdict("with care", f"{why}; use it where you know the ground.{where_not}", warnings)
+    if serious or (record.coregistration is not None and record.coregistration.reliable is False):
+        text = f"Usable with care, for what the warnings leave untouched.{where_not}"
         return Verdict("with care", text, warnings)
-    return Verdict("usable", f"Usable: nothing wrong was found with this pair.{_where_not(facts)}", warnings)
+    return Verdict("usable", f"Usable: nothing wrong was found with this pair.{where_not}", warnings)
 
 
-def _where_not(facts: dict[str, Any]) -> str:
-    """Say for which part of the spectrum the product is no measurement: a sentence after a space, or nothing."""
-    told = facts.get("information")
-    if not told:
-        return ""
-    share = np.asarray([np.nan if value is None else value for value in told["explained"]], np.float64)
+def _where_not(told: ExplainedVarianceFacts) -> str:
+    """Say for which part of the spectrum the product is no measurement: a sentence after a space."""
+    share = np.asarray(told.explained, np.float64)
     guessed = np.flatnonzero(share < GUESSED)
     if guessed.size == 0:
         return " The MSI's bands determine all of its bands well enough for maps and spectra."
     part = words.percent(guessed.size / np.isfinite(share).sum())
-    centres = np.asarray(told["wavelength_nm"], np.float64)[guessed]
+    centres = np.asarray(told.wavelength_nm, np.float64)[guessed]
     return (
         f" Not for fine features between {centres.min():.0f} and {centres.max():.0f} nm: the MSI's bands determine "
         f"{part} of the HSI bands, there, by less than half."

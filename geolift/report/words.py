@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from math import hypot
 from typing import Any
+
+from pydantic import JsonValue
+
+from geolift.provenance.record import (
+    CoregistrationFacts,
+    ExplainedVarianceFacts,
+    HarmonizationFacts,
+    LearnedTwiceFacts,
+    Number,
+    ProductBand,
+    ProductFile,
+    RefinementFacts,
+    RunRecord,
+    UncertaintyFacts,
+)
 
 VERDICTS = {
     "ok": "Nothing wrong found",
@@ -141,191 +158,177 @@ def percent(value: Any) -> str:
     return f"{text} %".replace("-", "−")
 
 
-def largest(values: list[Any]) -> float:
+def largest(values: Sequence[Number]) -> float:
     """Return the largest of some numbers, of which a sidecar writes the infinite ones as words."""
-    return max(float(value) for value in values)
+    return max(float(value) for value in values if value is not None)
 
 
-def decisions(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
+def decisions(record: RunRecord, product: ProductFile) -> list[Decision]:
     """Return what the run settled, in the order it did."""
     found = [
-        *_bands(facts, item),
-        *_region(facts),
-        *_shift(facts.get("coregistration")),
-        *_harmonization(facts.get("harmonization")),
-        *_method(facts),
-        *_refinement(facts.get("refinement")),
-        *_uncertainty(facts.get("uncertainty")),
-        *_written(facts, item),
+        *_bands(record, product.bands),
+        *_region(record),
+        *_shift(record.coregistration),
+        *_harmonization(record.harmonization),
+        *_method(record),
+        *_refinement(record.refinement),
+        *_uncertainty(record.uncertainty),
+        *_written(record, product),
     ]
     return [decision for decision in found if decision.outcome]
 
 
-def _bands(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
-    model, spectra = facts.get("model", {}), facts.get("plan", {}).get("spectra", {})
-    used = ", ".join(model.get("msi_bands", []))
-    dropped = [
-        f"{band['name']} ({100 * band['coverage']:.0f} % covered)" for band in spectra.get("msi_bands_dropped", [])
-    ]
+def _bands(record: RunRecord, bands: Sequence[ProductBand]) -> list[Decision]:
+    model, plan = record.trained, record.plan
+    used = ", ".join(model.msi_bands)
+    dropped = (
+        [f"{band.name} ({100 * band.coverage:.0f} % covered)" for band in plan.spectra.msi_bands_dropped]
+        if plan
+        else []
+    )
     reason = "Their response is covered by good HSI bands."
     if dropped:
         reason = f"Left out, because good HSI bands do not cover their response: {', '.join(dropped)}."
-    out = [Decision("Multispectral bands", f"{used} of {model.get('sensor', 'the sensor')}" if used else "", reason)]
-    bands = listed_bands(item)
-    good = sum(bool(band.get("geolift:good", True)) for band in bands)
+    out = [Decision("Multispectral bands", f"{used} of {model.sensor or 'the sensor'}" if used else "", reason)]
+    good = sum(band.good for band in bands)
     if bands:
         bad = "None is flagged bad." if good == len(bands) else f"Bad, so nodata in the product: {_bad_ranges(bands)}."
         out.append(Decision("Hyperspectral bands", f"{good} learned, {len(bands)} in the product", bad))
     return out
 
 
-def listed_bands(item: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what a STAC Item says of the product's bands."""
-    listed = item.get("assets", {}).get("data", {}).get("eo:bands", [])
-    return [band for band in listed if isinstance(band, dict)] if isinstance(listed, list) else []
-
-
-def _bad_ranges(bands: list[dict[str, Any]]) -> str:
+def _bad_ranges(bands: Sequence[ProductBand]) -> str:
     """Return the stretches of bad bands by wavelength: "1342–1425 nm (9 bands)"."""
-    stretches: list[list[dict[str, Any]]] = []
-    previous_bad = False
-    for band in bands:
-        bad = not band.get("geolift:good", True)
-        if bad and previous_bad:
-            stretches[-1].append(band)
-        elif bad:
-            stretches.append([band])
-        previous_bad = bad
-    return ", ".join(_stretch(part) for part in stretches)
+    return ", ".join(_stretch(list(part)) for good, part in groupby(bands, lambda band: band.good) if not good)
 
 
-def _stretch(bands: list[dict[str, Any]]) -> str:
-    ends = [band.get("center_wavelength") for band in (bands[0], bands[-1])]
-    if None in ends:
-        names = [str(bands[0]["name"]), str(bands[-1]["name"])]
-        return names[0] if len(bands) == 1 else f"{names[0]} to {names[1]}"
-    first, last = (1000 * float(end or 0) for end in ends)
+def _stretch(bands: Sequence[ProductBand]) -> str:
+    first, last = bands[0].center_wavelength, bands[-1].center_wavelength
+    if first is None or last is None:
+        return bands[0].name if len(bands) == 1 else f"{bands[0].name} to {bands[-1].name}"
+    first, last = 1000 * first, 1000 * last
     return f"{first:.0f} nm" if len(bands) == 1 else f"{first:.0f}–{last:.0f} nm ({len(bands)} bands)"
 
 
-def _region(facts: dict[str, Any]) -> list[Decision]:
-    region = facts.get("plan", {}).get("region")
-    if region is None:
+def _region(record: RunRecord) -> list[Decision]:
+    if record.plan is None:
         return []
-    rows, cols = region["shape"]
+    region = record.plan.region
+    rows, cols = region.shape
     grid = (
-        f"{rows} × {cols} pixels of {number(region['msi_gsd_m'])} m; {number(region['ratio'])} along one HSI pixel "
-        f"of {number(region['hsi_gsd_m'])} m"
+        f"{rows} × {cols} pixels of {number(region.msi_gsd_m)} m; {number(region.ratio)} along one HSI pixel "
+        f"of {number(region.hsi_gsd_m)} m"
     )
     reason = {"overlap": "The MSI's pixels that cover the HSI.", "msi": "The whole MSI was asked for."}
-    why = reason.get(str(facts.get("settings", {}).get("extent")), "")
-    missing = facts.get("pixels_without_hsi")
-    if missing:
-        why += f" {missing} of them lie on no valid HSI pixel: what stands there was learned elsewhere."
+    why = reason.get(str(record.settings.get("extent")), "")
+    if record.pixels_without_hsi:
+        why += (
+            f" {record.pixels_without_hsi} of them lie on no valid HSI pixel: what stands there was learned elsewhere."
+        )
     return [Decision("Grid", grid, why.strip())]
 
 
-def _shift(told: dict[str, Any] | None) -> list[Decision]:
+def _shift(told: CoregistrationFacts | None) -> list[Decision]:
     if told is None:
         return []
     what, why = shift(told), "The user said so."
-    if "sigma_dy" in told:
-        lies_well = told["applied"] and _is_none(told)
-        reason = "the images lie on each other already" if lies_well else told.get("reason", "")
-        why = f"Confidence {float(told['confidence']):.2f}: {sentence(reason)}"
+    if told.sigma_dy is not None:
+        reason = "the images lie on each other already" if told.applied and _is_none(told) else told.reason
+        why = f"Confidence {float(told.confidence or 0.0):.2f}: {sentence(reason)}"
     return [Decision("Shift of the HSI", what, why)]
 
 
-def shift(told: dict[str, Any]) -> str:
+def shift(told: CoregistrationFacts) -> str:
     """Say how far the HSI was moved, in MSI pixels and metres, and whether it was."""
-    down, right = (float(told["shift_msi_px"][axis]) for axis in ("dy", "dx"))
-    known = "sigma_dy" in told
-    if not known and not told["applied"]:
+    down, right = told.shift_msi_px.dy, told.shift_msi_px.dx
+    known = told.sigma_dy is not None
+    if not known and not told.applied:
         return "not looked for"
     moved = f"{abs(down):.2f} px {'up' if down < 0 else 'down'}, {abs(right):.2f} px {'left' if right < 0 else 'right'}"
-    if metres := told.get("shift_m"):
-        moved += f" ({number((float(metres['dy']) ** 2 + float(metres['dx']) ** 2) ** 0.5, 2)} m)"
+    if told.shift_m is not None:
+        moved += f" ({number(hypot(told.shift_m.dy, told.shift_m.dx), 2)} m)"
     if known and _is_none(told):
         moved = f"none: less than {NO_SHIFT_PX} px"
     if not known:
         return f"{moved}, as given by the user"
-    error = largest([told["sigma_dy"], told["sigma_dx"]])
+    error = largest([told.sigma_dy, told.sigma_dx])
     moved += f" ± {error:.2f} px" if error >= NO_SHIFT_PX else ""
-    return moved if told["applied"] else f"{moved}; not applied"
+    return moved if told.applied else f"{moved}; not applied"
 
 
-def _is_none(told: dict[str, Any]) -> bool:
-    return max(abs(float(told["shift_msi_px"][axis])) for axis in ("dy", "dx")) < NO_SHIFT_PX
+def _is_none(told: CoregistrationFacts) -> bool:
+    return max(abs(told.shift_msi_px.dy), abs(told.shift_msi_px.dx)) < NO_SHIFT_PX
 
 
-def _harmonization(told: dict[str, Any] | None) -> list[Decision]:
+def _harmonization(told: HarmonizationFacts | None) -> list[Decision]:
     if told is None:
         return []
-    model = RELATIONS.get(told["model"], str(told["model"]))
-    reason = sentence(str(told.get("reason", "")))
-    if told.get("pixels"):
-        reason += f" Judged on {told['pixels']} HSI pixels, {100 * told.get('inlier_fraction', 1):.0f} % of them alike."
+    model = RELATIONS.get(told.model, told.model)
+    reason = sentence(told.reason)
+    if told.pixels:
+        alike = 1.0 if told.inlier_fraction is None else float(told.inlier_fraction)
+        reason += f" Judged on {told.pixels} HSI pixels, {100 * alike:.0f} % of them alike."
     return [Decision("Harmonisation of the MSI", model, reason)]
 
 
-def _method(facts: dict[str, Any]) -> list[Decision]:
-    model = facts.get("model", {})
-    if "method" not in model:
+def _method(record: RunRecord) -> list[Decision]:
+    model = record.trained
+    if model.method is None:
         return []
-    name = str(model["method"])
+    name = model.method
     told = f"{name}: {METHODS[name]}" if name in METHODS else name
-    why = f"Learned on {model.get('train_pixels', '?')} HSI pixels with seed {model.get('seed', 0)}"
+    pixels = "?" if model.train_pixels is None else model.train_pixels
+    why = f"Learned on {pixels} HSI pixels with seed {model.seed}"
     return [Decision("Method", told, f"{why}. What it chose itself stands at the end of this page.")]
 
 
-def choices(told: dict[str, Any]) -> str:
+def choices(told: Mapping[str, JsonValue]) -> str:
     """Return what a method's fit settled itself: "components 16, ridges 0.01 / 0.1"."""
     return ", ".join(f"{key.replace('_', ' ')} {_choice(value)}" for key, value in told.items())
 
 
-def _choice(value: Any) -> str:
+def _choice(value: JsonValue) -> str:
     if isinstance(value, list):
         shown = " / ".join(number(part, 3) for part in value[:LISTED])
         return shown if len(value) <= LISTED else f"{shown} / … ({len(value)} values)"
     return number(value)
 
 
-def _refinement(told: dict[str, Any] | None) -> list[Decision]:
+def _refinement(told: RefinementFacts | None) -> list[Decision]:
     if told is None:
         return []
-    reason = sentence(str(told.get("reason", "")))
-    errors = told.get("agreement_with_hsi", {})
-    if "rmse_after" in errors:
+    reason, errors = sentence(told.reason), told.agreement_with_hsi
+    if errors is not None and errors.rmse_after is not None:
         reason += (
-            f" In the HSI's {told.get('components', '')} main components, so without most of its noise, the product "
-            f"differs from it by {number(errors['rmse_after'], 2)} (RMSE), before by "
-            f"{number(errors['rmse_before'], 2)}."
+            f" In the HSI's {told.components or ''} main components, so without most of its noise, the product "
+            f"differs from it by {number(errors.rmse_after, 2)} (RMSE), before by {number(errors.rmse_before, 2)}."
         )
-    differing = told.get("differing_share") or 0.0
+    differing = float(told.differing_share or 0.0)
     if differing >= TOLD_SHARE:
         reason += (
             f" At {differing:.1%} of the HSI pixels the sensors do not show the same (cloud, shadow, change, "
             "saturation or a fault): they were left out, and the product there is what the MSI shows. --qa marks them."
         )
-    outcome = "corrected to agree with the HSI" if told.get("applied") else "not corrected: as the MSI gives it"
-    return [Decision("Agreement with the HSI", outcome, reason), *_learned_twice(told.get("learned_twice"))]
+    outcome = "corrected to agree with the HSI" if told.applied else "not corrected: as the MSI gives it"
+    return [Decision("Agreement with the HSI", outcome, reason), *_learned_twice(told.learned_twice)]
 
 
-def _learned_twice(told: dict[str, Any] | None) -> list[Decision]:
+def _learned_twice(told: LearnedTwiceFacts | None) -> list[Decision]:
     """What came of learning again from the refined product; nothing where there was none to learn from."""
-    if told is None or "pixels" not in told:
+    if told is None or told.pixels is None:
         return []
-    pixels = number(told["pixels"])
-    outcome = f"on {pixels} pixels of the refined product" if told["applied"] else "not: the first model stays"
-    return [Decision("Learned twice", outcome, sentence(str(told["reason"])))]
+    outcome = (
+        f"on {number(told.pixels)} pixels of the refined product" if told.applied else "not: the first model stays"
+    )
+    return [Decision("Learned twice", outcome, sentence(told.reason))]
 
 
-def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
+def _uncertainty(told: UncertaintyFacts | None) -> list[Decision]:
     if told is None:
         return []
-    what = f"standard error, median {number(told['median_sigma'], 3)}"
-    why = f"Calibrated on {told['held_out_pixels']} HSI pixels, each judged by a model that had not seen it."
-    needed, share = told.get("needed_one_level_down"), told.get("refined_share", 1.0)
+    what = f"standard error, median {number(told.median_sigma, 3)}"
+    why = f"Calibrated on {told.held_out_pixels} HSI pixels, each judged by a model that had not seen it."
+    needed, share = told.needed_one_level_down, told.refined_share
     if needed is not None:
         why += f" One level down, where it is known, the error of fine pixels was {number(needed, 2)} times theirs."
     if share < 1:
@@ -333,18 +336,18 @@ def _uncertainty(told: dict[str, Any] | None) -> list[Decision]:
     return [Decision("Uncertainty", what, why)]
 
 
-def information(told: dict[str, Any]) -> str:
+def information(told: ExplainedVarianceFacts) -> str:
     """Say in one sentence how far the MSI determines the spectra."""
     known = [
-        (share, centre)
-        for share, centre in zip(told["explained"], told["wavelength_nm"], strict=True)
-        if share is not None
+        (float(share), float(centre))
+        for share, centre in zip(told.explained, told.wavelength_nm, strict=True)
+        if share is not None and centre is not None
     ]
     shares = [share for share, _ in known]
     least, where = min(known)
     well = sum(share >= WELL_DETERMINED for share in shares)
     return (
-        f"On {told['held_out_pixels']} HSI pixels held out, the MSI's bands explain {percent(_mean(shares))} of an "
+        f"On {told.held_out_pixels} HSI pixels held out, the MSI's bands explain {percent(_mean(shares))} of an "
         f"HSI band's variance on average. {well} of {len(known)} HSI bands are explained to "
         f"{percent(WELL_DETERMINED)} or more; least is the one at {fixed(where, 0)} nm ({percent(max(least, 0.0))})."
     )
@@ -354,14 +357,11 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _written(facts: dict[str, Any], item: dict[str, Any]) -> list[Decision]:
-    written = facts.get("written", {})
-    raster = (item.get("assets", {}).get("data", {}).get("raster:bands") or [{}])[0]
-    if not written or not raster:
+def _written(record: RunRecord, product: ProductFile) -> list[Decision]:
+    written = record.written
+    if written is None or not product.stored:
         return []
-    what = f"{raster.get('data_type')}, value = number × {number(raster.get('scale', 1.0))}, "
-    what += f"nodata {number(raster.get('nodata'), 6)}"
-    valid = f"{written['valid_pixels']} valid pixels"
-    clipped = written.get("clipped_values", 0)
-    told = f" ({number(100 * clipped / max(1, written.get('values', 1)), 2)} %)" if clipped else ""
-    return [Decision("Written as", what, f"{valid}; {clipped} values clipped{told}.")]
+    stored, clipped = product.stored[0], written.clipped_values
+    what = f"{stored.data_type}, value = number × {number(stored.scale)}, nodata {number(stored.nodata, 6)}"
+    told = f" ({number(100 * clipped / max(1, written.values), 2)} %)" if clipped else ""
+    return [Decision("Written as", what, f"{written.valid_pixels} valid pixels; {clipped} values clipped{told}.")]

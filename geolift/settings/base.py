@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspect import get_annotations
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 Group = Literal["input", "sensor and bands", "method", "trust", "output", "machine"]
 """Under which heading an option stands in the help, in this order."""
@@ -24,7 +24,7 @@ def shown(
     main: int = 0,
     effect: Effect | None = None,
     side_product: SideProduct | None = None,
-) -> dict[str, Any]:
+) -> dict[str, JsonValue]:
     """Return what is to be known of an option beside its rule: how it is presented, and what it changes.
 
     ``metavar`` stands for its value; ``group`` is the heading where it is not its class's; the few options with a
@@ -33,7 +33,13 @@ def shown(
     """
     if side_product is not None and effect is None:
         effect = "beside"
-    facts = {"metavar": metavar, "group": group, "main": main, "effect": effect, "side_product": side_product}
+    facts: dict[str, JsonValue] = {
+        "metavar": metavar,
+        "group": group,
+        "main": main,
+        "effect": effect,
+        "side_product": side_product,
+    }
     return {name: value for name, value in facts.items() if value}
 
 

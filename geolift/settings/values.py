@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from math import isfinite, isinf
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, JsonValue
 
 NAN_WORDS = {"nan", "none"}
 
@@ -159,7 +159,7 @@ def psf_names(value: object) -> object:
 
 
 # Axes of a sweep: options that take several values, parted by commas or given repeatedly.
-REPEATABLE: dict[str, Any] = {"repeatable": True, "metavar": "VALUE,…"}
+REPEATABLE: dict[str, JsonValue] = {"repeatable": True, "metavar": "VALUE,…"}
 Psfs = Annotated[tuple[Psf, ...], BeforeValidator(psf_names), Field(min_length=1)]
 Ratio = Annotated[int, Field(ge=2, le=256)]
 Ratios = Annotated[tuple[Ratio, ...], BeforeValidator(split_numbers), Field(min_length=1)]

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from geolift.errors import InputError
 
@@ -230,9 +230,16 @@ def _sensors_on_disk() -> tuple[str, ...]:
     return tuple(sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".csv")))
 
 
+class _Names(TypedDict):
+    """names.toml, which says what its tables mean."""
+
+    aliases: dict[str, str]
+    family: list[Mapping[str, Any]]
+
+
 @cache
-def _names() -> dict[str, Any]:
-    return tomllib.loads(_library_folder().joinpath("names.toml").read_text(encoding="utf-8"))
+def _names() -> _Names:
+    return cast(_Names, tomllib.loads(_library_folder().joinpath("names.toml").read_text(encoding="utf-8")))
 
 
 @cache

@@ -23,7 +23,7 @@ from geolift.writer.tiles import BLOCK, STRIP_ROWS
 RGB_NM = (660.0, 560.0, 480.0)
 
 
-def profile_of(cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> dict[str, Any]:
+def profile_of(cube: xr.DataArray, settings: WritingSettings, encoding: Encoding) -> dict[str, object]:
     """Return everything GDAL must know to create the file: driver, size, grid, numbers, creation options."""
     grid = grid_of(cube)
     return {

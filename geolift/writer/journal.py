@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class Journal:
         if self._sync is not None:
             self._sync.result()  # the system tells of a failure once: a later fsync would not
 
-    def _line(self, content: dict[str, Any]) -> None:
+    def _line(self, content: dict[str, object]) -> None:
         view = memoryview(json.dumps(content, separators=(",", ":")).encode() + b"\n")
         while view:
             view = view[self._stream.write(view) :]

@@ -61,7 +61,7 @@ def create_store(folder: Path, cube: xr.DataArray, settings: WritingSettings, en
     _zarr()
     grid, bands, edge, version = grid_of(cube), bands_of(cube), file_edge(settings), zarr_format(settings)
     affine = [float(v) for v in tuple(grid.affine)[:6]]
-    coords: dict[str, Any] = {
+    coords: dict[str, object] = {
         "wavelength": ("band", bands.wavelength_nm, {"units": "nm", "standard_name": "radiation_wavelength"}),
         "fwhm": ("band", bands.fwhm_nm, {"units": "nm"}),
         "good": ("band", bands.good.astype(np.int8)),
@@ -71,7 +71,7 @@ def create_store(folder: Path, cube: xr.DataArray, settings: WritingSettings, en
         if name in cube.coords:
             units = "degree" if grid.crs is not None and grid.crs.geographic else "m"
             coords[name] = (name, cube.coords[name].values, {"units": units, "axis": name.upper()})
-    attributes: dict[str, Any] = {
+    attributes: dict[str, object] = {
         "grid_mapping": "spatial_ref",
         "quantity": str(cube.attrs.get("quantity", "unknown")),
         # In plain JSON too, for whoever reads the pixels through GDAL.
@@ -93,7 +93,7 @@ def create_store(folder: Path, cube: xr.DataArray, settings: WritingSettings, en
     }
     if grid.crs is not None:
         dataset.attrs["proj:wkt2"] = grid.crs.wkt
-    stored: dict[str, Any] = {
+    stored: dict[str, object] = {
         "dtype": encoding.dtype,
         "_FillValue": encoding.nodata if encoding.dtype == "float32" else int(encoding.nodata),
         "chunks": (cube.shape[0], edge, edge),

@@ -75,7 +75,7 @@ class Canvas:
 
     def paint(self, where: Mask, cover: str, ground: str | None = None, **layers: Any) -> None:
         """Lay a material over the cells of ``where``; ``layers`` set density, state, brightness, height_m."""
-        defaults: dict[str, Any] = {"density": 1.0, "brightness": 1.0, "height_m": 0.0}
+        defaults: dict[str, object] = {"density": 1.0, "brightness": 1.0, "height_m": 0.0}
         self.cover[where] = self.number(cover)
         self.ground[where] = self.number(ground or cover)
         for name, value in {**defaults, **layers}.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,12 +90,20 @@ def _paint_core(canvas: Canvas, blocks: Parcels, where: Mask) -> None:
     _roof(canvas, wing, _by_lot(canvas, *keys), _by_lot(canvas, *keys), 1 + slope, 15.0)
 
 
+class Layers(TypedDict):
+    """Layers of the canvas that a roof has."""
+
+    brightness: Layer
+    height_m: Layer | float
+    state: Layer
+
+
 def _roof(canvas: Canvas, where: Mask, kind: Layer, age: Layer, light: Layer, height_m: Layer | float) -> None:
-    layers: dict[str, Any] = {"brightness": light, "height_m": height_m, "state": age}
+    layers: Layers = {"brightness": light, "height_m": height_m, "state": age}
     canvas.paint(where & (kind < 0.68), "red tile", **layers)
     canvas.paint(where & (kind >= 0.68) & (kind < 0.88), "slate roof", **layers)
     canvas.paint(where & (kind >= 0.88) & (kind < 0.975), "concrete", **layers)
-    canvas.paint(where & (kind >= 0.975), "metal roof", **{**layers, "state": 0.1 * age})
+    canvas.paint(where & (kind >= 0.975), "metal roof", brightness=light, height_m=height_m, state=0.1 * age)
 
 
 def _paint_park(canvas: Canvas, blocks: Parcels, where: Mask) -> None:
@@ -122,9 +130,9 @@ def paint_works(canvas: Canvas, centre: tuple[float, float], radii: tuple[float,
     canvas.paint(cars, "asphalt", "metal roof", density=np.clip(0.9 - 0.2 * speck, 0.4, 1), state=0.4)
     hall = where & (blocks.edge_m > 17) & (kind >= 0.2)
     strip = 1 - 0.12 * (np.floor(blocks.u / 14) % 2)
-    layers: dict[str, Any] = {"height_m": 11.0, "brightness": strip}
-    canvas.paint(hall, "metal roof", state=np.where(kind > 0.80, 0.95, 0.1 + 0.15 * age), **layers)
-    canvas.paint(hall & (kind < 0.40), "slate roof", state=age, **layers)
+    state = np.where(kind > 0.80, 0.95, 0.1 + 0.15 * age)
+    canvas.paint(hall, "metal roof", state=state, height_m=11.0, brightness=strip)
+    canvas.paint(hall & (kind < 0.40), "slate roof", state=age, height_m=11.0, brightness=strip)
 
 
 def paint_greenhouses(canvas: Canvas, centre: tuple[float, float], radius: float, angle: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import xarray as xr
@@ -155,10 +155,28 @@ def _reading(hsi: xr.DataArray, msi: xr.DataArray) -> Reading:
     )
 
 
-def document(result: CheckResult) -> dict[str, Any]:
+class FindingDocument(TypedDict):
+    """A finding as JSON has it."""
+
+    code: str
+    message: str
+    option: str
+    settled: bool
+
+
+class CheckDocument(TypedDict):
+    """What `geolift check --json` prints, whatever was found."""
+
+    verdict: list[FindingDocument]
+    bands: list[dict[str, str | float]]
+    pixels: int
+    outlier_fraction: float
+
+
+def document(result: CheckResult) -> CheckDocument:
     """Return the stable document of `geolift check --json`."""
     return {
-        "verdict": [asdict(finding) for finding in result.verdict],
+        "verdict": [cast(FindingDocument, asdict(finding)) for finding in result.verdict],
         "bands": [asdict(band) for band in result.bands],
         "pixels": result.n_pixels,
         "outlier_fraction": result.outlier_fraction,
@@ -170,7 +188,7 @@ def sentence(finding: Finding) -> str:
     return f"{finding.code}: {finding.message}" + (f" [{finding.option}]" if finding.option else "")
 
 
-def lines(document: dict[str, Any]) -> list[str]:
+def lines(document: CheckDocument) -> list[str]:
     """Return the document as a person reads it: what is wrong, or that nothing is; then what cannot be told."""
     wrong = [f for f in document["verdict"] if f["code"] not in ("ok", "undetermined")]
     text = [f"{f['code']}: {f['message']}" + (f"\n  add: {f['option']}" if f["option"] else "") for f in wrong]

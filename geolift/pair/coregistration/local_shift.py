@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +71,7 @@ class ShiftField:
         dy, dx = self.at(y, x)
         return float(np.hypot(dy - shift.dy, dx - shift.dx).max())
 
-    def to_json(self, shift: ShiftEstimate) -> dict[str, Any]:
+    def to_json(self, shift: ShiftEstimate) -> dict[str, object]:
         """Return the field and what speaks for it as plain JSON types."""
         return {
             "degree": self.degree,

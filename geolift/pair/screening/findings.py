@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class Screening:
         """One sentence for each fault."""
         return tuple(fault.sentence for fault in self.faults)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return it as plain JSON types."""
         faults = [{key: list(v) if isinstance(v, tuple) else v for key, v in asdict(f).items()} for f in self.faults]
         return {"screened": self.screened, "faults": faults}

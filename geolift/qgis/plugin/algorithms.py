@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,7 +107,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
             if option["name"] not in self.basic:
                 self.addParameter(forms.parameter(option, advanced=True))
 
-    def checkParameterValues(self, parameters: dict[str, Any], context: Any) -> tuple[bool, str]:
+    def checkParameterValues(self, parameters: Mapping[str, object], context: Any) -> tuple[bool, str]:
         """Accept a file that QGIS cannot draw: geolift reads products that are no single raster to GDAL."""
         products = {name for name, _, _ in self.rasters if _is_file(parameters.get(name))}
         for field in self.parameterDefinitions():
@@ -114,7 +115,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
                 return False, f"{field.description()}: the value cannot be used"
         return True, ""
 
-    def processAlgorithm(self, parameters: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
+    def processAlgorithm(self, parameters: Mapping[str, object], context: Any, feedback: Any) -> dict[str, object]:
         """Run geolift."""
         words = [self.command, *(self._source(name, parameters, context) for name, _, _ in self.rasters)]
         words += self.own_words(parameters, context)
@@ -135,15 +136,15 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
         label, kinds = "Result as JSON", "JSON files (*.json)"
         self.addParameter(QgsProcessingParameterFileDestination("OUTPUT", label, kinds, None, True, False))
 
-    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+    def own_words(self, parameters: Mapping[str, object], context: Any) -> list[str]:
         """Return the words of the fields that are no options."""
         return []
 
-    def output_words(self, parameters: dict[str, Any], context: Any, words: list[str]) -> list[str]:
+    def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
         """Return the words that name the output."""
         return []
 
-    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
         """Write the result where the form says; return what QGIS shows and hands on."""
         target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         if not target:
@@ -153,7 +154,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
 
     # -- the work
 
-    def _source(self, name: str, parameters: dict[str, Any], context: Any) -> str:
+    def _source(self, name: str, parameters: Mapping[str, object], context: Any) -> str:
         """Return the file behind a field: a path as it was typed, or a layer's."""
         if _is_file(parameters.get(name)):
             return str(parameters[name])
@@ -193,7 +194,7 @@ class _Listener:
         self.stage = ""
         self.reached = 0.0
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "warning":
             self.feedback.pushWarning(str(event.get("message", "")))
         elif event["event"] == "progress":
@@ -232,7 +233,7 @@ class _Producer(GeoliftAlgorithm):
         """Add the output's field."""
         self.addParameter(QgsProcessingParameterRasterDestination("OUTPUT", "Fused"))
 
-    def output_words(self, parameters: dict[str, Any], context: Any, words: list[str]) -> list[str]:
+    def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
         """Name the output; its suffix tells the format unless the form does."""
         self.target = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         told = any(word.startswith("--of=") for word in words)
@@ -240,7 +241,7 @@ class _Producer(GeoliftAlgorithm):
         # QGIS has asked before it names a file that exists.
         return [f"--output={self.target}", "--overwrite", *(["--of=ENVI"] if envi else [])]
 
-    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
         """Hand the raster over, named and coloured."""
         if not Path(self.target).exists():
             raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
@@ -265,7 +266,7 @@ class Fuse(_Producer):
         field.setFlags(field.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
         self.addParameter(field)
 
-    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+    def own_words(self, parameters: Mapping[str, object], context: Any) -> list[str]:
         """Return the further files."""
         layers = self.parameterAsLayerList(parameters, "MSI_FILES", context) or []
         return [f"--msi={layer.source()}" for layer in layers]
@@ -290,7 +291,7 @@ class Apply(_Producer):
         field.setHelp("What Fuse saved, or `geolift train`.")
         self.addParameter(field)
 
-    def processAlgorithm(self, parameters: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
+    def processAlgorithm(self, parameters: Mapping[str, object], context: Any, feedback: Any) -> dict[str, object]:
         """Run geolift; the model stands before the MSI on its command line."""
         self.model = self.parameterAsFile(parameters, "MODEL", context)
         return super().processAlgorithm(parameters, context, feedback)
@@ -312,7 +313,7 @@ class Check(GeoliftAlgorithm):
         super().add_output()
         self.addOutput(QgsProcessingOutputString("VERDICT", "Verdict"))
 
-    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
         """Return the codes of the verdict as well, each once, for models."""
         codes = dict.fromkeys(str(finding.get("code")) for finding in result.document.get("verdict", []))
         return {**super().outcome(result, parameters, context), "VERDICT": ",".join(codes)}
@@ -337,7 +338,7 @@ class Evaluate(GeoliftAlgorithm):
         field.setHelp("For example sam<3; psnr>35. The algorithm fails unless they hold.")
         self.addParameter(field)
 
-    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+    def own_words(self, parameters: Mapping[str, object], context: Any) -> list[str]:
         """Return the rules."""
         rules = self.parameterAsString(parameters, "REQUIRE", context) or ""
         return [f"--require={rule.strip()}" for rule in rules.split(";") if rule.strip()]
@@ -348,7 +349,7 @@ class Evaluate(GeoliftAlgorithm):
         for measure in self.measures:
             self.addOutput(QgsProcessingOutputNumber(measure.upper(), measure))
 
-    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
         """Return the measures as well, for models."""
         numbers = {m.upper(): result.document[m] for m in self.measures if m in result.document}
         return {**super().outcome(result, parameters, context), **numbers}

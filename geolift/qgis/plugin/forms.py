@@ -9,8 +9,9 @@ that the forms say what the installed geolift says.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from qgis.core import (
     QgsProcessingParameterBoolean,
@@ -27,7 +28,6 @@ from qgis.core import (
 
 EXECUTABLE_SETTING = "GEOLIFT_EXECUTABLE"
 COMMANDS = Path(__file__).parent / "commands.json"
-NOT_INSTALLED = {"version": "", "command": [], "commands": {}}
 LABELS = {
     "sensor": "Sensor of the MSI (empty: told by the file)",
     "msi_bands": "Bands of the MSI file, in order (empty: told by the file)",
@@ -43,12 +43,39 @@ LABELS = {
 CAPITALS = {"hsi": "HSI", "msi": "MSI", "crs": "CRS", "srf": "SRF", "snr": "SNR", "gpu": "GPU", "qa": "QA"}
 
 
-def installed() -> dict[str, Any]:
+class Option(TypedDict, total=False):
+    """An option of a command; ``default`` None where it has none, choices and filter of the kinds that have them."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    choices: list[str]
+    filter: str
+
+
+class Command(TypedDict):
+    """A command: its help, and its options in their order."""
+
+    help: str
+    options: list[Option]
+
+
+class Installed(TypedDict):
+    """What `geolift qgis install` wrote: the version, how geolift is started, and its commands."""
+
+    version: str
+    command: list[str]
+    commands: dict[str, Command]
+
+
+def installed() -> Installed:
     """Return what `geolift qgis install` wrote."""
     try:
-        return dict(json.loads(COMMANDS.read_text(encoding="utf-8")))
+        known: Installed = json.loads(COMMANDS.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return dict(NOT_INSTALLED)
+        return {"version": "", "command": [], "commands": {}}
+    return known
 
 
 def label_of(name: str) -> str:
@@ -58,7 +85,7 @@ def label_of(name: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def parameter(option: dict[str, Any], *, advanced: bool) -> Any:
+def parameter(option: Option, *, advanced: bool) -> Any:
     """Return the form's field for an option."""
     made = _made(option["name"].upper(), label_of(option["name"]), option)
     made.setHelp(option["help"])
@@ -67,7 +94,7 @@ def parameter(option: dict[str, Any], *, advanced: bool) -> Any:
     return made
 
 
-def _made(name: str, label: str, option: dict[str, Any]) -> Any:
+def _made(name: str, label: str, option: Option) -> Any:
     kind, default = option["kind"], option["default"]
     if kind == "choice":
         made = QgsProcessingParameterEnum(
@@ -94,7 +121,7 @@ def _made(name: str, label: str, option: dict[str, Any]) -> Any:
     return QgsProcessingParameterString(name, label, defaultValue=default, optional=True)
 
 
-def flags(option: dict[str, Any], algorithm: Any, parameters: dict[str, Any], context: Any) -> list[str]:
+def flags(option: Option, algorithm: Any, parameters: Mapping[str, object], context: Any) -> list[str]:
     """Return an option as the command line takes it; nothing where the form leaves the default."""
     name, flag = option["name"].upper(), "--" + option["name"].replace("_", "-")
     value = _value(option, algorithm, parameters, context, name)
@@ -107,7 +134,7 @@ def flags(option: dict[str, Any], algorithm: Any, parameters: dict[str, Any], co
     return [f"{flag}={value}"]
 
 
-def _value(option: dict[str, Any], algorithm: Any, parameters: dict[str, Any], context: Any, name: str) -> Any:
+def _value(option: Option, algorithm: Any, parameters: Mapping[str, object], context: Any, name: str) -> Any:
     kind = option["kind"]
     if kind in ("new raster", "new file"):
         ask = algorithm.parameterAsOutputLayer if kind == "new raster" else algorithm.parameterAsFileOutput
@@ -130,7 +157,7 @@ def _value(option: dict[str, Any], algorithm: Any, parameters: dict[str, Any], c
     return algorithm.parameterAsString(parameters, name, context)
 
 
-def _bounds(algorithm: Any, parameters: dict[str, Any], name: str, context: Any) -> str | None:
+def _bounds(algorithm: Any, parameters: Mapping[str, object], name: str, context: Any) -> str | None:
     layer = algorithm.parameterAsRasterLayer(parameters, "MSI", context)
     if layer is not None and layer.isValid():
         box = algorithm.parameterAsExtent(parameters, name, context, layer.crs())

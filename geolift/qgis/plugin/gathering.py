@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ class _Gathering(GeoliftAlgorithm):
         field.setHelp("What Fuse has written.")
         self.addParameter(field)
 
-    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+    def own_words(self, parameters: Mapping[str, object], context: Any) -> list[str]:
         """Return the files of the products."""
         given = parameters.get("PRODUCTS")
         names = given if isinstance(given, (list, tuple)) else [given]
@@ -59,7 +60,7 @@ class Spectra(_Gathering):
         field.setHelp("Each place has the spectra of HSI, MSI and product; a polygon their mean.")
         self.addParameter(field)
 
-    def own_words(self, parameters: dict[str, Any], context: Any) -> list[str]:
+    def own_words(self, parameters: Mapping[str, object], context: Any) -> list[str]:
         """Return the products, then the places as a file: a layer in memory is written first."""
         places = self.parameterAsCompatibleSourceLayerPath(parameters, "PLACES", context, ["gpkg", "geojson"], "gpkg")
         return [*super().own_words(parameters, context), str(places).partition("|")[0]]
@@ -68,12 +69,12 @@ class Spectra(_Gathering):
         """Add the table."""
         self.addParameter(QgsProcessingParameterFileDestination("OUTPUT", "Spectra", LIBRARIES))
 
-    def output_words(self, parameters: dict[str, Any], context: Any, words: list[str]) -> list[str]:
+    def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
         """Name the output."""
         self.target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         return [f"--output={self.target}", "--overwrite"]
 
-    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
         """Hand the table over."""
         if not Path(self.target).exists():
             raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
@@ -92,12 +93,12 @@ class Mosaic(_Gathering):
         """Add the raster."""
         self.addParameter(QgsProcessingParameterRasterDestination("OUTPUT", "Mosaic"))
 
-    def output_words(self, parameters: dict[str, Any], context: Any, words: list[str]) -> list[str]:
+    def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
         """Name the output."""
         self.target = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         return [f"--output={self.target}", "--overwrite"]
 
-    def outcome(self, result: Any, parameters: dict[str, Any], context: Any) -> dict[str, Any]:
+    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
         """Hand the raster over, named and coloured."""
         if not Path(self.target).exists():
             raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")

@@ -148,7 +148,7 @@ def _expanded(place: str, name: str) -> Iterator[Path]:
 def run(
     command: Sequence[str],
     environment: Mapping[str, str],
-    on_event: Callable[[dict[str, Any]], None],
+    on_event: Callable[[Mapping[str, Any]], None],
     is_cancelled: Callable[[], bool],
 ) -> Result:
     """Run a geolift command to its end, telling its JSON events as they come.
