@@ -5,7 +5,7 @@
 Scenes degraded as HyperBench does (3, 4, 8 bands, ratios 4 and 8), EnMAP Potsdam by Wald's protocol (4 and 10 bands of
 Sentinel-2, two parts, without noise and at 35 dB), a mosaic, and the demo scene, whose truth has no noise. ``scale`` is
 what the standard error would have to be multiplied by for 68 %, ``needed`` what it would have had to be one level down.
-At the end the constants of the method, one for the rehearsed and one for the others, are chosen without each scene in
+At the end the constants of the method, one for the assessed and one for the others, are chosen without each scene in
 turn and judged on it, at several powers of ``needed``; the product takes the first. HELD_APART chooses nothing.
 With --json a run goes on where it was stopped, and one that is complete is only reported.
 """
@@ -39,7 +39,7 @@ from geolift.srf import SpectralResponse
 from geolift.training.fit import fit
 from geolift.training.noise import least_noise
 from geolift.training.training_set import TrainingSet, training_set_from_cube
-from geolift.uncertainty.calibration import FINE_OVER_REHEARSED, FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
+from geolift.uncertainty.calibration import FINE_OVER_REDUCED, FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
 from geolift.uncertainty.reduced_resolution import WINDOW_PX, assess_at_reduced_resolution
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -172,7 +172,7 @@ def needed_scale(curve: Curve) -> float:
 
 
 def told(row: dict[str, Any]) -> float:
-    """Return the logarithm of what was needed one level down; 0 where nothing was rehearsed."""
+    """Return the logarithm of what was needed one level down; 0 where nothing was assessed."""
     return 0.0 if row["needed"] is None else float(np.log(row["needed"]))
 
 
@@ -204,11 +204,11 @@ def report_left_out(rows: list[dict[str, Any]], power: float) -> None:
     scale = np.array([np.log(needed_scale(row["curve"])) + (1 - power) * told(row) for row in rows])
     scenes = np.array([row["scene"] for row in rows])
     refined = np.array([row["refine"].startswith("on") for row in rows])
-    rehearsed = np.array([row["needed"] is not None for row in rows])
+    assessed = np.array([row["needed"] is not None for row in rows])
     print(f"\nneeded ** {power}, the constants chosen without each scene:")
     left, chosen = np.zeros(len(rows)), {}
     for scene in dict.fromkeys(scenes.tolist()):
-        for group, now in ((rehearsed, FINE_OVER_REHEARSED), (~rehearsed, FINE_OVER_SHARPENED)):
+        for group, now in ((assessed, FINE_OVER_REDUCED), (~assessed, FINE_OVER_SHARPENED)):
             others = scale[group & (scenes != scene) & (scenes != HELD_APART)]
             constant = others.mean() if others.size else 0.0
             own = group & (scenes == scene)

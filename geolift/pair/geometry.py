@@ -35,7 +35,7 @@ class Geometry:
 
     Parameters
     ----------
-    laid
+    overlap
         The overlay, its MSI set right.
     shift
         The scene's one shift, as estimated in the end.

@@ -45,7 +45,7 @@ def apply(
     msi : path or DataArray (band, y, x)
         As `geolift.open` gives it.
     settings
-        Every option at once; ``**options`` are laid over it.
+        Every option at once; ``**options`` take precedence.
     **options
         Fields of `geolift.settings.ApplySettings`.
 

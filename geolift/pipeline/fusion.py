@@ -79,7 +79,7 @@ def train(
     ----------
     hsi : path or DataArray (band, y, x)
     settings
-        Every option at once; ``**options`` are laid over it.
+        Every option at once; ``**options`` take precedence.
     **options
         Fields of `geolift.settings.TrainSettings`, for example ``sensor="sentinel2"``.
 
@@ -119,7 +119,7 @@ def fuse(
     hsi, msi : path or DataArray (band, y, x)
         As `geolift.open` gives them.
     settings
-        Every option at once; ``**options`` are laid over it.
+        Every option at once; ``**options`` take precedence.
     **options
         Fields of `geolift.settings.FuseSettings`, for example ``sensor="sentinel2"``.
 
@@ -225,7 +225,7 @@ def prepare(
     hsi, msi : path or DataArray (band, y, x)
         As `geolift.open` gives them.
     settings
-        Every option at once; ``**options`` are laid over it.
+        Every option at once; ``**options`` take precedence.
     **options
         Fields of `geolift.settings.FuseSettings`, for example ``sensor="sentinel2"``.
 
@@ -332,7 +332,7 @@ def learn_inversion(pair: ScenePair, training: TrainingSet, run: Run) -> Trained
 
 
 def warn_of_noise_amplification(compared: Comparison | None, trained: Trained, run: Run) -> None:
-    """Warn where the model enlarges what the sensors disagree about."""
+    """Warn where the model amplifies what the sensors disagree about."""
     if compared is None:
         return
     degraded = compared.harmonization.apply(compared.degraded)

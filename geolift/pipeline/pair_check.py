@@ -103,7 +103,7 @@ def coregister(
     hsi, msi : path or DataArray (band, y, x)
         As `geolift.open` gives them.
     settings
-        Every option at once; ``**options`` are laid over it.
+        Every option at once; ``**options`` take precedence.
     **options
         Fields of `geolift.settings.PairSettings`, for example ``sensor="sentinel2"``.
 

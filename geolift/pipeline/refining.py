@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FusionPair:
-    """`geolift.refinement.pair.Pair` of an HSI and the MSI laid over it.
+    """`geolift.refinement.pair.Pair` of an HSI and the MSI over it.
 
     Parameters
     ----------
-    laid
-        The whole overlap.
+    overlap
+        All of it.
     hsi_data
         (C, y, x) of the overlap, lazy or in memory, all bands kept.
     positions

@@ -211,7 +211,7 @@ def evaluate(
     product, reference : path or DataArray (band, y, x)
         On one grid, or with ``resample=`` on two.
     settings
-        Every option at once; ``**options`` are laid over it.
+        Every option at once; ``**options`` take precedence.
     **options
         Fields of `geolift.settings.EvaluateSettings`.
 

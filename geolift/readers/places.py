@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """Places of one file; ``crs`` None = that of the raster they are laid on."""
+    """Places of one file; ``crs`` None = that of the raster they are read from."""
 
     places: tuple[Place, ...]
     crs: CRS | None

@@ -26,7 +26,6 @@ LIST_TAG = re.compile(
 )
 LIST_WIDTH = re.compile(r"(?:^|_|#)fwhms?(?:_(nm|um|values))?$")
 LIST_GOOD = re.compile(r"(?:^|_|#)(?:bbl|good_wavelengths?|good_bands?)(?:_values)?$")
-STAC_IN_MICROMETRES = ("center_wavelength", "full_width_half_max")
 SIDECAR_COLUMNS = ("wl", "wavelength", "wavelength_nm")
 
 

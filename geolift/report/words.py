@@ -332,7 +332,7 @@ def _uncertainty(told: UncertaintyFacts | None) -> list[Decision]:
     if needed is not None:
         why += f" One level down, where it is known, the error of fine pixels was {number(needed, 2)} times theirs."
     if share < 1:
-        why += f" Agreement with the HSI leaves {percent(share)} of the error, as rehearsed one level down."
+        why += f" Agreement with the HSI leaves {percent(share)} of the error, as measured one level down."
     return [Decision("Uncertainty", what, why)]
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from geolift.runtime import limits
@@ -86,8 +84,3 @@ def keep_freed_memory() -> None:
             library = ctypes.CDLL(None)
             library.mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES)
             library.mallopt(M_TRIM_THRESHOLD, 2 * MMAP_FROM_BYTES)
-
-
-def free_disk_bytes(folder: Path) -> int:
-    """Return the bytes free in a folder's file system."""
-    return shutil.disk_usage(folder).free

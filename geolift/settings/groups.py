@@ -10,8 +10,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from geolift.settings.base import Effect, Group, Settings, shown
 from geolift.settings.values import BandNumbers, Bounds, Names, Nodata, all_cpus, coregistration, size_in_bytes
 
-OVERWRITE = shown(main=4, effect="run")
-
 
 class Reading(Settings):
     """How one raster is understood where its own metadata is silent or wrong (value = DN × scale + offset)."""

@@ -27,7 +27,7 @@ def validated(
     spelled
         How the reader of an error writes an option's name: ``tile_size``, or ``--tile-size``.
     given
-        Settings that the values are laid over.
+        Settings that the values take precedence over.
 
     Raises
     ------

@@ -9,8 +9,6 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, JsonValue
 
-NAN_WORDS = {"nan", "none"}
-
 
 def split_names(value: object) -> object:
     """Accept ``"B2,B3"`` as well as a list, whose members may be such texts."""

@@ -51,8 +51,8 @@ LEAST_LEFT = 0.1
 
 RIDGE = 0.03
 
-FINE_OVER_REHEARSED, FINE_OVER_SHARPENED = 0.95, 1.04
-"""k where the job was rehearsed one level down, and where it was not (then n is 1). Below one: models there learn from
+FINE_OVER_REDUCED, FINE_OVER_SHARPENED = 0.95, 1.04
+"""k where it was assessed at reduced resolution, and where it was not (then n is 1). Below one: models there learn from
 fewer pixels. Chosen on scenes with a truth: 68 % in geometric mean over twelve of them, 98 products; without one scene
 in turn they would be 0.94 to 0.96 and 1.02 to 1.07 (benchmarks/uncertainty_coverage.py)."""
 
@@ -94,7 +94,7 @@ class ErrorModel:
     refined_share
         f, 0 … 1.
     needed
-        n; None where nothing was rehearsed.
+        n; None without an assessment at reduced resolution.
     """
 
     centre: DoubleArray
@@ -129,7 +129,7 @@ class ErrorModel:
     @property
     def level(self) -> float:
         """f n k: what the error of held-out pixels is multiplied by."""
-        scale = FINE_OVER_SHARPENED if self.needed is None else FINE_OVER_REHEARSED * self.needed
+        scale = FINE_OVER_SHARPENED if self.needed is None else FINE_OVER_REDUCED * self.needed
         return self.refined_share * scale
 
     @property

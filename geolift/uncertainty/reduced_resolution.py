@@ -34,10 +34,10 @@ from geolift.uncertainty.calibration import (
 
 FACTOR = 2
 WINDOW_PX = 64
-"""Edge of the part of a large HSI that is rehearsed on."""
+"""Edge of the part of a large HSI that is assessed."""
 
 FEWEST_PX = 400
-"""With fewer HSI pixels nothing is rehearsed: a quarter of them would have to teach and to judge."""
+"""With fewer HSI pixels nothing is assessed: a quarter of them would have to teach and to judge."""
 
 ENOUGH_PX = 400
 """Parts of the scene are held out in turn until so many coarse pixels are: of a whole window two parts of five, so that

@@ -1,4 +1,4 @@
-"""Whether a trained model enlarges what the two sensors disagree about."""
+"""Whether a trained model amplifies what the two sensors disagree about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 MOST_PIXELS = 4096
-MOST_ENLARGED, LEAST_TOLD = 2.5, 0.03
+MOST_AMPLIFIED, LEAST_TOLD = 2.5, 0.03
 """Twenty clean pairs of real images have 0.8 to 1.25, with `auto` and `linear`; less movement is not worth a word."""
 
 
@@ -33,7 +33,7 @@ class NoiseAmplification:
     @property
     def excessive(self) -> bool:
         """Whether the model takes what is no information, such as noise, for some."""
-        return self.product > max(LEAST_TOLD, MOST_ENLARGED * self.seen)
+        return self.product > max(LEAST_TOLD, MOST_AMPLIFIED * self.seen)
 
 
 def measure_noise_amplification(

@@ -19,7 +19,7 @@ from geolift.degradation.sampling import FloatArray
 from geolift.pair.coregistration.matching import (
     Patch,
     SearchResult,
-    exclude_foreign,
+    exclude_outliers,
     remove_local_mean,
     search_place,
 )
@@ -173,7 +173,7 @@ def _search(patches: Sequence[Patch], search_px: float, n_bands: int) -> SearchR
     found = search_place(patches, search_px, n_bands)
     if found.distinctness > CLEAR_DISTINCTNESS:
         return replace(found, peaks_px=found.peaks_px[:1])
-    exclude_foreign(patches, n_bands, 0.0, 0.0)
+    exclude_outliers(patches, n_bands, 0.0, 0.0)
     again = search_place(patches, search_px, n_bands)
     leader = max(found, again, key=lambda f: f.distinctness)
     places = dict.fromkeys([*leader.peaks_px, *found.peaks_px, *again.peaks_px])

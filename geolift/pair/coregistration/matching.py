@@ -165,7 +165,7 @@ def _fill(images: FloatArray, bands: Sequence[int], beyond: int = 0) -> tuple[Fl
     return filled, invalid
 
 
-def exclude_foreign(patches: Sequence[Patch], n_bands: int, dy: float, dx: float, worth: float = 0.0) -> None:
+def exclude_outliers(patches: Sequence[Patch], n_bands: int, dy: float, dx: float, worth: float = 0.0) -> None:
     """Take clouds and change out of the patches, as far as their first bands show them with the MSI read at a shift.
 
     If that leaves less than four tenths of the pixels, the radiometry says nothing and all stay; if less
@@ -188,7 +188,7 @@ def exclude_foreign(patches: Sequence[Patch], n_bands: int, dy: float, dx: float
 
 
 def _of_one_width(patches: Sequence[Patch]) -> list[list[int]]:
-    """Numbers of the patches that can be laid below each other."""
+    """Numbers of the patches that can be stacked: those of one width."""
     groups: dict[int, list[int]] = {}
     for i, patch in enumerate(patches):
         groups.setdefault(patch.width, []).append(i)

@@ -15,11 +15,11 @@ from geolift.pair.coregistration.matching import (
     BoolArray,
     DoubleArray,
     Patch,
-    exclude_foreign,
+    exclude_outliers,
     remove_local_mean,
 )
 
-_FOREIGN_BANDS = 3
+_OUTLIER_BANDS = 3
 """Bands in which clouds and change are looked for."""
 
 _REST_PX = 5e-3
@@ -248,7 +248,7 @@ def fit_place(
     place = np.array([*start_px, blur, blur])
     if begin is not None:
         place = np.array([*(np.clip(begin[:2] - start_px, -farthest, farthest) + start_px), *begin[2:]])
-    exclude_foreign(patches, min(_FOREIGN_BANDS, len(patches[0].msi)), *start_px, worth=0.1)
+    exclude_outliers(patches, min(_OUTLIER_BANDS, len(patches[0].msi)), *start_px, worth=0.1)
     scene = _Scene.at(patches, place)
     weights: FloatArray | None = None
     made_at, converged = place.copy(), False
@@ -313,7 +313,7 @@ def _conclude(scene: _Scene, place: DoubleArray, weights: FloatArray | None, con
 
 def band_votes(patches: Sequence[Patch], place: DoubleArray) -> tuple[DoubleArray, DoubleArray] | None:
     """The place (band, 2) that each band of the patches asks for, by one step from a place, and its error."""
-    exclude_foreign(patches, min(_FOREIGN_BANDS, len(patches[0].msi)), float(place[0]), float(place[1]), worth=0.1)
+    exclude_outliers(patches, min(_OUTLIER_BANDS, len(patches[0].msi)), float(place[0]), float(place[1]), worth=0.1)
     scene = _Scene.at(patches, place)
     if scene.seen.shape[1] < 16:
         return None
@@ -324,7 +324,7 @@ def band_votes(patches: Sequence[Patch], place: DoubleArray) -> tuple[DoubleArra
 
 def local_evidence(patch: Patch, place: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleArray] | None:
     """Gradient (2, h, w), curvature (3, h, w) and size (h, w) of each pixel's misfit in dy and dx; None of too few."""
-    exclude_foreign([patch], min(_FOREIGN_BANDS, len(patch.msi)), float(place[0]), float(place[1]), worth=0.1)
+    exclude_outliers([patch], min(_OUTLIER_BANDS, len(patch.msi)), float(place[0]), float(place[1]), worth=0.1)
     scene = _Scene.at([patch], place)
     if scene.seen.shape[1] < 64:
         return None
