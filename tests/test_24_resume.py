@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from command_line import run
 from odc.geo.geobox import GeoBox
 from scenes import make_pair
 
@@ -245,18 +246,15 @@ def test_two_runs_may_not_write_one_output(tmp_path: Path) -> None:
 # -- the real command -------------------------------------------------------------------------------------------------
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "geolift", *map(str, arguments)]
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_run_goes_on_to_the_same_pixels_and_refuses_another_input(tmp_path: Path) -> None:
     pair = make_pair(tmp_path / "in", rows=240, cols=240)
     options = ("--sensor", "sentinel-2a", "--max-train-pixels", "200", "--tile-size", "16")
     options = (*options, "--co", "BLOCKXSIZE=16", "--co", "BLOCKYSIZE=16", "--progress", "json")
-    subprocess.run(command("fuse", pair.hsi, pair.msi, *options, "-o", tmp_path / "whole.tif"), check=True)
+    assert run("fuse", pair.hsi, pair.msi, *options, "-o", "whole.tif", cwd=tmp_path).returncode == 0
     out = tmp_path / "cut.tif"
-    arguments = command("fuse", pair.hsi, pair.msi, *options, "-o", out, "--resume")
+    words = ("fuse", pair.hsi, pair.msi, *options, "-o", out, "--resume")
+    arguments = [sys.executable, "-m", "geolift", *map(str, words)]
     for stop, number in ((10, signal.SIGKILL), (50, signal.SIGTERM)):
         with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
@@ -272,11 +270,11 @@ def test_a_killed_run_goes_on_to_the_same_pixels_and_refuses_another_input(tmp_p
     assert finished >= 225 // 2 - 2
     touched = pair.msi.stat()
     os.utime(pair.msi, ns=(touched.st_atime_ns, time.time_ns()))
-    refused = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    refused = run(*words, cwd=tmp_path)
     assert refused.returncode == InputError.exit_code, refused.stderr
     assert "inputs changed: msi" in refused.stderr
     os.utime(pair.msi, ns=(touched.st_atime_ns, touched.st_mtime_ns))
-    subprocess.run(arguments, check=True, capture_output=True)
+    assert run(*words, cwd=tmp_path).returncode == 0
     pixels, metadata = content(out)
     expected, expected_metadata = content(tmp_path / "whole.tif")
     assert np.array_equal(pixels, expected)

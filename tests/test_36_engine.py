@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from scenes import make_pair
 from test_34_inference import model_of, random_network, wide_network
 
@@ -130,8 +131,7 @@ def test_bf16_without_units_for_it_is_fp32_with_a_warning() -> None:
 @without_cuda
 def test_the_command_exits_7_for_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, rows=12, cols=12)
-    command = ["fuse", pair.hsi, pair.msi, "--sensor", "sentinel-2a", "-o", tmp_path / "a.tif", "--device", "cuda"]
-    done = subprocess.run([sys.executable, "-m", "geolift", *map(str, command)], capture_output=True, text=True)
+    done = run("fuse", pair.hsi, pair.msi, "--sensor", "sentinel-2a", "-o", "a.tif", "--device", "cuda", cwd=tmp_path)
     assert done.returncode == 7
     assert done.stderr.strip().startswith("Error: --device cuda:") or "--device cuda:" in done.stderr
     assert not list(tmp_path.glob("*a.tif*"))

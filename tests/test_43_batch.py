@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from command_line import run
 from scenes import make_pair
 
 from geolift.batch import jobs as batch_jobs
@@ -28,12 +29,6 @@ from geolift.settings import ApplySettings, FuseSettings
 from geolift.writer import draft_of
 
 GEOLIFT = (sys.executable, "-m", "geolift")
-
-
-def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [*GEOLIFT, *(str(a) for a in arguments)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, encoding="utf-8", timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from command_line import run
 from rasterio.crs import CRS
 from scenes import ORIGIN, Pair, make_pair, spectra_of, write
 from scipy import ndimage
@@ -218,9 +217,7 @@ def test_another_place_and_no_overlap_are_verdicts_and_strict_makes_them_exit_5(
     assert codes(elsewhere) == ["other-place"]
     far = write(tmp_path / "far.tif", np.full((4, 30, 30), 0.2), gsd=10, names=NAMES, origin=(5e5, 5e6))
     assert codes(Pair(pair.hsi, far, pair.truth, pair.wavelength_nm, pair.fwhm_nm)) == ["no-overlap"]
-    command = [sys.executable, "-m", "geolift", "check", str(pair.hsi), str(other), "--sensor", "s2a"]
-    assert subprocess.run(command, capture_output=True).returncode == 0
-    strict = subprocess.run([*command, "--strict"], capture_output=True, text=True, encoding="utf-8")
+    strict = run("check", pair.hsi, other, "--sensor", "s2a", "--strict", cwd=tmp_path)
     assert strict.returncode == 5
     assert strict.stderr.count("geolift: ") == 1
 
@@ -325,7 +322,7 @@ def test_a_model_that_enlarges_what_the_sensors_disagree_about_is_told(
     calm, told = Remembering(), Remembering()
     geolift.fuse(pair.hsi, pair.msi, listener=calm, refine="off", **QUICK)
     assert not [text for text in calm.warnings if "takes noise for information" in text]
-    monkeypatch.setattr(noise_amplification, "MOST_ENLARGED", 0.2)
+    monkeypatch.setattr(noise_amplification, "MOST_AMPLIFIED", 0.2)
     monkeypatch.setattr(noise_amplification, "LEAST_TOLD", 0.0)
     geolift.fuse(pair.hsi, pair.msi, listener=told, refine="off", **QUICK)
     assert [text for text in told.warnings if "takes noise for information" in text]

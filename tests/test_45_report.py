@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from affine import Affine
+from command_line import run
 from odc.geo.geobox import GeoBox
 from scenes import Pair, make_pair, write
 
@@ -154,7 +153,7 @@ def test_a_finding_is_told_once_and_first_and_a_shift_that_was_applied_is_none(f
     assert "6.4 pixels off" in text[: text.index("What was decided, and why")]
 
 
-def test_the_page_tells_what_was_rehearsed_for_the_stated_error_and_nothing_where_nothing_was(
+def test_the_page_tells_what_was_assessed_for_the_stated_error_and_nothing_where_nothing_was(
     fused: Path, tmp_path: Path
 ) -> None:
     stated = {"median_sigma": 0.01, "sharpening": 1.0, "held_out_pixels": 900, "refined_share": 0.75}
@@ -258,8 +257,7 @@ def test_an_existing_report_is_not_replaced_unasked(fused: Path, pair: Pair, tmp
     settings = FuseSettings(sensor="sentinel-2a", report=taken)
     with pytest.raises(OutputExistsError):
         files.fuse_files(pair.hsi, pair.msi, tmp_path / "out.tif", settings)
-    run = [sys.executable, "-m", "geolift", "report", str(fused), "-o", str(taken)]
-    assert subprocess.run(run, check=False, capture_output=True, timeout=120).returncode == 4
+    assert run("report", fused, "-o", taken, cwd=tmp_path).returncode == 4
     assert taken.read_text(encoding="utf-8") == "mine"
 
 

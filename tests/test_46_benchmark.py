@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import command_line
 import h5py
 import numpy as np
 import pytest
@@ -33,10 +33,8 @@ TIMES = {"train_s", "inference_s"}
 Rows = list[dict[str, str]]
 
 
-def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "geolift", "benchmark", *map(str, arguments)]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, encoding="utf-8", timeout=120)
+def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return command_line.run("benchmark", *arguments, cwd=cwd)
 
 
 def rows_of(path: Path) -> Rows:
@@ -163,7 +161,7 @@ def test_a_killed_sweep_is_continued_and_threads_do_not_change_a_figure(folder: 
     kept = cut.read_bytes().count(b"\n") - 1
     assert 2 <= kept < 6
     cut.write_bytes(cut.read_bytes()[:-20])  # as if the kill had hit in the middle of a line
-    again = run(folder / "scene.mat", *axes, "-o", cut, "--resume", "--json", cwd=tmp_path, OMP_NUM_THREADS="1")
+    again = run(folder / "scene.mat", *axes, "-o", cut, "--resume", "--json", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["cases"] == {"done": 6 - kept + 1, "skipped": kept - 1, "failed": 0}
     assert without_times(rows_of(cut)) == without_times(list(whole.rows))

@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
+from command_line import run
 from scenes import make_pair
 
 from geolift.errors import InputError
@@ -363,19 +364,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 band.write(msi.read(i), 1)
                 band.scales, band.descriptions = msi.scales[:1], (name,)
     (folder / "out").mkdir()
-    words = (
-        "fuse",
-        "hsi.tif",
-        "msi.tif",
-        "--sensor",
-        "sentinel-2a",
-        "-o",
-        "cli.tif",
-        "--save-model",
-        "model.safetensors",
-    )
-    for command in (words, ("apply", "model.safetensors", "msi.tif", "-o", "cli_applied.tif")):
-        done = subprocess.run([*GEOLIFT, *command], cwd=folder, capture_output=True, text=True, check=False)
+    options = ("--sensor", "sentinel-2a", "-o", "cli.tif", "--save-model", "model.safetensors")
+    for words in (
+        ("fuse", "hsi.tif", "msi.tif", *options),
+        ("apply", "model.safetensors", "msi.tif", "-o", "cli_applied.tif"),
+    ):
+        done = run(*words, cwd=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
