@@ -1,6 +1,7 @@
 # The same few verbs everywhere, here and in CI. Needs make and any Python 3.11 or newer.
 #   make demo    fuse a made-up landscape and look at the result
 #   make test    the tests          (make test PYTEST_FLAGS="-k writer")
+#   make coverage   the tests, and which lines none of them runs
 #   make test-fast  those of the house and of steps that need no files, in a minute
 #   make lint    ruff, mypy, spelling and the sizes of the house (make format repairs the layout)
 #   make docs    the documentation as a web site, in site/
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.geolift-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format docs bench clean
+.PHONY: help setup demo test coverage test-fast lint format docs bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,9 +35,12 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
+coverage: setup
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov=geolift --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
+
 # The storeys whose tests make no files; for one's own change. `make test` is what counts.
 test-fast: setup
-	$(BIN)/python -m pytest -p no:xdist -m "not slow" tests/test_0*.py tests/test_1*.py tests/test_3[01]*.py tests/test_36_information.py $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -p no:xdist tests/test_00*.py tests/test_1*.py tests/test_3[01]*.py tests/test_36_information.py $(PYTEST_FLAGS)
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -102,6 +102,13 @@ def test_only_readers_and_the_writer_open_rasters() -> None:
     assert {_room(name) for name in openers} <= {"readers", "writer"}, openers
 
 
+def test_every_place_that_contributing_names_is_there() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    places = re.findall(r"`((?:geolift|srf_library|tools|tests|docs|benchmarks)/[\w./-]*)`", text)
+    assert len(places) > 10
+    assert not [place for place in places if not (PACKAGE.parent / place).exists()]
+
+
 @pytest.mark.parametrize("count", count_code.counts(), ids=lambda count: count.what)
 def test_the_house_keeps_its_size(count: count_code.Count) -> None:
     assert count.passed, f"{count.what}: {count.figure}, at most {count.most} ({count.where})"

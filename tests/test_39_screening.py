@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from geolift.datamodel.cube import Bands, grid_of, make_cube
 from geolift.pair.screening import Screening, screen_hsi
+from geolift.pair.screening.survey import lattice_sample
 from geolift.readers import open_cube
 from geolift.settings import Reading, ScreenSettings
 
@@ -48,6 +49,25 @@ def cube_of(values: NDArray[np.float32], chunks: tuple[int, int] | None = None) 
 def screened(values: NDArray[np.float32], **how: str) -> tuple[NDArray[np.float32], Screening]:
     cube, screening = screen_hsi(cube_of(values), np.arange(len(values)), ScreenSettings(**how))
     return np.asarray(cube.values), screening
+
+
+def test_the_sample_is_every_nth_pixel_and_reads_each_block_once(
+    values: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geolift.pair.screening.survey.SAMPLE_PX", 130)  # every fourth
+    read: list[object] = []
+
+    def note(block: NDArray[np.float32], block_info: object = None) -> NDArray[np.float32]:
+        read.append(block_info[None]["chunk-location"])  # type: ignore[index]
+        return block
+
+    for chunks in ((7, 48), (3, 5), (40, 48)):
+        read.clear()
+        lazy = da.from_array(values, chunks=(BANDS, *chunks)).map_blocks(note, dtype=np.float32, meta=values[:0])
+        sample = lattice_sample(lazy, np.arange(BANDS)[::-1])
+        np.testing.assert_array_equal(sample.values, values[::-1, ::4, ::4].reshape(BANDS, -1))
+        np.testing.assert_array_equal(sample.values, values[::-1, sample.rows, sample.cols])
+        assert len(read) == len(set(read))
 
 
 def test_a_clean_image_is_returned_as_it_is(values: NDArray[np.float32]) -> None:

@@ -109,6 +109,27 @@ def test_an_hsi_kept_in_memory_gives_the_same_product(
     assert np.array_equal(*made)
 
 
+def test_an_hsi_that_is_not_kept_in_memory_is_read_a_few_times_and_never_for_a_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = make_pair(tmp_path, rows=96, cols=96)
+    monkeypatch.setattr("geolift.pipeline.fusion.is_kept", lambda *_: False)
+    reads: list[object] = []
+
+    def note(block: np.ndarray, block_info: object = None) -> np.ndarray:
+        reads.append(block_info[None]["chunk-location"])  # type: ignore[index]
+        return block
+
+    hsi = geolift.open(pair.hsi)
+    data = hsi.data.rechunk((-1, 16, 16))
+    noted = data.map_blocks(note, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    fusion = geolift.prepare(hsi.copy(data=noted), pair.msi, sensor="sentinel-2a")
+    passes = len(reads) / np.prod(data.numblocks)
+    assert passes <= 20
+    assert fusion.fused.values.shape == (30, 96, 96)
+    assert len(reads) / np.prod(data.numblocks) == passes
+
+
 def test_valid_pixels_are_those_of_the_used_msi_bands(pair: Pair, tmp_path: Path) -> None:
     with rasterio.open(pair.msi) as source:
         values = source.read() * 1e-4

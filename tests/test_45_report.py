@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from geolift.report.places import choose_places
 from geolift.report.scene import open_scene
 from geolift.report.views import seen_on, view_of
 from geolift.settings import ApplySettings, FuseSettings
+from geolift.training.methods import spectralift
 
 MAX_BYTES = 3_000_000
 
@@ -52,7 +54,9 @@ def fused(pair: Pair) -> Path:
         save_model=folder / "model.safetensors",
         report=folder / "fused.html",
     )
-    return files.fuse_files(pair.hsi, pair.msi, folder / "fused.tif", settings).output
+    with pytest.MonkeyPatch.context() as patch:  # as published it takes 2500 epochs, six times
+        patch.setattr(spectralift, "PublishedSettings", partial(spectralift.PublishedSettings, epochs=200))
+        return files.fuse_files(pair.hsi, pair.msi, folder / "fused.tif", settings).output
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -14,23 +15,39 @@ from scenes import ORIGIN, spectra_of, write
 from geolift.srf import SpectralResponse
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "notebooks"
+# Warnings are shown to who runs a notebook, and end nothing.
+pytestmark = pytest.mark.filterwarnings("default")
+
 NOTEBOOKS = {"first_fusion", "enmap_sentinel2_stac", "trust"}
 
 
 def run(name: str, folder: Path, **parameters: object) -> str:
-    """Run a notebook in a folder with some of its assignments replaced; returns everything that it showed."""
-    nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel, which the extra dev brings")
-    pytest.importorskip("ipykernel")
-    import nbformat
+    """Run a notebook in a folder with some of its assignments replaced; returns everything that it showed.
 
-    book = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
-    for parameter, value in parameters.items():
-        cell = next(cell for cell in book.cells if re.search(rf"^{parameter} = ", cell.source, re.MULTILINE))
-        cell.source = re.sub(rf"(?m)^{parameter} = .*$", lambda _, p=parameter, v=value: f"{p} = {v!r}", cell.source)
-    client = nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(folder)}})
-    client.execute()
-    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
-    return json.dumps(outputs, ensure_ascii=False)
+    In this process: a kernel of its own would load everything again.
+    """
+    pytest.importorskip("ipykernel", reason="needs ipykernel, which the extra dev brings")
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.pylabtools import select_figure_formats
+    from IPython.utils.capture import capture_output
+
+    shell = InteractiveShell()
+    select_figure_formats(shell, {"png"})
+    shown = []
+    with contextlib.chdir(folder):
+        for cell in json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] != "code":
+                continue
+            source = "".join(cell["source"])
+            for parameter, value in parameters.items():
+                source = re.sub(rf"(?m)^{parameter} = .*$", lambda _, p=parameter, v=value: f"{p} = {v!r}", source)
+            with capture_output() as captured:
+                done = shell.run_cell(source)
+            done.raise_error()
+            shown.append(captured.stdout)
+            if done.result is not None:
+                shown.append(shell.display_formatter.format(done.result)[0])
+    return json.dumps(shown, ensure_ascii=False, default=str)
 
 
 def test_every_notebook_is_run_here_and_keeps_no_output() -> None:

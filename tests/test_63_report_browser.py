@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from scenes import make_pair
 
 from geolift.pipeline import files
 from geolift.settings import FuseSettings
+from geolift.training.methods import spectralift
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -47,7 +49,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = FuseSettings(
         sensor="sentinel2", method="spectralift", max_train_pixels=64, qa=folder / "qa.tif", report=target
     )
-    files.fuse_files(pair.hsi, pair.msi, folder / "a_rather_long_name_of_a_product_for_the_authority.tif", settings)
+    product = folder / "a_rather_long_name_of_a_product_for_the_authority.tif"
+    with pytest.MonkeyPatch.context() as patch:  # as published it takes 2500 epochs
+        patch.setattr(spectralift, "PublishedSettings", partial(spectralift.PublishedSettings, epochs=200))
+        files.fuse_files(pair.hsi, pair.msi, product, settings)
     return target
 
 

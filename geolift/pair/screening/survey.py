@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.datamodel.cube import window_values
+from geolift.datamodel.cube import blocks_of, window_values
 from geolift.pair.screening.bad_values import ValueLimits, find_bad_values, most_mended, value_limits
 from geolift.pair.screening.columns import dead_columns
 from geolift.pair.screening.noisy_bands import NoisyBands, find_noisy_bands
@@ -101,17 +101,19 @@ def strips(shape: tuple[int, int, int]) -> Iterator[slice]:
 
 
 def lattice_sample(data: Any, order: NDArray[np.intp]) -> PixelSample:
-    """Return every n-th pixel of every n-th line."""
+    """Return every n-th pixel of every n-th line; each block of the image is read once."""
     height, width = data.shape[1:]
     step = max(1, int(np.ceil(np.sqrt(height * width / SAMPLE_PX))))
     rows, cols = np.arange(0, height, step), np.arange(0, width, step)
-    if isinstance(data, np.ndarray):
-        values = data[:, ::step, ::step][order].reshape(order.size, -1)
-    else:
-        lines = (window_values(data, slice(row, row + 1), slice(None))[order, 0, ::step] for row in rows)
-        values = np.concatenate(list(lines), axis=1)
+    values = np.empty((order.size, rows.size, cols.size), np.float32)
+    for block in blocks_of(data):
+        row, col = (-(-part.start // step) for part in block)  # the first of the lattice in this block
+        window = slice(row * step, block[0].stop, step), slice(col * step, block[1].stop, step)
+        if all(part.start < part.stop for part in window):
+            found = window_values(data, *window)[order]
+            values[:, row : row + found.shape[1], col : col + found.shape[2]] = found
     at_rows, at_cols = (grid.ravel() for grid in np.meshgrid(rows, cols, indexing="ij"))
-    return PixelSample(values=np.asarray(values, np.float32), rows=at_rows, cols=at_cols)
+    return PixelSample(values=values.reshape(order.size, -1), rows=at_rows, cols=at_cols)
 
 
 def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
