@@ -1,4 +1,8 @@
-"""Fill that no tag declares is found by what fill is, told, and never taken from a clean image."""
+"""Fill that no tag declares is found by what fill is, told, and never taken from a clean image.
+
+Every number that programs put where there is no data, in every type that holds it, in every place where fill lies, on
+every kind of scene; and every scene alone, which must lose no pixel.
+"""
 
 from __future__ import annotations
 
@@ -8,143 +12,161 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scenes import spectra_of, write
+from scipy import ndimage
 
 from geolift.readers import open_cube
+from geolift.readers.arrays import ArraySource
+from geolift.readers.fill import recognise_fill
+from geolift.readers.source import Decoding
 from geolift.settings import Reading
 
-NM = np.linspace(420, 2300, 24)
-CORNER = np.zeros((40, 48), bool)
-CORNER[:6, :8] = True
-SWATH = np.zeros((40, 48), bool)
-SWATH[20:23] = True
-TRIANGLE = np.add.outer(np.arange(40), np.arange(48)) < 14
-FACTORS = np.linspace(0.9, 1.1, 24)[:, None, None]
+ROWS, COLS = 40, 48
+Y, X = np.mgrid[:ROWS, :COLS]
+FLOAT = np.finfo(np.float32)
+GAINS = "−0.9999 times a gain in every band"
+SENTINEL_AND_0 = "−1 in some bands, 0 in the others"
+NUMBERS: list[tuple[float | str, str]] = [
+    *((n, "float32") for n in (-9999.0, -1e20, 1e15, 1e30, 9.969209968386869e36, -999_999.0)),
+    *((n, "float32") for n in (float(FLOAT.min), float(FLOAT.max), -1.0, -0.9999, -3.2768, -0.2, -0.1, 0.0, -1.5e9)),
+    *((n, "int16") for n in (-9999, -999, -1, 32_767, -32_768, -32_767, -10_000, -30_000, -1000, 0)),
+    *((n, "uint16") for n in (55_537, 64_537, 65_535, 0)),
+    *((n, "int32") for n in (-9999, -2_147_483_648, 2_147_483_647)),
+    *((n, "float64") for n in (-9999.0, 1e20)),
+    (GAINS, "float32"),
+    (GAINS, "float64"),
+    (SENTINEL_AND_0, "float32"),
+]
+PLACES = {
+    "corner": (Y < 6) & (X < 8),
+    "swath": (Y >= 20) & (Y < 23),
+    "tilted swath": abs(Y - 20 - X // 12) < 2,
+    "triangle": Y + X < 14,
+    "two triangles": (Y + X < 12) | (ROWS - 1 - Y + COLS - 1 - X < 16),
+    "strip": X >= 43,
+}
 
 
-def scene(bands: int = 24) -> np.ndarray:
+def scene(bands: int) -> np.ndarray:
     """Reflectance (band, y, x) with some noise, in which no spectrum repeats."""
-    values = spectra_of(np.linspace(420, 2300, bands), 40, 48)
+    values = spectra_of(np.linspace(420, 2300, bands), ROWS, COLS)
     return values + np.random.default_rng(5).normal(0, 0.002, values.shape).astype(np.float32)
 
 
-def filled(values: np.ndarray, where: np.ndarray, number: object, dtype: str) -> np.ndarray:
-    stored = values if dtype.startswith("f") else np.rint(values * 10_000)
-    return np.where(where, number, stored).astype(dtype)
+def _disc(y: int, x: int, radius: int) -> np.ndarray:
+    return np.asarray((Y - y) ** 2 + (X - x) ** 2 < radius**2)
 
 
-VARIANTS: list[tuple[str, object, str, float | None, np.ndarray]] = [
-    ("declared NaN", -9999.0, "float32", np.nan, CORNER),
-    ("declared 0", -9999.0, "float32", 0.0, CORNER),
-    ("declared −9999 holds 0", 0.0, "float32", -9999.0, CORNER),
-    ("declared −9999 holds 0 in a swath", 0.0, "float32", -9999.0, SWATH),
-    ("float's least", float(np.finfo(np.float32).min), "float32", None, TRIANGLE),
-    ("NetCDF's fill", 9.969209968386869e36, "float32", None, CORNER),
-    ("1e20", 1e20, "float32", None, CORNER),
-    ("−1e20", -1e20, "float32", -9999.0, CORNER),
-    ("1e15, which nobody lists", 1e15, "float32", None, CORNER),
-    ("−999999", -999_999.0, "float32", None, SWATH),
-    ("−1", -1.0, "float32", None, CORNER),
-    ("−0.9999", -0.9999, "float32", None, TRIANGLE),
-    ("−0.9999 times a gain in every band", -0.9999 * FACTORS, "float32", None, CORNER),
-    ("−9999 as uint16", 55_537, "uint16", None, CORNER),
-    ("int16's greatest", 32_767, "int16", None, CORNER),
-    ("uint16's greatest", 65_535, "uint16", 0, CORNER),
-    ("uint16 declares 65535, holds 0", 0, "uint16", 65_535, CORNER),
-    ("−1 in int16", -1, "int16", None, CORNER),
-    ("−999 in int16", -999, "int16", -9999, CORNER),
-    ("−9999 in float64", -9999.0, "float64", None, TRIANGLE),
-]
+def _water(
+    where: np.ndarray, *, noise: float = 0.0, level: float = 0.0, shore_px: float = 0.0
+) -> Callable[..., np.ndarray]:
+    """Put water into a scene: dark, clipped at 0, with a shore of mixed pixels."""
+
+    def change(values: np.ndarray) -> np.ndarray:
+        land = ndimage.gaussian_filter(1.0 - where, shore_px) if shore_px else 1.0 - where
+        land = np.where(land < 0.02, 0.0, land)
+        water = level * np.exp(-np.linspace(0, 8, len(values)))[:, None, None]
+        water = water + np.random.default_rng(7).normal(0, noise, values.shape)
+        return np.maximum(land * values + (1 - land) * water, 0)
+
+    return change
+
+
+def _where(where: np.ndarray, number: float, first: float = 0.0) -> Callable[..., np.ndarray]:
+    """Put one number into the bands from a share of them on."""
+    return lambda v: np.where((np.arange(len(v)) >= first * len(v))[:, None, None] & where, number, v)
+
+
+def _clipped(values: np.ndarray) -> np.ndarray:
+    """Water that is 0 nearly everywhere, with a few values above."""
+    noise = np.where(np.random.default_rng(1).random(values.shape) < 0.003, 0.001, 0)
+    return np.where(X < 14, noise, values)
+
+
+SCENES: dict[str, Callable[..., np.ndarray]] = {
+    "plain": lambda v: v,
+    "lake of 0 amid the image": _water(_disc(18, 20, 7)),
+    "lake of 0 at one side": _water(_disc(39, 24, 9)),
+    "lake of 0 in a corner with a shore": _water(_disc(39, 47, 14), shore_px=0.8),
+    "steep coast": lambda v: v * np.clip((X - 12) / 3, 0, 1),
+    "coast with a shore": _water(14 + 3 * np.sin(Y / 4) > X, shore_px=0.7),
+    "noisy coast": _water(X < 14, noise=0.003, level=0.02),
+    "noise around 0": _water(X < 14, noise=0.003),
+    "coast clipped at 0": _clipped,
+    "river of 0 across with a shore": _water(abs(Y - 20 - 4 * np.sin(X / 9)) < 3, shore_px=0.6),
+    "noisy river across": _water(abs(Y - 20 - 4 * np.sin(X / 9)) < 3, noise=0.002),
+    "open water": _water(Y >= 0, noise=0.003, level=0.03),
+    "near infrared 0 in a corner": _where((Y < 6) & (X < 8), 0.0, 0.33),
+    "−0.01 in many bands": _where((Y < 16) & (X < 18), -0.01, 0.25),
+    "−0.01 in all bands": _where((Y < 6) & (X < 8), -0.01),
+    "saturated roofs": _where(_disc(32, 42, 3) | ((Y == 0) & (X > 20) & (X < 26)), 1.6),
+    "saturated snow in a corner": _where((Y > 30) & (X > 36), 1.6),
+}
+
+
+def stored_as(values: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype.startswith("f"):
+        return values.astype(dtype)
+    counts = np.rint(values * 10_000)
+    return (np.clip(counts, 0, None) if dtype == "uint16" else counts).astype(dtype)
+
+
+def valid(stored: np.ndarray, declared: float | None) -> np.ndarray:
+    """Tell which stored numbers (band, y, x) are taken for data."""
+    count = len(stored)
+    plain = Decoding(scale=(1.0,) * count, offset=(0.0,) * count, nodata=(declared,) * count)
+    decoding, _, _ = recognise_fill(ArraySource(stored, "a.tif"), plain)
+    return np.isfinite(decoding.apply(stored, None))
 
 
 @pytest.mark.parametrize("bands", [24, 4])
-@pytest.mark.parametrize(("name", "number", "dtype", "declared", "where"), VARIANTS, ids=[v[0] for v in VARIANTS])
-def test_fill_is_recognised_told_and_overridable(
-    tmp_path: Path, name: str, number: object, dtype: str, declared: float | None, where: np.ndarray, bands: int
-) -> None:
-    number = number[:bands] if isinstance(number, np.ndarray) else number
-    stored = filled(np.clip(scene(bands), 0.001, None), where, number, dtype)
-    file = write(tmp_path / "a.tif", stored, gsd=30, scale=None, nodata=declared, dtype=dtype)
+@pytest.mark.parametrize("name", SCENES)
+def test_clean_scenes_lose_no_pixel(name: str, bands: int) -> None:
+    values = SCENES[name](scene(bands))
+    for dtype in ("float32", "int16", "uint16"):
+        if dtype == "uint16" and values.min() <= -0.01:
+            continue  # it cannot hold them
+        for declared in (None, -9999.0 if dtype != "uint16" else 65_535.0):
+            assert valid(stored_as(values, dtype), declared).all(), dtype
+
+
+@pytest.mark.parametrize("bands", [24, 4])
+@pytest.mark.parametrize("name", ["plain", "noisy coast", "−0.01 in many bands"])
+@pytest.mark.parametrize("place", PLACES)
+def test_every_number_is_recognised_in_every_place(place: str, name: str, bands: int) -> None:
+    where, values = PLACES[place], SCENES[name](scene(bands))
+    for number, dtype in NUMBERS:
+        if number in (0, SENTINEL_AND_0) and name != "plain":
+            continue  # one and the same number is water elsewhere
+        filling = number
+        if isinstance(number, str):
+            each = -0.9999 * np.linspace(0.9, 1.1, bands) if number == GAINS else np.where(np.arange(bands) < 2, -1, 0)
+            filling = each[:, None, None]
+        stored = np.where(where, filling, stored_as(values, dtype)).astype(dtype)
+        other = 55_555.0 if dtype == "uint16" else -9999.0
+        for declared in (None, np.nan if number == -9999 else other):
+            found = valid(stored, declared)
+            assert np.array_equal(found, np.broadcast_to(~where, found.shape)), (number, dtype, declared)
+
+
+def test_fill_is_told_with_its_share_and_overridable(tmp_path: Path) -> None:
+    where = PLACES["triangle"]
+    stored = np.where(where, -9999.0, scene(24)).astype(np.float32)
+    file = write(tmp_path / "a.tif", stored, gsd=30, scale=None, nodata=np.nan, dtype="float32")
     cube = open_cube(file)
     assert np.array_equal(np.isnan(cube.values), np.broadcast_to(where, stored.shape))
-    told = [text for text in cube.attrs["warnings"] if "taken for no data" in text]
-    assert len(told) == 1
-    assert f"{where.mean():.2%}" in told[0]
-    plain = open_cube(file, Reading(nodata=np.nan))
-    assert np.isfinite(plain.values).all() or np.isinf(stored).any()
+    (told,) = [text for text in cube.attrs["warnings"] if "taken for no data" in text]
+    assert f"{where.mean():.2%}" in told
+    assert "-9999" in told
+    assert np.isfinite(open_cube(file, Reading(nodata=np.nan)).values).all()
 
 
 def test_sentinels_mark_single_values_band_by_band(tmp_path: Path) -> None:
-    values = scene()
+    values = scene(24)
     values[3, 10, 10:14] = -9999
     cube = open_cube(write(tmp_path / "a.tif", values, gsd=30, scale=None, nodata=None, dtype="float32"))
     invalid = np.isnan(cube.values)
     assert invalid[3, 10, 10:14].all()
     assert invalid.sum() == 4
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    return values
-
-
-def _lake_at_zero(values: np.ndarray) -> np.ndarray:
-    values = values.copy()
-    values[:, 12:20, 15:25] = 0
-    return values
-
-
-def _near_infrared_zero_at_the_corner(values: np.ndarray) -> np.ndarray:
-    values = values.copy()
-    values[8:, :6, :8] = 0
-    return values
-
-
-def _below_zero(values: np.ndarray) -> np.ndarray:
-    values = values.copy()
-    values[5:, :6, :8] = -0.01
-    return values
-
-
-def _clipped_at_zero(values: np.ndarray) -> np.ndarray:
-    """A coast whose water is dark and noisy, and clipped where it would be negative."""
-    values = values.copy()
-    water = 0.02 * np.exp(-np.linspace(0, 8, len(values)))[:, None, None]
-    noise = np.random.default_rng(7).normal(0, 0.003, values[:, :, :14].shape)
-    values[:, :, :14] = np.maximum(water + noise, 0)
-    return values
-
-
-def _saturated_roofs(values: np.ndarray) -> np.ndarray:
-    values = values.copy()
-    values[:, 30:34, 40:44] = 1.6
-    values[:, 0, 20:26] = 1.6
-    return values
-
-
-@pytest.mark.parametrize("bands", [24, 4])
-@pytest.mark.parametrize("dtype", ["float32", "int16", "uint16"])
-@pytest.mark.parametrize(
-    "change",
-    [
-        _plain,
-        _lake_at_zero,
-        _near_infrared_zero_at_the_corner,
-        _below_zero,
-        _clipped_at_zero,
-        _saturated_roofs,
-    ],
-)
-def test_clean_images_lose_no_pixel(
-    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], dtype: str, bands: int
-) -> None:
-    values = change(scene(bands))
-    if dtype == "uint16":
-        values = np.clip(values, 0, None)
-    scale = None if dtype == "float32" else 1e-4
-    for declared in (None, -9999.0) if dtype != "uint16" else (None, 65_535.0):
-        file = write(tmp_path / "a.tif", values, gsd=30, scale=scale, nodata=declared, dtype=dtype)
-        cube = open_cube(file)
-        assert np.isfinite(cube.values).all(), cube.attrs["warnings"]
-        assert not [text for text in cube.attrs["warnings"] if "taken for no data" in text]
 
 
 def test_an_image_of_one_value_is_not_fill_throughout(tmp_path: Path) -> None:

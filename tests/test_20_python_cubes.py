@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import rioxarray
 import xarray as xr
 from scenes import ORIGIN, make_pair
@@ -96,6 +97,11 @@ def test_stackstacs_corner_coordinates_and_transform_are_understood(truth: xr.Da
     _same(opened(stack[:, 2:, 3:]), truth[:, 2:, 3:])
 
 
+def test_a_grid_mapping_among_a_datasets_variables_gives_the_crs(truth: xr.DataArray) -> None:
+    plain = truth.drop_vars(["spatial_ref", "name"]).assign_attrs(grid_mapping="crs").to_dataset(name="reflectance")
+    _same(opened(plain.assign(crs=truth.spatial_ref.drop_vars("spatial_ref"))), truth)
+
+
 def test_a_dataset_of_one_variable_per_band_is_stacked_without_its_quality_layer(truth: xr.DataArray) -> None:
     plane = xr.DataArray(
         np.rint(truth.values[0] * 10_000).astype(np.uint16), dims=("y", "x"), coords={"y": truth.y, "x": truth.x}
@@ -121,13 +127,19 @@ def test_what_cannot_be_understood_is_refused_by_name(truth: xr.DataArray) -> No
 
 
 def test_rioxarray_writes_a_result_with_its_wavelengths(tmp_path: Path, truth: xr.DataArray) -> None:
-    truth.rio.to_raster(tmp_path / "b.tif")
-    again = open_cube(tmp_path / "b.tif")
-    _same(again, truth)
-    assert np.allclose(bands_of(again).fwhm_nm, bands_of(truth).fwhm_nm)
-    some = truth.isel(band=[3, 4, 5])
-    some.rio.to_raster(tmp_path / "c.tif")
-    assert np.allclose(open_cube(tmp_path / "c.tif").values, some.values, equal_nan=True)
+    """As tags and descriptions of the bands, so that GDAL, QGIS and ENVI find them; also of some, in another order."""
+    for cube, name in ((truth, "b.tif"), (truth.isel(band=[5, 3, 4]), "c.tif"), (truth + 0.1, "d.tif")):
+        cube.rio.to_raster(tmp_path / name)
+        again = open_cube(tmp_path / name)
+        _same(again, cube)
+        assert np.allclose(bands_of(again).fwhm_nm, bands_of(cube).fwhm_nm)
+        with rasterio.open(tmp_path / name) as file:
+            assert [float(file.tags(i)["wavelength"]) for i in file.indexes] == cube.wavelength.values.tolist()
+            assert all("Nanometers" in str(text) for text in file.descriptions)
+    truth.rio.to_raster(tmp_path / "e.img", driver="ENVI")
+    _same(open_cube(tmp_path / "e.img"), truth)
+    truth.isel(band=2).rio.to_raster(tmp_path / "f.tif")
+    assert np.allclose(open_cube(tmp_path / "f.tif").values[0], truth.values[2], equal_nan=True)
 
 
 def test_netcdf_and_zarr_round_trips_keep_grid_and_wavelengths(tmp_path: Path, truth: xr.DataArray) -> None:

@@ -64,6 +64,39 @@ class Bands:
         )
 
 
+class Cube(xr.DataArray):  # type: ignore[no-untyped-call]
+    """A DataArray whose `.rio.to_raster` writes what is known of each band, which rioxarray leaves out."""
+
+    __slots__ = ()
+
+    @property
+    def rio(self) -> Any:
+        """Rioxarray's accessor; its `to_raster` describes and tags the bands that the cube has at that moment."""
+        import rioxarray  # noqa: F401  # it registers itself
+
+        accessor: Any = getattr(super(), "rio")  # noqa: B009  # known at run time only
+        accessor.to_raster = lambda *args, **options: (
+            xr.DataArray(self).assign_attrs(_for_rioxarray(self)).rio.to_raster(*args, **options)
+        )
+        return accessor
+
+
+def _for_rioxarray(cube: xr.DataArray) -> dict[str, object]:
+    """Attributes that `.rio.to_raster` writes as tags and descriptions of each band; none for an image of one plane."""
+    if "band" not in cube.dims:
+        return {}
+    bands, names, tags = bands_of(cube), [], []
+    for name, centre, width, good in zip(bands.names, bands.wavelength_nm, bands.fwhm_nm, bands.good, strict=True):
+        known = f"({centre:.10g} Nanometers)" if np.isfinite(centre) else ""
+        names.append(name if known in name else f"{name} {known}")
+        tags.append({"bbl": str(int(good))})
+        if known:
+            tags[-1] |= {"wavelength": repr(float(centre)), "wavelength_units": "Nanometers"}
+        if known and np.isfinite(width):
+            tags[-1]["fwhm"] = repr(float(width))
+    return {"long_name": tuple(names), "band_tags": tags}
+
+
 def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any] | None = None) -> xr.DataArray:
     """Put an array (band, y, x) on a grid with its band description.
 
@@ -96,26 +129,14 @@ def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any]
         unit = _axis_units(grid)
         coords["y"] = ("y", affine.f + affine.e * (np.arange(grid.shape[0]) + 0.5), unit)
         coords["x"] = ("x", affine.c + affine.a * (np.arange(grid.shape[1]) + 0.5), unit)
-    known = dict(attrs or {}) | _for_rioxarray(bands, np.dtype(data.dtype))
-    return xr.DataArray(data, dims=CUBE_DIMS, coords=coords, attrs=known, name=known.get("quantity"))
+    known = dict(attrs or {}) | ({"_FillValue": float("nan")} if np.dtype(data.dtype).kind == "f" else {})
+    return Cube(data, dims=CUBE_DIMS, coords=coords, attrs=known, name=known.get("quantity"))
 
 
 def _axis_units(grid: GeoBox) -> dict[str, str]:
     """Name the unit of the coordinates x and y, as CF does; nothing for a CRS without axes."""
     axes = [] if grid.crs is None else grid.crs.proj.axis_info
     return {"units": str(axes[0].unit_name)} if axes else {}
-
-
-def _for_rioxarray(bands: Bands, dtype: np.dtype[Any]) -> dict[str, object]:
-    """Attributes that `.rio.to_raster` writes as tags, since it leaves coordinates out; lists fit whole cubes only."""
-    attrs: dict[str, object] = {"_FillValue": float("nan")} if dtype.kind == "f" else {}
-    if len(bands) > 1 and np.isfinite(bands.wavelength_nm).all():
-        attrs["wavelengths"] = tuple(float(v) for v in bands.wavelength_nm)
-        attrs["wavelength_units"] = "nm"
-        if np.isfinite(bands.fwhm_nm).all():
-            attrs["fwhm"] = tuple(float(v) for v in bands.fwhm_nm)
-        attrs["good_wavelengths"] = tuple(int(v) for v in bands.good)
-    return attrs
 
 
 def _grid_attrs(grid: GeoBox) -> dict[str, str]:

@@ -32,6 +32,7 @@ from geolift.settings import Reading
 
 FILL_ATTRIBUTES = ("_FillValue", "missing_value", "fill_value", "nodata")
 QUALITY_NAMES = {"scl", "qa", "qa_pixel", "fmask", "mask", "cloud_mask", "quality", "spatial_ref", "crs"}
+GRID_MAPPING = {"crs_wkt", "spatial_ref", "grid_mapping_name", "GeoTransform"}
 BLOCK_PX = 256
 SAME_NM = 0.02
 
@@ -65,7 +66,7 @@ def open_array(
         raise InputError(f"{label}: its values are {array.dtype}; real numbers are needed")
     notes = [str(text) for text in array.attrs.get("warnings", ())]
     ordered = _ordered(array, label)
-    stored = _ArraySource(ordered.data, label)
+    stored = ArraySource(ordered.data, label)
     decoding, quantity = settle(stored, _declared(ordered, label), said, notes)
     told = array.attrs
     return Product(
@@ -108,7 +109,10 @@ def _pending(array: xr.DataArray) -> bool:
 
 
 def _one_array(dataset: xr.Dataset) -> xr.DataArray:
-    """Choose the cube of a dataset, or stack its bands."""
+    """Choose the cube of a dataset, or stack its bands; a grid mapping comes along as a coordinate."""
+    dataset = dataset.set_coords(
+        [key for key, v in dataset.data_vars.items() if v.ndim == 0 and GRID_MAPPING & v.attrs.keys()]
+    )
     cubes = [variable for variable in dataset.data_vars.values() if variable.ndim >= 3 and _is_number(variable)]
     planes = {str(key): v for key, v in dataset.data_vars.items() if v.squeeze(drop=True).ndim == 2 and _is_number(v)}
     wide = [cube for cube in cubes if cube.squeeze(drop=True).ndim == 3]
@@ -312,7 +316,7 @@ def _usual_unit(key: str) -> str | None:
     return "nm" if key == "wavelength" else ("um" if key == "center_wavelength" else None)
 
 
-class _ArraySource:
+class ArraySource:
     """An array's values as a reader's stored numbers."""
 
     def __init__(self, data: Any, path: str) -> None:

@@ -1,8 +1,9 @@
 """Fill that no tag declares: numbers that stand where there is no data, recognised by what fill is.
 
 Two kinds are told apart. A *sentinel* (−9999, 1e20, …) that no measurement of the file can be marks a value, band by
-band. A *filled spectrum*, one and the same in many pixels, at the end of the values of its bands, and reaching the
-image's border, marks whole pixels: 0 in every band is no data there, 0 in one band is dark water.
+band. A *filled spectrum*, one and the same in many pixels, at the end of the values of its bands, and reaching a
+corner of the image or two of its sides, marks whole pixels: 0 in every band is no data there, 0 in one band is dark
+water. Fill ends at once; water clipped at 0 is seen by its shore, where values rise, and by noise that stands above 0.
 """
 
 from __future__ import annotations
@@ -29,14 +30,21 @@ BEYOND = 1e4
 """In floats, numbers so many times the typical one are no measurements."""
 FEWEST_REPEATED, LEAST_REPEATED = 4, 1e-3
 """Pixels, and share of the pixels looked at, that one spectrum must fill."""
-FEWEST_AT_BORDER = 3
+FEWEST_SIDES = 2
+"""A lake lies at one side of the image; a swath or strip of fill reaches two, the rest of a turned image a corner."""
 EXTREME_IN, GAP_IN = 0.75, 0.25
-"""Share of the bands in which a filled spectrum is an extreme, and in which nothing lies beside it."""
-BESIDE, CROWDED = 0.02, 0.25
-"""Beside = within this part of a band's range; crowded = more neighbours than this share of the repeated pixels.
-
-Where reflectance is clipped at 0, values just above it are common; next to fill there is a gap.
-"""
+"""Share of the bands in which a filled spectrum is an extreme, and in which no other pixel holds its number."""
+CROWDED = 0.25
+"""Where reflectance is clipped at 0, more pixels than this share of those that are 0 throughout are 0 in a band."""
+NEGLIGIBLE = 0.25
+"""In parts of a band's median: so little beside 0 is noise over dark water."""
+RISING, FEWEST_PAIRS = 0.6, 8
+"""Values next to the repeated ones are so much nearer to them than those two pixels further on: a shore, no fill."""
+ENCLOSED, FEWEST_SPECKS = 6, 3
+"""A pixel with so many of its eight neighbours among the repeated ones is a speck: noise over water; fill has none."""
+EIGHT = np.ones((3, 3), bool)
+SIDES = (1, 2, 4, 8)
+TINY = 1e-12
 MOST_SPECTRA = 4
 FEW_BANDS, MANY_BANDS = 3, 12
 
@@ -53,15 +61,17 @@ class Sample:
         Stored numbers.
     usable : bool array (band, n)
         Finite, unmasked, and not the declared nodata.
-    border, corner : bool arrays (n,)
-        Pixels of the image's outermost rows and columns, and its four corners.
+    sides : uint8 array (n,)
+        The image's sides a pixel lies at: 1 top, 2 bottom, 4 left, 8 right.
+    shapes : tuple of (rows, cols)
+        Of the windows that the pixels come from, one after the other.
     """
 
     bands: tuple[int, ...]
     values: np.ndarray
     usable: np.ndarray
-    border: np.ndarray
-    corner: np.ndarray
+    sides: np.ndarray
+    shapes: tuple[tuple[int, int], ...]
 
     @property
     def count(self) -> int:
@@ -71,6 +81,11 @@ class Sample:
     def without(self, hidden: np.ndarray) -> Sample:
         """Return the sample with some values (bool, broadcast to (band, n)) unusable."""
         return replace(self, usable=self.usable & ~hidden)
+
+    def parts(self, of_pixels: np.ndarray) -> list[np.ndarray]:
+        """Cut an array (n,) into the windows (rows, cols) that its pixels come from."""
+        ends = np.cumsum([rows * cols for rows, cols in self.shapes])[:-1]
+        return [p.reshape(shape) for p, shape in zip(np.split(of_pixels, ends), self.shapes, strict=True)]
 
     def median(self) -> float | None:
         """Return the median of what is usable; None if nothing is."""
@@ -84,20 +99,21 @@ def sample_of(stored: Stored, decoding: Decoding) -> Sample:
     bands = np.unique(np.linspace(0, layout.count - 1, min(layout.count, MOST_SAMPLED_BANDS)).astype(int)).tolist()
     own = decoding.take(bands)
     height, width = layout.shape
-    values, usable, edges, corners = [], [], [], []
-    for rows, cols in sample_windows(layout.shape):
+    windows = sample_windows(layout.shape)
+    values, usable, sides = [], [], []
+    for rows, cols in windows:
         block, valid = stored.read(rows, cols, bands)
         values.append(block.reshape(len(bands), -1))
         usable.append(np.isfinite(own.apply(block, valid)).reshape(len(bands), -1))
-        at_row, at_col = (np.isin(np.arange(p.start, p.stop), (0, n - 1)) for p, n in ((rows, height), (cols, width)))
-        edges.append((at_row[:, None] | at_col).ravel())
-        corners.append((at_row[:, None] & at_col).ravel())
+        y, x = np.arange(rows.start, rows.stop)[:, None], np.arange(cols.start, cols.stop)
+        at = (y == 0) + 2 * (y == height - 1) + 4 * (x == 0) + 8 * (x == width - 1)
+        sides.append(at.astype(np.uint8).ravel())
     return Sample(
         bands=tuple(bands),
         values=np.concatenate(values, axis=1),
         usable=np.concatenate(usable, axis=1),
-        border=np.concatenate(edges),
-        corner=np.concatenate(corners),
+        sides=np.concatenate(sides),
+        shapes=tuple((rows.stop - rows.start, cols.stop - cols.start) for rows, cols in windows),
     )
 
 
@@ -141,7 +157,7 @@ def recognise_fill(stored: Stored, decoding: Decoding) -> tuple[Decoding, Sample
     """
     sample = sample_of(stored, decoding)
     findings: list[Finding] = []
-    typical = _typical_magnitude(sample)
+    typical, whole = _typical_magnitude(sample), sample.usable
     for number in _impossible_sentinels(sample):
         hidden = sample.usable & _equal(sample.values, number)
         findings.append(Finding(np.full(1, number), float(hidden.any(axis=0).mean()), whole_pixels=False))
@@ -154,7 +170,7 @@ def recognise_fill(stored: Stored, decoding: Decoding) -> tuple[Decoding, Sample
             extreme = sample.values[hidden][:1].astype(np.float64)
             findings.append(Finding(extreme, float(hidden.any(axis=0).mean()), whole_pixels=False))
             sample = sample.without(hidden)
-    for pixels in _filled_pixels(sample):
+    for pixels in _filled_pixels(sample, whole):
         spectrum = _whole_spectrum(stored, sample, pixels)
         findings.append(Finding(spectrum, float(pixels.mean()), whole_pixels=True))
         decoding = replace(decoding, fills=(*decoding.fills, tuple(spectrum.tolist())))
@@ -212,12 +228,18 @@ def _far_outside(sample: Sample, is_sentinel: np.ndarray, band: int, number: flo
     )
 
 
-def _filled_pixels(sample: Sample) -> list[np.ndarray]:
-    """Find the groups of pixels (bool, n) that hold one spectrum that is fill."""
+def _filled_pixels(sample: Sample, declared: np.ndarray) -> list[np.ndarray]:
+    """Find the groups of pixels (bool, n) that hold one spectrum that is fill and are not known to be throughout.
+
+    ``declared`` (band, n): what is usable by what the file declares, sentinels among it: a part of the bands may hold
+    one, the others 0.
+    """
     informative = np.array([_varies(v[u]) for v, u in zip(sample.values, sample.usable, strict=True)], dtype=bool)
     if not informative.any() or (sample.values.dtype.itemsize == 1 and sample.values.shape[0] < FEW_BANDS):
         return []
-    values, usable = sample.values[informative], sample.usable[informative].all(axis=0)
+    values = sample.values[informative]
+    clean, usable = sample.usable[informative].all(axis=0), declared[informative].all(axis=0)
+    usable &= sample.usable[informative].any(axis=0)
     columns = np.ascontiguousarray(values[:, usable].T + np.zeros((), values.dtype))  # −0 becomes 0
     if columns.shape[0] == 0:
         return []
@@ -231,8 +253,14 @@ def _filled_pixels(sample: Sample) -> list[np.ndarray]:
             break
         pixels = np.zeros(sample.count, bool)
         pixels[np.flatnonzero(usable)[inverse.ravel() == spectrum]] = True
-        others = values[:, usable & ~pixels & ~taken].astype(np.float64)
-        if others.shape[1] and _is_fill(columns[first[spectrum]].astype(np.float64), others, pixels, sample):
+        others = values[:, clean & ~pixels & ~taken].astype(np.float64)
+        numbers = columns[first[spectrum]].astype(np.float64)
+        if not others.shape[1] or not _is_fill(numbers, others, pixels, sample):
+            continue
+        spread = np.ptp(np.quantile(others, (0.01, 0.99), axis=1), axis=0)[:, None]
+        distance = np.full(sample.count, np.nan)
+        distance[clean] = (np.abs(values[:, clean] - numbers[:, None]) / np.maximum(spread, TINY)).mean(axis=0)
+        if not (_is_near_zero(numbers, others) and _is_shore(distance, pixels, sample)):
             found.append(pixels)
             taken |= pixels
     return found
@@ -244,37 +272,63 @@ def _varies(values: np.ndarray) -> bool:
 
 def _is_fill(spectrum: np.ndarray, others: np.ndarray, pixels: np.ndarray, sample: Sample) -> bool:
     """Judge a repeated spectrum (band,) by the other pixels' values (band, n) and by where its pixels lie."""
-    kind = sample.values.dtype
-    at_corner, at_border = int((pixels & sample.corner).sum()), int((pixels & sample.border).sum())
-    low, high = np.quantile(others, (0.01, 0.99), axis=1)
-    below, above = spectrum <= low, spectrum >= high
-    # HSI bands have noise below 0: one number in many bands is fill for all that
-    one_in_many = len(spectrum) > MANY_BANDS and np.ptp(spectrum) == 0 and spectrum[0] <= 0
-    if np.mean(below | above) < EXTREME_IN and not one_in_many:
+    kind, bands = sample.values.dtype, len(spectrum)
+    touched = [int(side) for side in np.unique(sample.sides[pixels])]
+    at_corner = any(side & 3 and side & 12 for side in touched)
+    reached = sum(any(side & one for side in touched) for one in SIDES)
+    if not at_corner and (bands < FEW_BANDS or reached < FEWEST_SIDES):
         return False
-    # saturated roofs stand anywhere; the largest integer as fill begins in a corner
-    greatest = np.mean(above & ~below) > EXTREME_IN
-    if greatest and not (kind.kind in "iu" and at_corner and spectrum[0] in (np.iinfo(kind).max, 32_767, 65_535)):
-        return False
-    if not at_corner and (len(spectrum) < FEW_BANDS or at_border < FEWEST_AT_BORDER):
-        return False
-    beside = np.abs(others - spectrum[:, None]) <= BESIDE * (high - low)[:, None]
-    lonely = beside.sum(axis=1) <= CROWDED * pixels.sum()
+    lonely = (others == spectrum[:, None]).sum(axis=1) <= CROWDED * pixels.sum()
     if kind.itemsize == 1:  # 0 is an ordinary shadow in bytes
         return bool(at_corner and lonely.all() and (spectrum == 0).all() and pixels.mean() > 10 * LEAST_REPEATED)
-    return bool(np.mean(lonely) >= GAP_IN)
+    low, high = np.quantile(others, (0.01, 0.99), axis=1)
+    below, above = spectrum <= low, spectrum >= high
+    one_number = bool(np.ptp(spectrum) == 0)
+    # bands have noise below 0: one number in many bands, or one that stands nowhere else, is fill for all that
+    telling = one_number and spectrum[0] <= 0 and (bands > MANY_BANDS or bool(lonely.all()))
+    if np.mean(below | above) < EXTREME_IN and not telling:
+        return False
+    # saturated roofs and snow end at any number but the largest that the type holds
+    if np.mean(above & ~below) > EXTREME_IN and not (kind.kind in "iu" and spectrum[0] in (32_767, 65_535)):
+        return False
+    known = bool(np.isin(spectrum, [0, *_stored(sample, SENTINELS)]).all())
+    return bool(np.mean(lonely) >= GAP_IN) and (known or not _is_near_zero(spectrum, others))
+
+
+def _is_near_zero(spectrum: np.ndarray, others: np.ndarray) -> bool:
+    """Tell whether a spectrum (band,) is what dark water, or noise over it, can be among others (band, n)."""
+    return bool(np.mean(np.abs(spectrum) <= NEGLIGIBLE * np.median(np.abs(others), axis=1)) > EXTREME_IN)
+
+
+def _is_shore(distance: np.ndarray, pixels: np.ndarray, sample: Sample) -> bool:
+    """Tell whether the repeated pixels (bool, n) are water: values rise from them, or noise stands among them.
+
+    ``distance`` (n,) is how far a pixel lies from the repeated spectrum, in parts of the bands' ranges; NaN = unusable.
+    """
+    from scipy import ndimage  # few files come so far, and it takes long to import
+
+    near, far, specks = [], [], 0
+    for own, away in zip(sample.parts(pixels), sample.parts(distance), strict=True):
+        if not own.any():
+            continue
+        first, second, third = (ndimage.binary_dilation(own, EIGHT, n) for n in (1, 2, 3))
+        near.append(away[first & ~own])
+        far.append(away[third & ~second])
+        beside = ndimage.convolve(own.astype(np.uint8), EIGHT.astype(np.uint8), mode="constant")
+        specks += int((~own & np.isfinite(away) & (beside >= ENCLOSED)).sum())
+    close, remote = (found[np.isfinite(found)] for found in (np.concatenate(near), np.concatenate(far)))
+    rises = min(close.size, remote.size) >= FEWEST_PAIRS and np.median(close) < RISING * np.median(remote)
+    return bool(rises or specks >= FEWEST_SPECKS)
 
 
 def _whole_spectrum(stored: Stored, sample: Sample, pixels: np.ndarray) -> np.ndarray:
     """Read the spectrum of filled pixels in all bands; NaN where a band does not hold one number there."""
     if len(sample.bands) == stored.layout.count:
         return _constant(sample.values[:, pixels])
-    windows = sample_windows(stored.layout.shape)
-    sizes = [(rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows]
-    parts = np.split(pixels, np.cumsum(sizes)[:-1])
+    parts = sample.parts(pixels)
     fullest = int(np.argmax([part.sum() for part in parts]))
-    block, _ = stored.read(*windows[fullest])
-    return _constant(block.reshape(block.shape[0], -1)[:, parts[fullest]])
+    block, _ = stored.read(*sample_windows(stored.layout.shape)[fullest])
+    return _constant(block[:, parts[fullest]])
 
 
 def _constant(values: np.ndarray) -> np.ndarray:
