@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
+from rasterio.rpc import RPC
 from scenes import ORIGIN, make_pair, spectra_of, write
 from test_20_readers import envi
 
@@ -68,6 +71,11 @@ def test_names_and_numbers_of_bands_are_no_wavelengths(names: list[str]) -> None
         ),
         ("wavelength units = Wavenumber\nwavelength = " + LIST + "\n", "'Wavenumber'"),
         ("wavelength = {" + ", ".join(["abc"] * 20) + "}\n", "entry 1 is 'abc'"),
+        (
+            "wavelength units = Angstroms\nwavelength = {" + ", ".join(f"{w * 10:.1f}" for w in NM) + "}\n",
+            "10 Å = 1 nm",
+        ),
+        ("band names = {" + ", ".join(f"{w * 10:.1f} Å" for w in NM) + "}\n", "10 Å = 1 nm"),
     ],
 )
 def test_what_cannot_be_wavelengths_is_refused_with_what_was_read(
@@ -121,16 +129,26 @@ def test_an_envi_header_beside_a_geotiff_gives_its_wavelengths_if_it_fits(tmp_pa
     assert np.isnan(bands_of(open_cube(file)).wavelength_nm).all()
 
 
-def test_a_latin_1_header_is_read_and_marks_before_it_are_named(tmp_path: Path, values: np.ndarray) -> None:
-    file = envi(tmp_path / "a.img", values, HEADER)
-    header = file.with_suffix(".hdr")
-    text = header.read_text().replace("ENVI\n", "ENVI\ndescription = {Größe in µm, Ångström}\n", 1)
-    header.write_bytes(text.encode("latin-1"))
-    assert np.abs(bands_of(open_cube(file)).wavelength_nm - NM).max() < 1e-3
-    for encoding in ("utf-8-sig", "utf-16"):
-        header.write_bytes(text.encode(encoding))
-        with pytest.raises(InputError, match="byte order mark"):
-            open_cube(file)
+@pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_a_header_is_read_in_whatever_encoding_and_nothing_is_written_beside_it(
+    tmp_path: Path, values: np.ndarray, encoding: str, interleave: str
+) -> None:
+    values[:, :2, :3] = -9999
+    kept = "data ignore value = -9999\nbbl = {" + ", ".join(["1"] * 19 + ["0"]) + "}\n"
+    file = envi(tmp_path / "a.img", values, HEADER + kept, interleave)
+    plain, header = open_cube(file), file.with_suffix(".hdr")
+    text = header.read_text().replace("ENVI\n", "envi\ndescription = {Größe in µm, Ångström}\n", 1)
+    header.write_bytes(text.encode(encoding))
+    cube = pickle.loads(cloudpickle.dumps(open_cube(file, tile=5)))
+    assert np.array_equal(cube.values, plain.values, equal_nan=True)
+    assert grid_of(cube) == grid_of(plain)
+    for field in ("wavelength_nm", "good"):
+        assert np.array_equal(getattr(bands_of(cube), field), getattr(bands_of(plain), field))
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["a.hdr", "a.img"]
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match="shorter than the"):
+        open_cube(file)
 
 
 @pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
@@ -245,8 +263,15 @@ def test_control_points_and_missing_transforms_get_the_right_advice(tmp_path: Pa
     with rasterio.open(file, "w", **profile, crs="EPSG:32633", gcps=points) as target:
         target.write(values)
     cube = open_cube(file)
-    with pytest.raises(InputError, match=r"GCPs.*gdalwarp"):
+    with pytest.raises(InputError, match=r"GCPs.*gdalwarp -tps"):
         require_north_up(grid_of(cube), "a.tif", cube.attrs["georeference"])
+    ones = [1.0] + [0.0] * 19
+    model = RPC(0, 100, 45, 1, [0, 0, 1, *ones[:17]], ones, 6, 6, 9, 1, [0, 1, 0, *ones[:17]], ones, 4, 4)
+    with rasterio.open(tmp_path / "b.tif", "w", **profile, rpcs=model) as target:
+        target.write(values)
+    cube = open_cube(tmp_path / "b.tif")
+    with pytest.raises(InputError, match=r"RPCs.*gdalwarp -rpc"):
+        require_north_up(grid_of(cube), "b.tif", cube.attrs["georeference"])
 
 
 def test_local_coordinates_work_if_shared_and_are_refused_by_name_otherwise(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ ITEM_BYTES = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 9: 16, 12: 2, 13: 4, 14: 8, 15
 """Bytes of a value by ENVI's `data type`."""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
     (b"E\0N\0", "utf-16-le"),
@@ -28,16 +29,15 @@ MARKS = (
 
 @dataclass(frozen=True)
 class EnviHeader:
-    """A header's fields, names in small letters with underscores, and the encoding it was written in."""
+    """A header's text from the letters ENVI on, and its fields, names in small letters with underscores.
+
+    ``readable_by_gdal``: those letters stand at its very beginning, where GDAL wants them.
+    """
 
     path: Path
     fields: Mapping[str, str]
-    encoding: str
-
-    @property
-    def readable_by_gdal(self) -> bool:
-        """Whether GDAL recognises the header: it wants the letters ENVI at its very beginning."""
-        return self.encoding in ("utf-8", "latin-1")
+    text: str
+    readable_by_gdal: bool
 
     def whole(self, field: str) -> int | None:
         """Return a whole number; None if the field is missing or blank. Raises InputError for anything else."""
@@ -57,20 +57,21 @@ def parse(path: Path) -> EnviHeader | None:
         raw = path.read_bytes()
     except OSError:
         return None
-    text, encoding = _decoded(raw)
-    if not text.lstrip("\ufeff \t\r\n").upper().startswith("ENVI"):
+    text = _decoded(raw).lstrip("\ufeff \t\r\n")
+    if not text.upper().startswith("ENVI"):
         return None
-    return EnviHeader(path, fields_of(text), encoding)
+    return EnviHeader(path, fields_of(text), f"ENVI{text[4:]}", raw.startswith(b"ENVI"))
 
 
-def _decoded(raw: bytes) -> tuple[str, str]:
+def _decoded(raw: bytes) -> str:
+    start = raw[:4].upper()
     for mark, encoding in MARKS:
-        if raw.startswith(mark):
-            return raw.decode(encoding, "replace"), encoding
+        if start.startswith(mark):
+            return raw.decode(encoding, "replace")
     try:
-        return raw.decode("utf-8"), "utf-8"
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return raw.decode("latin-1"), "latin-1"
+        return raw.decode("latin-1")
 
 
 def fields_of(text: str) -> dict[str, str]:

@@ -169,7 +169,7 @@ def placed(shape: tuple[int, int], affine: Affine, crs: str | None, path: str) -
         )
     try:
         known = None if crs is None else CRS.from_user_input(crs).to_wkt()
-    except CRSError as error:
+    except (CRSError, ValueError) as error:
         raise InputError(f"{path}: its CRS {gate.shown(crs)} is none that PROJ knows: {first_line(error)}") from error
     return GeoBox(shape, affine, known or None)
 

@@ -15,16 +15,18 @@ from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
-from geolift.readers import archive, envi_header, gate, spectral_metadata, truncation
-from geolift.readers.alpha import Alpha, alpha_of
+from geolift.readers import archive, envi_data, envi_header, gate, spectral_metadata, truncation
+from geolift.readers.alpha import alpha_of
 from geolift.readers.fill import recognise_fill, sample_of
+from geolift.readers.masks import QualityLayer, raster_layer
 from geolift.readers.placement import georeference_of
 from geolift.readers.product import Product, iso_time, overridden
-from geolift.readers.shared_raster import SharedRaster, Tolerant, first_line, is_virtual, open_raster
+from geolift.readers.shared_raster import SharedRaster, Tolerant, first_line, is_remote, is_virtual, open_raster
 from geolift.readers.source import Decoding, Stored
 from geolift.settings import Reading
 
-LEAST_TYPICAL, LARGEST_TYPICAL = -0.2, 1e6
+USABLE_DATA = ("usable data mask", "not clear: cloud, haze, shadow of clouds")
+LEAST_TYPICAL, LARGEST_TYPICAL = -0.02, 1e6
 COUNTS_RANGE = (100.0, 12_000.0)
 TIME_TAGS = ("start_time", "acquisition_time", "acquisition time", "TIFFTAG_DATETIME", "datetime")
 SENSOR_TAGS = ("sensor", "sensor_type", "spacecraft", "platform", "satellite", "SPACECRAFT_ID", "PRODUCT_URI")
@@ -49,12 +51,13 @@ class RasterReader:
             source = open_raster(path)
         except RasterioError as error:
             if header is not None and Path(path).is_file():
-                _require_readable_header(header)
                 envi_header.require_whole(header, path)
+                if not header.readable_by_gdal:
+                    return _open_translated(header, path, reading, tile)
             raise InputError(_explain_unopened(path, error)) from error
         with source:
             try:
-                source = Tolerant(source, None if header is None else header.fields)
+                source = Tolerant(source, path, None if header is None else header.fields)
                 if header is not None and source.driver == "ENVI":
                     envi_header.require_whole(header, path)
                 return _understood(source, path, reading, header).cube(reading, tile)
@@ -62,16 +65,24 @@ class RasterReader:
                 raise InputError(f"{path}: cannot be read: {error.__cause__ or error}. Is it truncated?") from error
 
 
-def _require_readable_header(header: envi_header.EnviHeader) -> None:
-    if not header.readable_by_gdal:
-        raise InputError(
-            f"{header.path}: the header is encoded as {header.encoding.removesuffix('-sig').upper()} with a byte order "
-            "mark (BOM), and ENVI headers begin with the letters ENVI. Save it as plain UTF-8 without BOM: "
-            f"iconv -f {header.encoding.removesuffix('-sig').upper()} -t ASCII//TRANSLIT."
-        )
+def _open_translated(header: envi_header.EnviHeader, path: str, reading: Reading, tile: int | None) -> xr.DataArray:
+    """Open ENVI data behind a header whose text GDAL reads only when it is written as UTF-8 without a mark."""
+    try:
+        with envi_data.understood_by_gdal(header, path) as source:
+            raw = envi_data.EnviData(header, path)
+            return _understood(Tolerant(source, path, header.fields), path, reading, header, raw).cube(reading, tile)
+    except RasterioError as error:
+        raise InputError(f"{header.path}: not an ENVI header that GDAL can read: {first_line(error)}") from error
 
 
-def _understood(source: Any, path: str, reading: Reading, header: envi_header.EnviHeader | None = None) -> Product:
+def _understood(
+    source: Any,
+    path: str,
+    reading: Reading,
+    header: envi_header.EnviHeader | None = None,
+    raw: envi_data.EnviData | None = None,
+) -> Product:
+    """Describe what an open dataset says; ``raw`` holds the numbers where its own mean nothing."""
     notes: list[str] = []
     require_readable(source, path)
     truncation.require_whole_tiff(source, path)
@@ -80,8 +91,7 @@ def _understood(source: Any, path: str, reading: Reading, header: envi_header.En
     spectral = spectral_metadata.read(source, path, reading.wavelengths, notes, header)
     bands = Bands(spectral.names, spectral.wavelength_nm, spectral.fwhm_nm, spectral.good)
     tags = declared(source, header)
-    alpha = alpha_of(source)
-    stored, kept = _without_alpha(path, alpha, source.count, notes)
+    stored, kept = (raw, list(range(source.count))) if raw else _without_alpha(path, source, notes)
     decoding, quantity = settle(stored, tags.take(kept), reading, notes)
     words = {**source.tags(), **envi}
     return Product(
@@ -99,14 +109,30 @@ def _understood(source: Any, path: str, reading: Reading, header: envi_header.En
         wavelengths_from=spectral.origin,
         notes=notes,
         georeference=georeference_of(source),
+        masks=_usable_data(path),
     )
 
 
-def _without_alpha(path: str, alpha: Alpha | None, count: int, notes: list[str]) -> tuple[SharedRaster, list[int]]:
+def _usable_data(path: str) -> tuple[QualityLayer, ...]:
+    """Open the usable data mask that Wyvern delivers beside an image: in its first band 1 is clear ground.
+
+    https://guide.wyvern.space/data-product-guide/product-formatting/usable-data-mask
+    """
+    stem, _, suffix = path.rpartition(".")
+    if not Path(path).name.lower().startswith("wyvern_") or is_remote(path):
+        return ()
+    try:
+        return (raster_layer(f"{stem}_data_mask.{suffix}", *USABLE_DATA, "not_one", bands=(0,)),)
+    except RasterioError:
+        return ()
+
+
+def _without_alpha(path: str, source: Any, notes: list[str]) -> tuple[Stored, list[int]]:
     """Open the bands that hold data; what becomes of a band called alpha is told."""
+    alpha = alpha_of(source)
     if alpha is None:
-        return SharedRaster(path), list(range(count))
-    kept = [band for band in range(count) if band != alpha.band or not alpha.masks]
+        return SharedRaster(path), list(range(source.count))
+    kept = [band for band in range(source.count) if band != alpha.band or not alpha.masks]
     if alpha.masks:
         notes.append(f"{path}: band {alpha.band + 1} {alpha.reason}: it masks transparent pixels and is no band")
         return SharedRaster(path, kept, alpha.band), kept

@@ -99,8 +99,8 @@ def open_raster(path: str) -> Any:
 class Tolerant:
     """An open rasterio dataset whose tags and band names need not be UTF-8: others are left to an ENVI header."""
 
-    def __init__(self, source: Any, header: Mapping[str, str] | None = None) -> None:
-        self._source, self._header = source, header or {}
+    def __init__(self, source: Any, name: str, header: Mapping[str, str] | None = None) -> None:
+        self._source, self.name, self._header = source, name, header or {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
