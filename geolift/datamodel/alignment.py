@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
+from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
@@ -15,6 +17,8 @@ from geolift.errors import InputError
 SNAP_PX = 1e-6
 POSITION_STEP_PX = 32
 METRES_PER_DEGREE = 111_320.0
+TURN = 360.0
+"""Degrees; the unit that geographic CRSs of images have."""
 
 
 UNPLACED = {
@@ -59,14 +63,51 @@ def require_north_up(grid: GeoBox, source: str, georeference: str | None = None)
 
 
 def bounds_in(grid: GeoBox, crs: CRS | None) -> tuple[float, float, float, float]:
-    """Return the bounding box (left, bottom, right, top) of a grid's footprint in another CRS."""
+    """Return the bounding box (left, bottom, right, top) of a grid's footprint in another CRS.
+
+    Where it crosses the 180th meridian, ``right`` is beyond 180°.
+    """
     affine, (rows, cols) = grid.affine, grid.shape
     left, bottom, right, top = affine.c, affine.f + rows * affine.e, affine.c + cols * affine.a, affine.f
     if grid.crs == crs:
         return left, bottom, right, top
     # Points along the edges, so that curved borders keep their extremes.
-    bounds = transformer(grid.crs, crs).transform_bounds(left, bottom, right, top, densify_pts=64)
-    return tuple(float(v) for v in bounds)  # type: ignore[return-value]
+    found = transformer(grid.crs, crs).transform_bounds(left, bottom, right, top, densify_pts=64)
+    left, bottom, right, top = (float(v) for v in found)
+    return left, bottom, right + TURN * (left > right), top
+
+
+def bounds_on(grid: GeoBox, other: GeoBox) -> tuple[float, float, float, float]:
+    """Return the bounding box of a grid's footprint in the CRS of another, in its turn of longitude."""
+    left, bottom, right, top = bounds_in(grid, other.crs)
+    turn = float(turn_to(other, (left + right) / 2))
+    return left + turn, bottom, right + turn, top
+
+
+def turn_to(grid: GeoBox, x: np.ndarray | float) -> np.ndarray:
+    """Return the whole turns in degrees that bring longitudes next to a grid's: 0 for a CRS that is not geographic.
+
+    179.9° and −180.1° are one meridian: neighbours across the 180th may be written either way.
+    """
+    if grid.crs is None or not grid.crs.geographic:
+        return np.zeros(np.shape(x))
+    middle = grid.affine.c + grid.affine.a * grid.shape[1] / 2
+    return np.asarray(TURN * np.round((middle - np.asarray(x)) / TURN))
+
+
+def coordinates_on(grid: GeoBox, crs: CRS | None, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Bring coordinates from ``crs`` to a grid's own CRS, in the grid's turn of longitude."""
+    if crs != grid.crs:
+        x, y = transformer(crs, grid.crs).transform(x, y)
+    return np.asarray(x + turn_to(grid, x)), np.asarray(y)
+
+
+def relative(grid: GeoBox, other: GeoBox) -> Affine:
+    """Return the transformation from the pixels of a grid to those of another of the same CRS."""
+    middle = grid.affine.c + grid.affine.a * grid.shape[1] / 2
+    moved: Affine = Affine.translation(float(turn_to(other, middle)), 0.0) * grid.affine
+    placed: Affine = ~other.affine * moved
+    return placed
 
 
 @functools.lru_cache(maxsize=32)
@@ -126,14 +167,13 @@ def positions_on(grid: GeoBox, other: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     """
     height, width = grid.shape
     if grid.crs == other.crs:
-        to_other = ~other.affine * grid.affine
+        to_other = relative(grid, other)
         rows = to_other.f + to_other.e * (np.arange(height) + 0.5)
         cols = to_other.c + to_other.a * (np.arange(width) + 0.5)
         return rows[:, None], cols[None, :]
     knots_y = _knots(height)
     knots_x = _knots(width)
-    xs, ys = grid.affine * np.meshgrid(knots_x, knots_y)
-    xs, ys = transformer(grid.crs, other.crs).transform(xs, ys)
+    xs, ys = coordinates_on(other, grid.crs, *(grid.affine * np.meshgrid(knots_x, knots_y)))
     cols, rows = ~other.affine * (xs, ys)
     centres_y, centres_x = np.arange(height) + 0.5, np.arange(width) + 0.5
     return (
@@ -185,7 +225,7 @@ def gsd_ratio(coarse: GeoBox, fine: GeoBox) -> float:
     if coarse.crs == fine.crs:
         return float(np.sqrt(abs(coarse.affine.a * coarse.affine.e / (fine.affine.a * fine.affine.e))))
     cols, rows = np.array([-0.5, 0.5, 0.5, -0.5]), np.array([-0.5, -0.5, 0.5, 0.5])
-    xs, ys = coarse.affine * (cols + coarse.shape[1] / 2, rows + coarse.shape[0] / 2)
-    xs, ys = transformer(coarse.crs, fine.crs).transform(xs, ys)
+    corners = coarse.affine * (cols + coarse.shape[1] / 2, rows + coarse.shape[0] / 2)
+    xs, ys = coordinates_on(fine, coarse.crs, *corners)
     area = 0.5 * abs(np.dot(xs, np.roll(ys, -1)) - np.dot(ys, np.roll(xs, -1)))
     return float(np.sqrt(area / abs(fine.affine.a * fine.affine.e)))

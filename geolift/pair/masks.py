@@ -10,7 +10,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
-from geolift.datamodel.alignment import bounds_in, positions_on, window_of
+from geolift.datamodel.alignment import bounds_on, positions_on, window_of
 from geolift.datamodel.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import InputError
 from geolift.readers.masks import read_mask
@@ -51,7 +51,7 @@ def _require_common_ground(grid: GeoBox, mask: GeoBox, name: str, source: str) -
     """Refuse a mask file that reaches no pixel of the image: it would mask nothing, and nobody would notice."""
     along = mask.affine
     upright = along.b == 0 and along.d == 0 and along.e < 0
-    if upright and window_of(grid, bounds_in(mask, grid.crs)) is None:
+    if upright and window_of(grid, bounds_on(mask, grid)) is None:
         raise InputError(
             f"{name}: covers no pixel of {source}; a mask of the same place is needed. Is its CRS right? "
             "--mask none goes without."

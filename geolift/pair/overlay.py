@@ -18,7 +18,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
-from geolift.datamodel.alignment import bounds_in, transformer, window_of
+from geolift.datamodel.alignment import bounds_on, coordinates_on, relative, window_of
 from geolift.datamodel.cube import grid_of, rasterio_crs, window_values
 from geolift.pair.coregistration.shift_field import WanderingShift, brought_to
 
@@ -126,9 +126,7 @@ class Overlay:
         x, y = self.grid.affine * (cols / 2, rows / 2)
         move_x, move_y = self.shift_units(dy, dx)
         xs, ys = np.array([x, x + move_x]), np.array([y, y + move_y])
-        if source.crs != self.grid.crs:
-            xs, ys = transformer(self.grid.crs, source.crs).transform(xs, ys)
-        px, py = ~source.affine * (xs, ys)
+        px, py = ~source.affine * coordinates_on(source, self.grid.crs, xs, ys)
         return float(py[1] - py[0]), float(px[1] - px[0])
 
     def fine_shift(self, dy: float, dx: float) -> tuple[float, float]:
@@ -144,7 +142,7 @@ def overlay(hsi: xr.DataArray, msi: xr.DataArray, ratio: float, *, whole: bool =
     Only the central part of a large overlap is taken, or the ``whole``.
     """
     grid = grid_of(hsi)
-    window = window_of(grid, bounds_in(grid_of(msi), grid.crs))
+    window = window_of(grid, bounds_on(grid_of(msi), grid))
     if window is None:
         return None
     fine = max(1, round(ratio))
@@ -171,11 +169,11 @@ def _nested_offset(source: GeoBox, target: GeoBox) -> tuple[int, int] | None:
     """Return where the target's first pixel lies on the source, in whole pixels, if the two grids coincide."""
     if source.crs != target.crs:
         return None
-    relative = ~source.affine * target.affine
+    to_source = relative(target, source)
     rows, cols = target.shape
-    stretch = max(abs(relative.a - 1) * cols, abs(relative.e - 1) * rows, abs(relative.b), abs(relative.d))
-    row, col = round(relative.f), round(relative.c)
-    if stretch > NEST_TOLERANCE_PX or max(abs(relative.f - row), abs(relative.c - col)) > NEST_TOLERANCE_PX:
+    stretch = max(abs(to_source.a - 1) * cols, abs(to_source.e - 1) * rows, abs(to_source.b), abs(to_source.d))
+    row, col = round(to_source.f), round(to_source.c)
+    if stretch > NEST_TOLERANCE_PX or max(abs(to_source.f - row), abs(to_source.c - col)) > NEST_TOLERANCE_PX:
         return None
     return row, col
 
@@ -228,7 +226,7 @@ def _padded(values: Values, whole: tuple[int, ...], offset: tuple[int, int], sha
 def _warped(values: Values, whole: tuple[int, ...], source: GeoBox, target: GeoBox) -> np.ndarray:
     """Warp the part of the MSI under a grid, all bands on one valid mask, with no error tolerance."""
     out = np.full((whole[0], *target.shape), np.nan, np.float32)
-    window = window_of(source, bounds_in(target, source.crs))
+    window = window_of(source, bounds_on(target, source))
     if window is None:
         return out
     rows, cols = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geolift.datamodel.alignment import bounds_in, gsd_m, gsd_ratio, require_north_up, window_of
+from geolift.datamodel.alignment import bounds_on, gsd_m, gsd_ratio, require_north_up, window_of
 from geolift.datamodel.cube import grid_of
 from geolift.errors import InputError, NoOverlapError, UsageError
 from geolift.settings import RegionSettings
@@ -47,11 +47,11 @@ def plan_region(hsi: xr.DataArray, msi: xr.DataArray, settings: RegionSettings) 
     hsi_name, msi_name = (str(c.attrs.get("source", n)) for c, n in ((hsi, "HSI"), (msi, "MSI")))
     for cube, grid, name in ((hsi, hsi_grid, hsi_name), (msi, msi_grid, msi_name)):
         require_north_up(grid, name, cube.attrs.get("georeference"))
-    overlap = window_of(msi_grid, bounds_in(hsi_grid, msi_grid.crs))
+    overlap = window_of(msi_grid, bounds_on(hsi_grid, msi_grid))
     if overlap is None:
         raise NoOverlapError(
-            f"{hsi_name} and {msi_name} do not overlap: {_box_text(bounds_in(hsi_grid, msi_grid.crs))} against "
-            f"{_box_text(bounds_in(msi_grid, msi_grid.crs))} in the MSI's CRS. Is one CRS wrong?"
+            f"{hsi_name} and {msi_name} do not overlap: {_box_text(bounds_on(hsi_grid, msi_grid))} against "
+            f"{_box_text(bounds_on(msi_grid, msi_grid))} in the MSI's CRS. Is one CRS wrong?"
         )
     window = (slice(0, msi_grid.shape[0]), slice(0, msi_grid.shape[1])) if settings.extent == "msi" else overlap
     window = cut_to_bounds(msi_grid, window, settings, msi_name)

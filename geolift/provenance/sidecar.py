@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import numpy as np
+import shapely
+import shapely.affinity
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pydantic import JsonValue
@@ -113,7 +115,7 @@ def stac_item(
         "stac_version": "1.0.0",
         "stac_extensions": list(EXTENSIONS),
         "id": output.stem,
-        **_footprint(grid),
+        **footprint(grid),
         "properties": properties,
         "links": [],
         "assets": {
@@ -129,7 +131,7 @@ def stac_item(
     return cast(StacItem, plain(item))
 
 
-def _footprint(grid: GeoBox) -> Footprint:
+def footprint(grid: GeoBox) -> dict[str, object]:
     """Return the outline in longitude and latitude, as GeoJSON wants it."""
     if grid.crs is None:
         return {"geometry": None}
@@ -140,10 +142,25 @@ def _footprint(grid: GeoBox) -> Footprint:
         longitudes, latitudes = transformer(grid.crs, CRS("EPSG:4326")).transform(xs, ys)
     except InputError:  # a local CRS has no known place on Earth
         return {"geometry": None}
+    first = longitudes[0]
+    longitudes = [first + (x - first + 180.0) % 360.0 - 180.0 for x in longitudes]
     ring = [[float(x), float(y)] for x, y in zip(longitudes, latitudes, strict=True)]
+    west, east = min(longitudes), max(longitudes)
+    if west >= -180.0 and east <= 180.0:
+        return {
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "bbox": [west, min(latitudes), east, max(latitudes)],
+        }
+    # RFC 7946, 3.1.9 and 5.2: cut at the 180th meridian, the box from its west over it to its east
+    whole = shapely.Polygon(ring)
+    parts = [
+        shapely.affinity.translate(whole.intersection(shapely.box(turn - 180, -90, turn + 180, 90)), -turn)
+        for turn in (-360.0, 0.0, 360.0)
+    ]
+    west, east = ((x + 180.0) % 360.0 - 180.0 for x in (west, east))
     return {
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "bbox": [min(longitudes), min(latitudes), max(longitudes), max(latitudes)],
+        "geometry": shapely.geometry.mapping(shapely.MultiPolygon([part for part in parts if not part.is_empty])),
+        "bbox": [west, min(latitudes), east, max(latitudes)],
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from geolift.datamodel.alignment import METRES_PER_DEGREE, transformer
+from geolift.datamodel.alignment import METRES_PER_DEGREE, coordinates_on
 from geolift.datamodel.cube import Bands, bands_of, grid_of, window_values
 from geolift.datamodel.quality import Flag
 from geolift.plotting import stretch_limits
@@ -249,8 +249,7 @@ def _outline(name: str, grid: GeoBox, target: GeoBox) -> Footprint:
     affine = grid.affine
     x = affine.c + affine.a * at_col + affine.b * at_row
     y = affine.f + affine.d * at_col + affine.e * at_row
-    if grid.crs != target.crs:
-        x, y = transformer(grid.crs, target.crs).transform(x, y)
+    x, y = coordinates_on(target, grid.crs, x, y)
     return Footprint(name, np.asarray(x), np.asarray(y), COLOURS[name])
 
 
