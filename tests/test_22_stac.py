@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scenes import spectra_of, write
+import rasterio
+import xarray as xr
+from scenes import make_pair, spectra_of, write
 from serving import serving
 
+import geolift
 from geolift.datamodel.cube import grid_of
 from geolift.errors import InputError, RemoteError
 from geolift.readers import open_cube, stac
 
 NAMES = ("B02", "B03", "B04", "B08")
+BOA_APPLIED = {"earthsearch:boa_offset_applied": True, "processing:version": "05.11"}
 COMMON = dict(zip(NAMES, ("blue", "green", "red", "nir"), strict=True))
 
 
@@ -98,17 +102,35 @@ def test_bands_are_chosen_by_the_sensors_names_in_the_order_asked_for(tmp_path: 
     "properties",
     [
         {"processing:version": "02.14"},  # with a declared offset, which that baseline does not have
-        {"earthsearch:boa_offset_applied": True, "processing:version": "05.11"},
+        BOA_APPLIED,
+        {"earthsearch:boa_offset_applied": False, "processing:version": "05.11"},  # earth-search#71: it is applied
     ],
 )
 def test_where_an_item_contradicts_itself_the_pixels_decide_and_it_is_told(
     tmp_path: Path, values: np.ndarray, properties: dict[str, Any], added: int, offset: float
 ) -> None:
+    values = values - 0.03  # as dark as vegetation is in red light
     item = save(tmp_path / "s", values, {"raster:scale": 1e-4, "raster:offset": -0.1}, properties, added=added)
     cube = open_cube(item)
     assert cube.attrs["offset"] == offset
     assert np.abs(cube.values - values).max() < 6e-5
-    assert any("contradicts itself" in text for text in cube.attrs["warnings"])
+    agreed = added == 1000 and properties.get("earthsearch:boa_offset_applied") is False
+    assert any("contradicts itself" in text for text in cube.attrs["warnings"]) is not agreed
+
+
+@pytest.mark.parametrize("added", [0, 1000])
+def test_a_fusion_settles_a_doubtful_offset_by_the_hsi_where_dark_pixels_mislead(tmp_path: Path, added: int) -> None:
+    """Bright everywhere, the darkest pixels say that 1000 is still to be taken off; the HSI knows."""
+    pair = make_pair(tmp_path)
+    with rasterio.open(pair.msi) as msi, rasterio.open(pair.hsi, "r+") as hsi:
+        layers = msi.read() * 1e-4 + 0.3
+        hsi.write(hsi.read() + 3000)
+    item = save(tmp_path / "s", layers, {"raster:scale": 1e-4, "raster:offset": -0.1}, BOA_APPLIED, added=added)
+    assert open_cube(item).attrs["offset"] == -0.1
+    run = geolift.prepare(pair.hsi, item, sensor="sentinel-2b", method="linear", refine="off", max_train_pixels=200)
+    (told,) = [text for text in run.warnings if "against the HSI" in text]
+    assert f"the offset {-0.1 if added else 0:g} is right" in told
+    assert np.abs(run.pair.msi.values - layers).max() < 6e-5
 
 
 def test_numbers_that_are_none_end_in_one_line_with_item_field_and_value(tmp_path: Path, values: np.ndarray) -> None:
@@ -120,15 +142,20 @@ def test_numbers_that_are_none_end_in_one_line_with_item_field_and_value(tmp_pat
         open_cube(tmp_path / "c.json")
 
 
-def test_an_item_over_http_gives_the_same_values_through_a_server_that_often_refuses(
-    tmp_path: Path, values: np.ndarray
-) -> None:
-    item = save(tmp_path / "s", values, {"raster:scale": 1e-4, "raster:offset": -0.1})
-    local = open_cube(item)
+def test_a_pair_over_http_gives_the_same_product_through_a_server_that_often_refuses(tmp_path: Path) -> None:
+    """Every fourth request is answered with 503; rasters come in ranges only, and few requests are needed."""
+    pair = make_pair(tmp_path)
+    with rasterio.open(pair.msi) as msi:
+        item = save(tmp_path / "s", msi.read() * 1e-4, {"raster:scale": 1e-4, "raster:offset": -0.1})
+
+    def product(msi: str) -> xr.DataArray:
+        return geolift.fuse(pair.hsi, msi, sensor="sentinel-2b", method="linear", refine="off", max_train_pixels=200)
+
+    local = product(str(item))
     with serving(tmp_path / "s", refuse_every=4) as log:
-        remote = open_cube(f"{log.address}/item.json")
-        assert np.array_equal(remote.values, local.values)
-        assert grid_of(remote) == grid_of(local)
+        remote = product(f"{log.address}/item.json")
+    assert remote.values.tobytes() == local.values.tobytes()
+    assert grid_of(remote) == grid_of(local)
     assert all(wanted is not None for method, path, wanted in log.requests if path.endswith(".tif") and method == "GET")
     assert len(log.requests) <= 12, log.requests
 

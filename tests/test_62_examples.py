@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -86,8 +87,8 @@ def test_a_batch_runs_on_a_dask_cluster(tmp_path: Path) -> None:
 def test_a_stac_api_is_searched_and_its_clearest_scene_fused(tmp_path: Path) -> None:
     """The API is `rustac serve` on loopback, the assets come from a file server that refuses now and then."""
     pytest.importorskip("pystac_client", reason="needs pystac-client from PyPI")
-    server = Path(sys.executable).with_name("rustac")
-    if not server.is_file():
+    server = shutil.which("rustac", path=Path(sys.executable).parent)
+    if server is None:
         pytest.skip("needs the command rustac from PyPI beside this Python")
     pair = make_pair(tmp_path / "pair", rows=96, cols=84)
     with rasterio.open(pair.msi) as msi:
@@ -107,7 +108,7 @@ def test_a_stac_api_is_searched_and_its_clearest_scene_fused(tmp_path: Path) -> 
             item["properties"]["eo:cloud_cover"] = cloud
             items.append(item)
         (tmp_path / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-        with rustac(server, tmp_path / "items.json") as api:
+        with rustac(Path(server), tmp_path / "items.json") as api:
             main = runpy.run_path(str(EXAMPLES / "from_stac.py"))["main"]
             facts = main(pair.hsi, api, "s2", tmp_path / "fused.tif", max_train_pixels=200)
     assert any("offset -0.1 are taken from this STAC item" in text for text in facts["warnings"])

@@ -14,6 +14,7 @@ from geolift.datamodel.cube import in_memory
 from geolift.errors import InputError
 from geolift.pair.checks import CheckResult, Finding, crosscheck, measure_noise_amplification
 from geolift.pair.comparison import Comparison, compare, look_at_fine_msi
+from geolift.pair.declared_offset import with_true_offset
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening import Screening, screen_hsi
@@ -246,7 +247,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     settings = run.settings
     run.warn(*plan.warnings)
     pair = kept_in_memory(masked_pair(hsi, msi, plan.spectra, plan.region, settings), plan, run)
-    pair = without_faults(pair, run)
+    pair = without_faults(with_declared_offset(pair, run), run)
     compared, check = compare_sensors(pair, run)
     require_something_to_fuse(pair, compared, settings)
     pair = pair if compared is None else compared.set_right(pair)
@@ -277,6 +278,13 @@ def kept_in_memory(pair: ScenePair, plan: Plan, run: Run) -> ScenePair:
     if not is_kept(pair.hsi.nbytes, plan.cost.budget_bytes):
         return pair
     return replace(pair, hsi=in_memory(pair.hsi, run.threads, run.progress("reading")))
+
+
+def with_declared_offset(pair: ScenePair, run: Run) -> ScenePair:
+    """Settle what the MSI's metadata leave open of its offset, and warn of it."""
+    pair, told = with_true_offset(pair)
+    run.warn(*([told] if told else []))
+    return pair
 
 
 def without_faults(pair: ScenePair, run: Run) -> ScenePair:

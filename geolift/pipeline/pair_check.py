@@ -15,6 +15,7 @@ from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.checks.crosscheck import CheckDocument, check, document, enforce
 from geolift.pair.comparison import Comparison, compare
 from geolift.pair.coregistration.local_shift import ShiftField, resample
+from geolift.pair.declared_offset import with_true_offset
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening.screened_pair import screened_pair
@@ -47,7 +48,10 @@ def open_pair(
     for text in (*hsi_cube.attrs.get("warnings", []), *msi_cube.attrs.get("warnings", []), *spectra.warnings):
         listener.warn(text)
     region = plan_region(hsi_cube, msi_cube, RegionSettings())
-    return screened_pair(masked_pair(hsi_cube, msi_cube, spectra, region, settings), settings)
+    pair, told = with_true_offset(masked_pair(hsi_cube, msi_cube, spectra, region, settings))
+    if told:
+        listener.warn(told)
+    return screened_pair(pair, settings)
 
 
 class Place(TypedDict):

@@ -31,7 +31,10 @@ NO_BAND = re.compile(
     r"thumbnail|overview|udm2?|mask|QL_\w+|[SV][AZ]A|ST_\w+)(?=$|[_.\-])",
     re.IGNORECASE,
 )
-DARKEST, OFFSET_COUNTS, DARKER_THAN_BLACK = 0.005, 1000.0, 150.0
+OFFSET_COUNTS = 1000.0
+DARKEST, DARKER_THAN_BLACK = 0.005, 150.0
+MUCH, IMPOSSIBLY_DARK = 0.1, 300.0
+"""So many pixels are never darker than a reflectance of −0.03: their offset is not in them any more."""
 LANDSAT_2 = re.compile(r"L[COTEM]\d\d_L2S[PR]_.*_SR_B\d", re.IGNORECASE)
 LANDSAT_2_SCALE, LANDSAT_2_OFFSET, LANDSAT_2_FILL = 2.75e-5, -0.2, 0.0
 SENTINEL_2_SCALE = 1e-4
@@ -88,13 +91,17 @@ def open_files(
     files = [examine(path) for path in paths]
     stack = BandStack(files)
     notes: list[str] = []
+    doubt = False
     item, assets = told or _item_beside(paths)
     if item is None:
         decoding, quantity = _decoding(files, stack, reading, notes)
     else:
-        decoding, quantity = settle(stack, _declared_by(item, assets, files, stack, notes), reading, notes)
+        declared = _declared_by(item, assets, files, notes)
+        doubt = reading.offset is None and _doubtful(item, assets, declared, stack)
+        declared = _by_darkest(item, declared, stack, notes) if doubt else declared
+        decoding, quantity = settle(stack, declared, reading, notes)
     evidence = " ".join([*(stac.file_name(path) for path in paths[:2]), item.platform if item else ""])
-    return Product(
+    cube = Product(
         source=source or ", ".join(paths),
         stored=stack,
         grid=stack.grid,
@@ -109,6 +116,9 @@ def open_files(
         notes=notes,
         masks=masks,
     ).cube(reading, tile)
+    if doubt:
+        cube.attrs["other_offset"] = stac.SENTINEL_2_OFFSET - cube.attrs["offset"]
+    return cube
 
 
 def _item_beside(paths: Sequence[str]) -> tuple[stac.Item | None, Sequence[stac.Asset]]:
@@ -192,9 +202,7 @@ def _decoding(files: list[BandFile], stack: BandStack, reading: Reading, notes: 
     return settled
 
 
-def _declared_by(
-    item: stac.Item, assets: Sequence[stac.Asset], files: list[BandFile], stack: BandStack, notes: list[str]
-) -> Declared:
+def _declared_by(item: stac.Item, assets: Sequence[stac.Asset], files: list[BandFile], notes: list[str]) -> Declared:
     """Let a STAC item speak where the files' own tags are silent; what it says of the offset is told."""
     scales, offsets, nodata = [], [], []
     usual = SENTINEL_2_SCALE if item.is_sentinel_2 else 1.0
@@ -206,24 +214,37 @@ def _declared_by(
         nodata.append(asset.nodata if own.nodata[0] is None else own.nodata[0])
     where = without_query(item.path)
     notes.append(f"{where}: scale {scales[0]:g} and offset {offsets[0]:g} are taken from this STAC item.")
-    declared = Declared(tuple(scales), tuple(offsets), tuple(nodata), ())
-    if not any(item.doubtful(asset) for asset in assets) or stack.layout.dtype.kind not in "iu":
-        return declared
-    offset = stac.SENTINEL_2_OFFSET if _holds_offset(stack, declared) else 0.0
+    return Declared(tuple(scales), tuple(offsets), tuple(nodata), ())
+
+
+def _doubtful(item: stac.Item, assets: Sequence[stac.Asset], declared: Declared, stack: BandStack) -> bool:
+    """Tell whether what an item says of Sentinel-2's offset contradicts itself, or makes reflectance negative."""
+    if stack.layout.dtype.kind not in "iu" or not item.is_sentinel_2:
+        return False
+    if any(item.doubtful(asset) for asset in assets):
+        return True
+    return declared.offsets[0] < 0 and _darkest(stack, declared, MUCH) < OFFSET_COUNTS - IMPOSSIBLY_DARK
+
+
+def _by_darkest(item: stac.Item, declared: Declared, stack: BandStack, notes: list[str]) -> Declared:
+    """Settle an offset that an item leaves in doubt by the darkest pixels; a fusion holds it against the HSI."""
+    # reflectance is rarely below 0: with +1000 in the pixels hardly any number is below 1000
+    held = _darkest(stack, declared, DARKEST) > OFFSET_COUNTS - DARKER_THAN_BLACK
+    offset = stac.SENTINEL_2_OFFSET if held else 0.0
     notes.append(
-        f"{where}: the item contradicts itself about the offset of Sentinel-2 (declared, baseline, "
-        f"boa_offset_applied); by the darkest pixels it is {offset:g}, which is used. Pass --msi-offset if that is "
-        "wrong; `geolift check` measures it against the HSI."
+        f"{without_query(item.path)}: the item contradicts itself or its pixels about the offset of Sentinel-2 "
+        f"(declared, baseline, boa_offset_applied); by the darkest pixels it is {offset:g}, which is used. Pass "
+        "--msi-offset if that is wrong; with an HSI it is measured against that."
     )
-    return replace(declared, offsets=(offset,) * len(files))
+    return replace(declared, offsets=(offset,) * len(declared.offsets))
 
 
-def _holds_offset(stack: BandStack, declared: Declared) -> bool:
-    """Tell whether +1000 is still in the pixels: reflectance is rarely below 0, so hardly any number is below 1000."""
+def _darkest(stack: BandStack, declared: Declared, share: float) -> float:
+    """Return the number below which a share of the darkest band's pixels lies; 0 if none is valid."""
     count = len(declared.scales)
     sample = sample_of(stack, Decoding(scale=(1.0,) * count, offset=(0.0,) * count, nodata=(0.0,) * count))
-    darkest = [np.quantile(v[u], DARKEST) for v, u in zip(sample.values, sample.usable, strict=True) if u.any()]
-    return bool(darkest) and float(min(darkest)) > OFFSET_COUNTS - DARKER_THAN_BLACK
+    found = [np.quantile(v[u], share) for v, u in zip(sample.values, sample.usable, strict=True) if u.any()]
+    return float(min(found, default=0.0))
 
 
 def _first(value: float | None, neutral: float) -> float:
