@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import product_files as products
@@ -13,7 +14,7 @@ from scenes import ORIGIN, spectra_of, write
 
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
-from geolift.readers import open_cube
+from geolift.readers import open_cube, read_mask
 
 
 def zipped(folder: Path, target: Path, *, with_folder: bool) -> Path:
@@ -48,8 +49,15 @@ def test_a_zip_of_one_image_is_read_and_of_several_asks_for_one(tmp_path: Path) 
     image = write(folder / "wyvern_dragonette-001_20240401T0830.tiff", values, gsd=5, scale=None, dtype="float32")
     with rasterio.open(image, "r+") as target:
         target.descriptions = tuple(f"Band_{w:.0f}" for w in np.linspace(503, 799, 23))
-    write(folder / "wyvern_data_mask.tiff", values[:1] * 0, gsd=5, scale=None, dtype="uint8", nodata=None)
+    clear = np.ones((4, 12, 9))
+    clear[:2, 0], clear[:2, 1] = 0, 255
+    mask = folder / f"{image.stem}_data_mask.tiff"
+    write(mask, clear, gsd=5, scale=None, dtype="uint8", nodata=255)
     cube = open_cube(zipped(folder, tmp_path / "one", with_folder=False))
+    for opened in (cube, open_cube(image)):
+        hidden = read_mask(opened)
+        assert hidden is not None
+        assert np.array_equal(hidden.values, clear[0] != 1)
     assert np.array_equal(cube.values, values)
     assert np.abs(bands_of(cube).wavelength_nm - np.linspace(503, 799, 23)).max() <= 0.5
     shutil.copy(image, folder / "again.tiff")
@@ -63,12 +71,17 @@ def test_archives_that_are_not_read_in_place_tell_the_command(tmp_path: Path) ->
         open_cube(tmp_path / "ENMAP.tar.gz")
 
 
-def save_eopf(path: Path, values: dict[str, np.ndarray], offset: float = -0.1) -> Path:
-    """Write reflectances by band on the grids of their resolutions, as EOPF does."""
+def save_eopf(path: Path, values: dict[str, np.ndarray], version: Literal[2, 3] = 2, offset: float = -0.1) -> Path:
+    """Write reflectances by band on the grids of their resolutions, as EOPF does.
+
+    Attributes as in products of 2025 (Zarr 2, proj:… at each array, _eopf_attrs) and of 2026 (Zarr 3, the CRS among
+    the product's other metadata, coordinates of 32 bits): github.com/EOPF-Explorer/data-model, tests/_test_data.
+    """
     zarr = pytest.importorskip("zarr", reason="needs the optional package zarr")
-    root = zarr.open_group(str(path), mode="w", zarr_format=2)
-    properties = {"platform": "sentinel-2b", "datetime": "2023-06-01T10:00:31Z", "proj:epsg": 32633}
-    root.attrs["stac_discovery"] = {"properties": properties}
+    root = zarr.open_group(str(path), mode="w", zarr_format=version)
+    properties = {"platform": "sentinel-2b", "datetime": None, "start_datetime": "2023-06-01T10:00:31.024000+00:00"}
+    root.attrs["stac_discovery"] = {"properties": properties | ({"proj:epsg": 32633} if version == 2 else {})}
+    root.attrs["other_metadata"] = {"horizontal_CRS_code" if version == 2 else "horizontal_crs_code": "EPSG:32633"}
 
     def place(key: str, numbers: np.ndarray, metres: int, attrs: dict[str, object]) -> None:
         group = root.require_group(key.rpartition("/")[0])
@@ -79,28 +92,36 @@ def save_eopf(path: Path, values: dict[str, np.ndarray], offset: float = -0.1) -
             ("x", numbers.shape[1], ORIGIN[0], metres),
         ):
             if axis not in group:
-                group.create_array(axis, data=start + step * (np.arange(count) + 0.5))
+                centres = start + step * (np.arange(count) + 0.5)
+                group.create_array(axis, data=centres.astype(np.int64 if version == 2 else np.float32))
 
     for name, plane in values.items():
         metres = 10 if name in ("b02", "b03", "b04", "b08") else 20
         counts = np.where(np.isfinite(plane), np.rint((plane - offset) * 10_000), 0).astype(np.uint16)
-        attrs = {"scale_factor": 1e-4, "add_offset": offset, "_FillValue": 0, "proj:epsg": 32633}
+        attrs: dict[str, object] = {"scale_factor": 1e-4, "add_offset": offset, "fill_value": 0, "dtype": "<u2"}
+        attrs |= {"units": "digital_counts", "valid_min": 1, "valid_max": 65_535}
+        if version == 2:
+            grid = [metres, 0.0, ORIGIN[0], 0.0, -metres, ORIGIN[1], 0.0, 0.0, 1.0]
+            attrs |= {"_eopf_attrs": dict(attrs), "proj:epsg": 32633, "proj:transform": grid}
         place(f"measurements/reflectance/r{metres}m/{name}", counts, metres, attrs)
     scl = np.full((10, 8), 4, np.uint8)
     scl[0] = 9
-    place("conditions/mask/l2a_classification/r20m/scl", scl, 20, {"proj:epsg": 32633})
+    place("conditions/mask/l2a_classification/r20m/scl", scl, 20, {"proj:epsg": 32633} if version == 2 else {})
     return path
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_eopf_zarr_is_sentinel_2_with_scale_offset_and_classes(tmp_path: Path, packed: bool) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("packed", ["", "flat", "folder"])
+def test_eopf_zarr_is_sentinel_2_with_scale_offset_and_classes(
+    tmp_path: Path, packed: str, version: Literal[2, 3]
+) -> None:
     names = ("b02", "b03", "b04", "b08")
     fine = dict(zip(names, spectra_of(np.array([490.0, 560, 665, 842]), 20, 16), strict=True))
     fine["b02"][3, 3] = np.nan
     coarse = {"b8a": spectra_of(np.array([865.0]), 10, 8)[0]}
-    path = save_eopf(tmp_path / "S2B_MSIL2A_20230601T100031.zarr", fine | coarse)
+    path = save_eopf(tmp_path / "S2B_MSIL2A_20230601T100031.zarr", fine | coarse, version)
     if packed:
-        path = Path(shutil.make_archive(str(path), "zip", path, "."))
+        path = zipped(path, path, with_folder=packed == "folder")
     cube = open_cube(path)
     assert list(cube.coords["name"].values) == ["B02", "B03", "B04", "B08"]
     assert np.allclose(cube.values, np.stack([fine[n] for n in names]), atol=6e-5, equal_nan=True)

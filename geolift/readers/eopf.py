@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.cube import REFLECTANCE
-from geolift.errors import InputError, UsageError
+from geolift.errors import GeoliftError, InputError, UsageError
 from geolift.readers import gate
 from geolift.readers.band_files import band_key
 from geolift.readers.cf_names import even_axis
 from geolift.readers.masks import QualityLayer
 from geolift.readers.product import Product, iso_time, placed, unknown_spectra
 from geolift.readers.sentinel2 import SCL_MEANING, SCL_UNUSABLE, TEN_METRES
+from geolift.readers.shared_raster import first_line
 from geolift.readers.source import BandIndices, Decoding, Layout
 from geolift.settings import Reading
 
@@ -43,8 +45,7 @@ class EopfReader:
             return (place / REFLECTANCES).is_dir() and any((place / name).is_file() for name in ROOT_FILES)
         if place.suffix.lower() != ".zip" or not place.is_file() or not zipfile.is_zipfile(place):
             return False
-        with zipfile.ZipFile(place) as file:
-            return any(name.startswith(f"{REFLECTANCES}/") for name in file.namelist())
+        return _root_in(place) is not None
 
     def open(
         self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
@@ -56,12 +57,13 @@ class EopfReader:
         grids = [_grid(store, key, path) for key in chosen]
         stack = _Stack(store, chosen, grids, path)
         attrs = [store.attrs(key) for key in chosen]
+        counts = stack.layout.dtype.kind in "iu"
         scale, offset = (
-            tuple(_told(a, words, neutral, path, key) for a, key in zip(attrs, chosen, strict=True))
-            for words, neutral in ((("scale_factor",), 1e-4), (("add_offset",), 0.0))
+            tuple(_told(a, word, neutral, path, key) for a, key in zip(attrs, chosen, strict=True))
+            for word, neutral in (("scale_factor", 1e-4 if counts else 1.0), ("add_offset", 0.0))
         )
         fill = tuple(
-            _told(a, ("_FillValue", "fill_value"), 0.0, path, key) for a, key in zip(attrs, chosen, strict=True)
+            _told(a, "fill_value", 0.0, path, key) if counts else np.nan for a, key in zip(attrs, chosen, strict=True)
         )
         properties = store.properties()
         names = tuple(_band_name(key) for key in chosen)
@@ -80,8 +82,18 @@ class EopfReader:
             notes=notes,
             masks=_masks(store, path),
             check_empty=False,
-            usual=(1e-4, (0.0, -0.1)),
+            usual=(1e-4, (0.0, -0.1)) if counts else None,
         ).cube(reading, tile)
+
+
+def _root_in(archive: Path) -> str | None:
+    """Return the folder of a ZIP file that holds the store, "" for the file itself; None if it holds none."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            places = (name.partition(f"{REFLECTANCES}/") for name in file.namelist())
+            return next((before.rstrip("/") for before, found, _ in places if found and before.count("/") < 2), None)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
 
 
 class _Store:
@@ -104,26 +116,45 @@ class _Store:
                 raise UsageError(
                     f"{self.path}: reading Zarr needs the package zarr: pip install 'geolift[zarr]'"
                 ) from error
-            try:
+            with self._refused_by_name("its root"):
                 zipped = Path(self.path).is_file()
                 place = zarr.storage.ZipStore(self.path, mode="r") if zipped else self.path
-                self._group = zarr.open_group(place, mode="r")
-            except (KeyError, OSError, TypeError, ValueError) as error:
-                raise InputError(f"{self.path}: not a Zarr store that can be read: {error}") from error
+                inside = _root_in(Path(self.path)) if zipped else None
+                self._group = zarr.open_group(place, mode="r", path=inside or None)
         return self._group
 
-    def array(self, key: str) -> Any:
-        """Return an array by its path in the store. Raises InputError if it is damaged."""
+    @contextlib.contextmanager
+    def _refused_by_name(self, key: str) -> Iterator[None]:
+        """Turn whatever zarr raises of damaged metadata and chunks, which has no kind in common, into an InputError."""
         try:
-            return self.group()[key]
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: {key} cannot be read: {error}; is the product complete?") from error
+            yield
+        except GeoliftError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{self.path}: {key} cannot be read: {first_line(error)}. Is the product complete?"
+            ) from error
+
+    def array(self, key: str) -> Any:
+        """Return an array by its path in the store. Raises InputError if it is damaged or none."""
+        with self._refused_by_name(key):
+            found = self.group()[key]
+            shape = found.shape
+        if len(shape) not in (1, 2) or 0 in shape:
+            raise InputError(f"{self.path}: {key} has the shape {shape}. Is the product complete?")
+        return found
 
     def attrs(self, key: str) -> dict[str, Any]:
         """Return an array's attributes, those of EOPF beside the usual ones."""
         own = dict(self.array(key).attrs)
         nested = own.get("_eopf_attrs")
         return {**(nested if isinstance(nested, dict) else {}), **own}
+
+    def crs_code(self) -> str | None:
+        """Return the CRS that the product's own metadata name, such as EPSG:32633."""
+        told = dict(self.group().attrs).get("other_metadata")
+        fields = {str(key).lower(): value for key, value in told.items()} if isinstance(told, dict) else {}
+        return str(fields["horizontal_crs_code"]) if "horizontal_crs_code" in fields else None
 
     def properties(self) -> dict[str, Any]:
         """Return what the product's STAC description says of the scene."""
@@ -133,18 +164,14 @@ class _Store:
 
     def members(self, key: str) -> list[str]:
         """List the arrays of a group; none if there is no such group."""
-        try:
-            group = self.group()[key]
-        except (KeyError, OSError, ValueError):
-            return []
-        return sorted(group.array_keys())
+        with self._refused_by_name(key):
+            return sorted(self.group()[key].array_keys()) if key in self.group() else []
 
-    def read(self, key: str, rows: slice, cols: slice) -> np.ndarray:
-        """Read a window (y, x). Raises InputError where the store is damaged."""
-        try:
-            return np.asarray(self.array(key)[rows, cols])
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: {key} cannot be read: {error}. Is the product complete?") from error
+    def read(self, key: str, *window: slice) -> np.ndarray:
+        """Read a window of an array. Raises InputError where the store is damaged."""
+        array = self.array(key)
+        with self._refused_by_name(key):
+            return np.asarray(array[window])
 
 
 def _band_name(key: str) -> str:
@@ -166,11 +193,10 @@ def _chosen(store: _Store, wanted: Sequence[str], path: str) -> list[str]:
     return [there[band_key(name)] for name in wanted]
 
 
-def _told(attrs: dict[str, Any], names: Sequence[str], neutral: float, path: str, key: str) -> float:
-    for name in names:
-        if attrs.get(name) is not None:
-            return gate.number(attrs[name], path, f"{key}: {name}")
-    return neutral
+def _told(attrs: dict[str, Any], name: str, neutral: float, path: str, key: str) -> float:
+    names = (name, "_FillValue") if name == "fill_value" else (name,)
+    found = next((attrs[word] for word in names if attrs.get(word) is not None), None)
+    return neutral if found is None else gate.number(found, path, f"{key}: {name}")
 
 
 def _grid(store: _Store, key: str, path: str) -> GeoBox:
@@ -178,16 +204,17 @@ def _grid(store: _Store, key: str, path: str) -> GeoBox:
     array, attrs, group = store.array(key), store.attrs(key), key.rpartition("/")[0]
     shape = (int(array.shape[-2]), int(array.shape[-1])) if array.ndim == 2 else tuple(array.shape)
     members = store.members(group)
-    steps = [even_axis(np.asarray(store.array(f"{group}/{a}")[:])) if a in members else None for a in ("y", "x")]
+    steps = [even_axis(store.read(f"{group}/{a}", slice(None))) if a in members else None for a in ("y", "x")]
     if steps[0] is not None and steps[1] is not None:
         (y, dy), (x, dx) = steps  # type: ignore[misc]
         affine = Affine(dx, 0.0, x - dx / 2, 0.0, dy, y - dy / 2)
     elif attrs.get("proj:transform"):
-        affine = Affine(*gate.numbers(list(attrs["proj:transform"])[:6], path, "proj:transform").tolist())
+        numbers = gate.numbers(np.ravel(attrs["proj:transform"]).tolist(), path, "proj:transform").tolist()
+        affine = Affine(*(numbers[:6] if len(numbers) > 5 else [0.0] * 6))
     else:
         raise InputError(f"{path}: {key} has neither coordinates x and y nor proj:transform; it cannot be placed")
     code = attrs.get("proj:epsg") or attrs.get("proj:code") or store.properties().get("proj:epsg")
-    code = code or store.properties().get("proj:code")
+    code = code or store.properties().get("proj:code") or store.crs_code()
     known = f"EPSG:{code}" if str(code).isdigit() else code
     return placed(shape, affine, None if known is None else str(known), path)
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -18,6 +19,9 @@ import product_files as products
 import scipy.io
 from scenes import make_pair, spectra_of
 from test_20_readers import envi
+from test_22_netcdf import COLS, NM, PLAIN, ROWS
+from test_22_netcdf import save as save_netcdf
+from test_22_packed import save_eopf
 from test_22_stac import save
 
 from geolift.errors import GeoliftError
@@ -99,8 +103,12 @@ def specimens(folder: Path) -> list[Specimen]:
         "tanager": products.tanager(_new(folder / "tanager") / "t_ortho_sr.h5"),
         "aviris": products.aviris(_new(folder / "aviris") / "AV3_RFL_ORT.nc"),
         "neon": products.neon(_new(folder / "neon") / "n.h5"),
+        "cf": save_netcdf(_new(folder / "cf") / "a.nc", spectra_of(NM, ROWS, COLS), "byx", names=PLAIN),
         "stac": save(folder / "stac", values[:4], {"raster:scale": 1e-4, "raster:offset": -0.1}),
     }
+    if find_spec("zarr"):
+        fine = dict(zip(("b02", "b03", "b04", "b08"), values[:4], strict=True))
+        roots["eopf"] = save_eopf(folder / "eopf" / "S2B_MSIL2A_20230601T100031.zarr", fine, 3)
     found = [
         Specimen("envi", image, (image.with_suffix(".hdr"), image)),
         Specimen("tif", pair.hsi, (pair.hsi,)),
