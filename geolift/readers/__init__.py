@@ -10,7 +10,6 @@ import xarray as xr
 
 from geolift.errors import InputError
 from geolift.readers.arrays import open_array
-from geolift.readers.aviris import AvirisReader
 from geolift.readers.band_set import BandSetReader, open_files, require_files
 from geolift.readers.cf import CfReader
 from geolift.readers.emit import EmitReader
@@ -58,7 +57,6 @@ READERS: tuple[Reader, ...] = (
     PrismaReader(),
     EmitReader(),
     TanagerReader(),
-    AvirisReader(),
     NeonReader(),
     PlanetScopeReader(),
     BandSetReader(),

@@ -1,4 +1,7 @@
-"""CF NetCDF and plain HDF5: one cube with its axes in any order, as xarray, EMIT's tools and HyperCoast save them."""
+"""CF NetCDF and plain HDF5: one cube with its axes in any order, as xarray, EMIT's tools and HyperCoast save them.
+
+AVIRIS-3 and AVIRIS-NG's orthocorrected NetCDF is such a file, and is named.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,7 @@ class CfReader:
             grid = _grid(file, cube, axes, (sizes["y"], sizes["x"]), path)
             described = _bands(variables, axes, sizes.get("b", 1), path, notes)
             tags = _declared(cube, sizes.get("b", 1), path)
+            product, sensor = _aviris(file, name)
             started = next((hdf5.text_of(file.attrs[k]) for k in TIME_ATTRIBUTES if k in file.attrs), "")
             words = " ".join(
                 hdf5.text_of(file.attrs[k]) for k in ("platform", "sensor", "instrument") if k in file.attrs
@@ -63,15 +67,24 @@ class CfReader:
             grid=grid,
             bands=described,
             decoding=decoding,
-            quantity=quantity,
-            name=None,
-            sensor=None,
+            quantity=quantity if product is None else name.partition("/")[0],
+            name=product,
+            sensor=sensor,
             driver="netCDF" if "_NCProperties" in variables or Path(path).suffix == ".nc" else "HDF5",
             acquired=iso_time(started) or iso_time(Path(path).name),
             evidence=f"{Path(path).name} {words}",
             wavelengths_from=axes.centres,
             notes=notes,
         ).cube(reading, tile)
+
+
+def _aviris(file: Any, cube: str) -> tuple[str | None, str | None]:
+    """Name AVIRIS's product and instrument: GROUP/GROUP beside easting; None for another file."""
+    group, _, name = cube.partition("/")
+    if group != name or group not in ("reflectance", "radiance") or "easting" not in file:
+        return None, None
+    told = (hdf5.text_of(file.attrs[key]) for key in ("instrument", "sensor") if key in file.attrs)
+    return f"AVIRIS ortho {group}", next(told, "AVIRIS")
 
 
 def _is_classic(path: str) -> bool:
@@ -161,10 +174,11 @@ def _axes(file: Any, cube: Any, variables: dict[str, Any], path: str) -> _Axes:
             order[axis] = letter
         elif cube.shape[axis] == 1 and "t" not in order:
             order[axis] = "t"
-    if "b" not in order and centres is not None:
-        fitting = [i for i, n in enumerate(cube.shape) if n == centres[1].size and not order[i]]
-        if len(fitting) == 1:
-            order[fitting[0]] = "b"
+    along = {"b": None if centres is None else centres[1], **{a: _named_axis(variables, a) for a in "yx"}}
+    for letter, known in along.items():
+        fitting = [i for i, n in enumerate(cube.shape) if known is not None and n == known.size and not order[i]]
+        if letter not in order and len(fitting) == 1:
+            order[fitting[0]] = letter
     for letter in ("y", "x"):
         rest = [i for i in range(cube.ndim) if not order[i]]
         if letter not in order and "b" in order and len(rest) == sum(part not in order for part in "yx"):
@@ -176,7 +190,7 @@ def _axes(file: Any, cube: Any, variables: dict[str, Any], path: str) -> _Axes:
             "names, or a variable wavelength as long as one axis. Or name one of its subdatasets: "
             f"{_subdataset(path, cube)}"
         )
-    y, x = (_coordinate(file, names[order.index(letter)], variables) for letter in "yx")
+    y, x = (_coordinate(names[order.index(letter)], variables) or along[letter] for letter in "yx")
     return _Axes("".join(order), y, x, None if centres is None else centres[0])
 
 
@@ -184,7 +198,13 @@ def _short(value: Any) -> bool:
     return isinstance(value, str | bytes) or np.size(value) == 1
 
 
-def _coordinate(file: Any, dimension: tuple[str, Any], variables: dict[str, Any]) -> Any:
+def _named_axis(variables: dict[str, Any], axis: str) -> Any:
+    """Find the coordinates of an axis by their name alone; None if there are none, or several."""
+    found = [v for key, v in variables.items() if v.ndim == 1 and axis_of(key.rpartition("/")[2], {}) == axis]
+    return found[0] if len(found) == 1 else None
+
+
+def _coordinate(dimension: tuple[str, Any], variables: dict[str, Any]) -> Any:
     name, scale = dimension
     if scale is not None and getattr(scale, "ndim", 0) == 1 and not _is_bare(scale):
         return scale
@@ -235,11 +255,13 @@ def _declared(cube: Any, count: int, path: str) -> Declared:
 def _grid(file: Any, cube: Any, axes: _Axes, shape: tuple[int, int], path: str) -> GeoBox:
     """Build the grid from even coordinates of pixel centres, or the grid mapping's GeoTransform."""
     mapping = _grid_mapping(file, cube)
-    steps = [
-        None if c is None or c.size != n else even_axis(hdf5.numbers_of(c, path, c.name))
-        for c, n in ((axes.y, shape[0]), (axes.x, shape[1]))
-    ]
-    affine = _geotransform(mapping, path)
+    steps, affine = [], _geotransform(mapping, path)
+    for coordinate, count in ((axes.y, shape[0]), (axes.x, shape[1])):
+        known = coordinate is not None and coordinate.size == count > 1
+        steps.append(even_axis(hdf5.numbers_of(coordinate, path, coordinate.name)) if known else None)
+        if known and steps[-1] is None and affine is None:
+            name = str(coordinate.name).lstrip("/")
+            raise InputError(f"{path}: {name} is no even row of pixel centres; the image cannot be placed")
     if steps[0] is not None and steps[1] is not None:
         (y, dy), (x, dx) = steps  # type: ignore[misc]
         centred = Affine(dx, 0.0, x - dx / 2, 0.0, dy, y - dy / 2)
