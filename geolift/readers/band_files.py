@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 from geolift.errors import InputError
 from geolift.readers.raster import Declared, declared, grid_of_raster, require_readable
 from geolift.readers.shared_raster import SharedRaster, first_line, open_raster
-from geolift.readers.source import BandIndices, Layout
+from geolift.readers.source import BandIndices, Layout, Stored
 
 SAME_PLACE_PX = 1e-3
 BAND_NAME = re.compile(r"(?:^|[_.\-\s])(?:SR_)?B(\d{1,2})(A?)(?=$|[_.\-\s])", re.IGNORECASE)
@@ -80,22 +80,29 @@ def examine(path: str) -> BandFile:
 
 
 class BandStack:
-    """Band files as one set of numbers; coarser ones are repeated pixel by pixel (nearest), never interpolated.
+    """Single bands as one set of numbers; coarser ones are repeated pixel by pixel (nearest), never interpolated.
 
     Parameters
     ----------
-    files : sequence of BandFile
-        In band order. Grids must be nested: one CRS and origin, pixel sizes whole multiples of the finest.
+    bands : sequence of Stored
+        Of one band each, in band order.
+    grids : sequence of GeoBox
+        Of the bands; nested: one CRS and origin, pixel sizes whole multiples of the finest.
     """
 
-    def __init__(self, files: Sequence[BandFile]) -> None:
-        self.grid = min((file.grid for file in files), key=lambda grid: abs(grid.affine.a))
-        self._zooms = [_zoom(file, self.grid) for file in files]
-        self._bands = [SharedRaster(file.path) for file in files]
-        finest = files[self._zooms.index(1)].layout
-        dtype = np.result_type(*(file.layout.dtype for file in files))
-        self.path = files[0].path
-        self.layout = Layout(len(files), finest.shape, dtype, finest.block)
+    def __init__(self, bands: Sequence[Stored], grids: Sequence[GeoBox]) -> None:
+        self.grid = min(grids, key=lambda grid: abs(grid.affine.a))
+        self._zooms = [_zoom(band.path, grid, self.grid) for band, grid in zip(bands, grids, strict=True)]
+        self._bands = list(bands)
+        finest = bands[self._zooms.index(1)].layout
+        dtype = np.result_type(*(band.layout.dtype for band in bands))
+        self.path = bands[0].path
+        self.layout = Layout(len(bands), finest.shape, dtype, finest.block)
+
+    @classmethod
+    def of_files(cls, files: Sequence[BandFile]) -> BandStack:
+        """Stack single-band rasters."""
+        return cls([SharedRaster(file.path) for file in files], [file.grid for file in files])
 
     def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of stored numbers."""
@@ -131,9 +138,8 @@ def _repeated(array: np.ndarray, zoom: int) -> np.ndarray:
     return array.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
-def _zoom(file: BandFile, finest: GeoBox) -> int:
-    """Return how many of the finest pixels one of this file's takes along an edge."""
-    own, base = file.grid, finest
+def _zoom(path: str, own: GeoBox, base: GeoBox) -> int:
+    """Return how many of the finest pixels one of this band's takes along an edge."""
     zoom = round(own.affine.a / base.affine.a)
     a, b, c, d, e, f = tuple(base.affine)[:6]
     expected = (a * zoom, b * zoom, c, d * zoom, e * zoom, f)
@@ -142,7 +148,7 @@ def _zoom(file: BandFile, finest: GeoBox) -> int:
     covers = all(own.shape[i] * zoom >= base.shape[i] for i in (0, 1))
     if own.crs != base.crs or zoom < 1 or not same or not covers:
         raise InputError(
-            f"{file.path}: its grid ({_grid_text(own)}) is not nested with the finest of the set "
+            f"{path}: its grid ({_grid_text(own)}) is not nested with the finest of the set "
             f"({_grid_text(base)}); bands of one set need one CRS, one origin and whole multiples of one pixel size"
         )
     return zoom

@@ -89,7 +89,7 @@ def open_files(
         picked = choose(names, bands, source or paths[0])
         paths, names = [paths[i] for i in picked], [names[i] for i in picked]
     files = [examine(path) for path in paths]
-    stack = BandStack(files)
+    stack = BandStack.of_files(files)
     notes: list[str] = []
     doubt = False
     item, assets = told or _item_beside(paths)

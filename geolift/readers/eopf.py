@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from geolift.datamodel.cube import REFLECTANCE
 from geolift.errors import GeoliftError, InputError, UsageError
 from geolift.readers import gate
-from geolift.readers.band_files import band_key
+from geolift.readers.band_files import BandStack, band_key
 from geolift.readers.cf_names import even_axis
 from geolift.readers.masks import QualityLayer
 from geolift.readers.product import Product, iso_time, placed, unknown_spectra
@@ -55,7 +55,7 @@ class EopfReader:
         store = _Store(path)
         chosen = _chosen(store, bands or TEN_METRES, path)
         grids = [_grid(store, key, path) for key in chosen]
-        stack = _Stack(store, chosen, grids, path)
+        stack = BandStack([_Band(store, key) for key in chosen], grids)
         attrs = [store.attrs(key) for key in chosen]
         counts = stack.layout.dtype.kind in "iu"
         scale, offset = (
@@ -219,35 +219,19 @@ def _grid(store: _Store, key: str, path: str) -> GeoBox:
     return placed(shape, affine, None if known is None else str(known), path)
 
 
-class _Stack:
-    """Bands of one or several resolutions on the finest pixels among them; coarser ones are repeated."""
+class _Band:
+    """An array of a store as one band of stored numbers."""
 
-    def __init__(self, store: _Store, keys: Sequence[str], grids: Sequence[GeoBox], path: str) -> None:
-        self._store, self._keys, self.path = store, tuple(keys), path
-        self.grid = min(grids, key=lambda grid: abs(grid.affine.a))
-        self._zooms = [round(abs(grid.affine.a / self.grid.affine.a)) for grid in grids]
-        for key, grid, zoom in zip(keys, grids, self._zooms, strict=True):
-            covers = all(grid.shape[i] * zoom >= self.grid.shape[i] for i in (0, 1))
-            same = abs(grid.affine.c - self.grid.affine.c) + abs(grid.affine.f - self.grid.affine.f) < 1e-3
-            if grid.crs != self.grid.crs or not covers or not same:
-                raise InputError(f"{path}: {key} does not lie on the grid of the finest band; is the product complete?")
-        finest = store.array(keys[self._zooms.index(1)])
-        dtype = np.result_type(*(np.dtype(store.array(key).dtype) for key in keys))
-        block = (min(int(finest.chunks[0]), finest.shape[0]), min(int(finest.chunks[1]), finest.shape[1]))
-        self.layout = Layout(len(keys), (int(self.grid.shape[0]), int(self.grid.shape[1])), dtype, block)
+    def __init__(self, store: _Store, key: str) -> None:
+        self._store, self._key, self.path = store, key, f"{store.path}: {key}"
+        array = store.array(key)
+        shape = (int(array.shape[-2]), int(array.shape[-1])) if array.ndim == 2 else (0, 0)
+        block = tuple(min(int(n), size) for n, size in zip(array.chunks, shape, strict=False))
+        self.layout = Layout(1, shape, np.dtype(array.dtype), (block[0], block[-1]))
 
-    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return a window (band, y, x) of stored numbers."""
-        wanted = range(len(self._keys)) if bands is None else [int(band) for band in bands]
-        window = np.empty((len(wanted), rows.stop - rows.start, cols.stop - cols.start), self.layout.dtype)
-        for position, band in enumerate(wanted):
-            zoom = self._zooms[band]
-            outer = [slice(part.start // zoom, -(-part.stop // zoom)) for part in (rows, cols)]
-            block = self._store.read(self._keys[band], outer[0], outer[1])
-            fine = block.repeat(zoom, axis=0).repeat(zoom, axis=1)
-            top, left = rows.start - outer[0].start * zoom, cols.start - outer[1].start * zoom
-            window[position] = fine[top : top + window.shape[1], left : left + window.shape[2]]
-        return window, None
+    def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, None]:
+        """Return a window (band, y, x)."""
+        return self._store.read(self._key, rows, cols)[None], None
 
 
 def _masks(store: _Store, path: str) -> tuple[QualityLayer, ...]:
@@ -260,7 +244,7 @@ def _masks(store: _Store, path: str) -> tuple[QualityLayer, ...]:
         QualityLayer(
             name="SCL",
             meaning=SCL_MEANING,
-            stored=_Stack(store, [CLASSES], [grid], path),
+            stored=_Band(store, CLASSES),
             grid=grid,
             rule="classes",
             values=SCL_UNUSABLE,

@@ -45,7 +45,7 @@ class HyperionReader:
         if not files:
             raise InputError(f"{mtl}: no band file (…_B008_L1T.TIF) lies beside it")
         numbers = sorted(files)
-        stack = BandStack([examine(str(files[number])) for number in numbers])
+        stack = BandStack.of_files([examine(str(files[number])) for number in numbers])
         scaling = groups.get("RADIANCE_SCALING", {})
         try:
             divisors = [

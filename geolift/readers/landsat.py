@@ -50,7 +50,7 @@ class LandsatReader:
         notes: list[str] = []
         names, files = _band_files(contents, groups, mtl, bands, notes)
         placed = [_placed(file, groups, notes) for file in files]
-        stack = BandStack(placed)
+        stack = BandStack.of_files(placed)
         product_id = contents.get("LANDSAT_PRODUCT_ID", "")
         return Product(
             source=path,

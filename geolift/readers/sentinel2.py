@@ -51,7 +51,7 @@ class Sentinel2Reader:
         chosen = _chosen(images, bands or TEN_METRES, path)
         files = [examine(str(image)) for image in chosen]
         names = tuple(_name(file.path) for file in files)
-        stack = BandStack(files)
+        stack = BandStack.of_files(files)
         return Product(
             source=path,
             stored=stack,
