@@ -1,4 +1,4 @@
-"""The MSI set right before anything is made of it: bands that lie apart, gains and offsets that vary over the scene."""
+"""The MSI set right before anything is made of it: bands coarse or apart, gains and offsets that vary."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from geolift.datamodel.alignment import positions_on
 from geolift.datamodel.cube import bands_of, grid_of, make_cube
 from geolift.pair.band_alignment import move_band, reach_px
+from geolift.pair.coarse_bands import CoarseBands
 from geolift.pair.local_relation import LocalRelation
 from geolift.pair.scene_pair import ScenePair
 
@@ -27,6 +28,8 @@ class MsiAdjustment:
     ----------
     hsi_grid
         The HSI's grid, to which positions of ``local`` refer.
+    coarse
+        Sharpens bands that are coarser than their pixels, before everything else. None = none.
     band_shifts_px
         (c, 2) dy, dx of each used band in MSI pixels: the motion that brings the others onto it. None = none.
     local
@@ -36,11 +39,12 @@ class MsiAdjustment:
     hsi_grid: GeoBox
     band_shifts_px: NDArray[np.float64] | None = None
     local: LocalRelation | None = None
+    coarse: CoarseBands | None = None
 
     @property
     def is_none(self) -> bool:
         """Whether the MSI stays as it is."""
-        return self.band_shifts_px is None and self.local is None
+        return self.band_shifts_px is None and self.local is None and self.coarse is None
 
     def applied(self, msi: xr.DataArray, bands: Sequence[int]) -> xr.DataArray:
         """Set bands of an MSI (band, y, x) right, lazily; NaN stays NaN.
@@ -53,6 +57,8 @@ class MsiAdjustment:
         if self.is_none:
             return msi
         data, grid = da.asarray(msi.data), grid_of(msi)
+        if self.coarse is not None:
+            data = _sharpened(data, bands, self.coarse)
         if self.band_shifts_px is not None:
             data = self._aligned(data, bands, self.band_shifts_px)
         if self.local is not None:
@@ -86,6 +92,23 @@ class MsiAdjustment:
         whole = data.rechunk({0: -1})
         evened: da.Array = whole.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
         return evened
+
+
+def _sharpened(data: da.Array, bands: Sequence[int], coarse: CoarseBands) -> da.Array:
+    reach, which = coarse.reach_px, list(bands)
+
+    def block(values: np.ndarray, block_info: Any = None) -> np.ndarray:
+        (_, *number), (_, *located) = (block_info[0][key] for key in ("chunk-location", "array-location"))
+        row, col = (first - (2 * n + 1) * reach for n, (first, _) in zip(number, located, strict=True))
+        out = values.astype(np.float32)
+        out[which] = coarse.sharpened(out[which], row, col)
+        return out
+
+    sharpened: da.Array = da.map_overlap(
+        block, data.rechunk({0: -1}), depth={0: 0, 1: reach, 2: reach}, boundary=np.nan, dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32),
+    )  # fmt: skip
+    return sharpened
 
 
 def _positions(grid: GeoBox, hsi_grid: GeoBox) -> Any:

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from geolift.datamodel.alignment import bounds_in, window_of
 from geolift.datamodel.cube import blocks_of, window_values
 from geolift.degradation.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.pair.adjustment import MsiAdjustment, adjusted_pair
 from geolift.pair.band_alignment import lost_by_moving
+from geolift.pair.coarse_bands import View, find_coarse_bands
 from geolift.pair.coregistration import (
     NEAR_LR,
     NEAR_PX,
@@ -45,6 +47,9 @@ FIELD_BLOCK_LR = 8
 
 NOISE_PX = 100_000
 """Fine pixels that the noise is looked for in: with ten bands 0.1 GB and about a second."""
+
+VIEW_PX = 128
+"""Edge of the windows in which coarse bands are looked for, in MSI pixels."""
 
 TYPICAL_BLUR_LR = 0.425
 """Sigma of a Gaussian whose FWHM is one LR pixel, in LR pixels."""
@@ -152,6 +157,10 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
     if overlap is None:
         return None
     simulated = simulate_msi(pair, overlap)
+    given, coarse = pair, find_coarse_bands(_views(pair, overlap))
+    if coarse is not None:
+        pair = adjusted_pair(given, MsiAdjustment(pair.hsi_grid, coarse=coarse))
+        overlap = replace(overlap, msi=pair.used_msi)
     notes: list[str] = []
     # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
     found = estimate(overlap, simulated)
@@ -168,11 +177,11 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
     saturation = find_saturation(_sample(overlap, simulated))
     suspect = _saturated(overlap, saturation, fine, blur) if saturation.found else None
     relation = fit_harmonization(simulated, degraded, settings.harmonize, suspect)
-    adjustment = _adjustment(pair, overlap, geometry, fine, relation)
+    adjustment = replace(_adjustment(pair, overlap, geometry, fine, relation), coarse=coarse)
     if relation.local is not None:
         rows, cols = (np.arange(size, dtype=np.float64) for size in degraded.shape[1:])
         degraded = relation.local.apply(degraded, rows[:, None], cols[None])
-        overlap = replace(overlap, msi=adjusted_pair(pair, adjustment).used_msi)
+        overlap = replace(overlap, msi=adjusted_pair(given, adjustment).used_msi)
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
     applied = overlap.shift_msi_px(*fine)
@@ -192,6 +201,22 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
         adjustment=adjustment,
         geometry=geometry, saturation=saturation,
     )  # fmt: skip
+
+
+def _views(pair: ScenePair, overlap: Overlay) -> list[View]:
+    """Windows of the used MSI, as delivered, spread over the overlay."""
+    data, grid = pair.used_msi.data, pair.msi_grid
+    window = window_of(grid, bounds_in(overlap.grid, grid.crs))
+    if window is None:
+        return []
+    parts = []
+    for part in window:
+        size = part.stop - part.start
+        firsts = [0] if size <= 2 * VIEW_PX else [size // 4 - VIEW_PX // 2, 3 * size // 4 - VIEW_PX // 2]
+        parts.append(
+            [slice(part.start + f, part.start + min(size, f + (VIEW_PX if len(firsts) > 1 else size))) for f in firsts]
+        )
+    return [(window_values(data, r, c), r.start, c.start) for r in parts[0] for c in parts[1]]
 
 
 def _saturated(
@@ -337,6 +362,9 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
     )
     noise = _noise(comparison, _middles(fine))
     bands = None if comparison.geometry is None else comparison.geometry.bands
+    coarse = None if comparison.adjustment is None else comparison.adjustment.coarse
+    if coarse is not None:
+        noise = np.hypot(noise, np.abs(np.diag(comparison.harmonization.matrix)) * coarse.missing)
     if bands is not None:
         noise = np.hypot(noise, lost_by_moving(as_read, bands.apart_px, comparison.harmonization.apply))
     return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), noise)

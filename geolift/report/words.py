@@ -35,7 +35,7 @@ VERDICTS = {
     "bad-values": "Values in the HSI that no sensor measures",
     "stripes": "Dead or striped columns in the HSI",
     "noisy-bands": "Bands of the HSI hold little but noise",
-    "resampled": "The HSI was put onto another grid",
+    "resampled": "An image was put onto another grid",
     "cloud-or-change": "Clouds, shadows or change between the dates",
     "no-overlap": "The images do not overlap",
     "other-place": "The images show different places",

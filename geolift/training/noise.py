@@ -105,6 +105,14 @@ def _least_noise(images: Sequence[FloatArray]) -> DoubleArray:
     return np.asarray(np.where(np.isfinite(known), known, 0.0))
 
 
+def interpolated_bands(images: Sequence[FloatArray]) -> NDArray[np.bool_]:
+    """Tell which bands (band,) of images (band, y, x) are smoother than their pixels, as bands interpolated are."""
+    blocks = np.concatenate([_rough_blocks(image) for image in images])
+    if not len(blocks):
+        return np.zeros(len(images[0]), bool)
+    return np.asarray(_quiet_correlation(blocks) > INTERPOLATED)
+
+
 def _bound(blocks: DoubleArray, values: float, freedom: float) -> DoubleArray:
     """Return the noise (band,) of blocks (n, band, values) as if all texture were noise; NaN without blocks.
 

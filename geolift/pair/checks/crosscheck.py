@@ -13,7 +13,7 @@ from geolift.degradation.degrade import apply_srf
 from geolift.errors import GeoliftError, TrustError
 from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_pair
 from geolift.pair.checks.findings import FOREIGN_FRACTION
-from geolift.pair.checks.relation import geometry_findings, radiometry_findings, saturation_findings
+from geolift.pair.checks.relation import coarse_findings, geometry_findings, radiometry_findings, saturation_findings
 from geolift.pair.comparison import Comparison
 from geolift.pair.robust import outlier_pixels
 from geolift.pair.scene_pair import ScenePair
@@ -61,6 +61,7 @@ def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResul
     first = (
         *_units(pair.hsi, pair.msi, compared),
         *_faults(pair.screening),
+        *coarse_findings(None if compared.adjustment is None else compared.adjustment.coarse, names),
         *saturation_findings(compared.saturation, names),
         *geometry_findings(compared.geometry, names),
         *radiometry_findings(compared.harmonization),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from geolift.pair.checks.pair import Finding
+from geolift.pair.coarse_bands import CoarseBands
 from geolift.pair.geometry import Geometry
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.saturation import Saturation
@@ -19,6 +20,21 @@ TOLD_APART_PX, TOLD_WANDERING_PX, TOLD_VARIATION = 0.1, 0.1, 0.02
 
 LINES_REACH_LR = 1.0
 """A neighbourhood narrower than this along one axis is a line or a column."""
+
+
+def coarse_findings(coarse: CoarseBands | None, names: Sequence[str]) -> list[Finding]:
+    """Bands of the MSI that are coarser than their pixels; they are sharpened."""
+    if coarse is None:
+        return []
+    fine = ", ".join(name for name, grid in zip(names, coarse.grids, strict=True) if grid is None)
+    listed: dict[str, list[str]] = {}
+    for name, grid in zip(names, coarse.grids, strict=True):
+        if grid is not None:
+            how = {"repeated": "repeated", "blurred": "smoothed"}.get(grid.kind, f"interpolated ({grid.kind})")
+            listed.setdefault(f"{grid.factor:g} times as coarse, {how}", []).append(name)
+    what = "; ".join(f"{', '.join(bands)} {how}" for how, bands in listed.items())
+    text = f"bands of the MSI are coarser than its pixels: {what}; what detail {fine} tell of them is added before "
+    return [Finding("resampled", f"{text}anything else, the rest counts as noise", settled=True)]
 
 
 def geometry_findings(geometry: Geometry | None, names: Sequence[str]) -> list[Finding]:
