@@ -107,6 +107,8 @@ def find_coarse_bands(views: Sequence[View]) -> CoarseBands | None:
     views
         Windows that stand for the MSI.
     """
+    if not views:
+        return None
     count = len(views[0][0])
     grids: list[Grid | None] = [_repetition(views, band) for band in range(count)]
     smooth = interpolated_bands([values for values, _, _ in views])
@@ -205,11 +207,12 @@ def _fitted(views: Sequence[View], fine: list[int], bands: list[int], grid: Grid
     )
     power = x @ x.T
     power += 1e-6 * max(float(np.trace(power)), 1e-30) / len(x) * np.eye(len(x))
-    weights = np.linalg.solve(power, x @ y.T).T
-    left = np.square(y - weights @ x).sum(axis=1) / np.maximum(np.square(y).sum(axis=1), 1e-30)
+    weights = np.asarray(np.linalg.solve(power, x @ y.T).T, np.float64)
+    left = np.asarray(np.square(y - weights @ x).sum(axis=1) / np.maximum(np.square(y).sum(axis=1), 1e-30), np.float64)
     rest = [w - np.einsum("bf,fyx->byx", weights, s) for s, w in zip(seen, wanted, strict=True)]
     apart = np.concatenate([_apart(r, 1 if grid is None else round(grid.factor)) for r in rest], axis=1)
-    return _Fit(weights, left, np.sqrt(np.nanmean(np.square(apart), axis=1) / 2))
+    count = np.maximum(np.isfinite(apart).sum(axis=1), 1)
+    return _Fit(weights, left, np.asarray(np.sqrt(np.nansum(np.square(apart), axis=1) / count / 2), np.float64))
 
 
 def _apart(images: DoubleArray, step: int) -> DoubleArray:
@@ -246,13 +249,14 @@ def _along(image: FloatArray, kind: Kind, factor: int, inside: int) -> FloatArra
         return np.asarray(cells[..., cell])
     offset = (place + 0.5) / factor - 0.5
     cell, t = cell - (offset < 0), (offset + (offset < 0)).astype(np.float32)
+    taps: dict[int, np.ndarray]
     if kind == "bilinear":
         taps = {0: 1 - t, 1: t}
     else:  # Keys, IEEE Trans. ASSP 29 (1981), doi:10.1109/TASSP.1981.1163711, a = -1/2
         cube = t**3
-        taps = {-1: -t / 2 + t**2 - cube / 2, 0: 1 - 2.5 * t**2 + 1.5 * cube,
+        taps = {-1: t**2 - (t + cube) / 2, 0: 1 - 2.5 * t**2 + 1.5 * cube,
                 1: t / 2 + 2 * t**2 - 1.5 * cube, 2: (cube - t**2) / 2}  # fmt: skip
     total = np.zeros_like(image)
     for tap, weight in taps.items():
-        total += weight * cells[..., np.clip(cell + tap, 0, cells.shape[-1] - 1)]
+        total += weight.astype(np.float32) * cells[..., np.clip(cell + tap, 0, cells.shape[-1] - 1)]
     return np.asarray(total, np.float32)

@@ -362,9 +362,9 @@ def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
     )
     noise = _noise(comparison, _middles(fine))
     bands = None if comparison.geometry is None else comparison.geometry.bands
-    coarse = None if comparison.adjustment is None else comparison.adjustment.coarse
-    if coarse is not None:
-        noise = np.hypot(noise, np.abs(np.diag(comparison.harmonization.matrix)) * coarse.missing)
+    sharpened = None if comparison.adjustment is None else comparison.adjustment.coarse
+    if sharpened is not None:
+        noise = np.hypot(noise, np.abs(np.diag(comparison.harmonization.matrix)) * sharpened.missing)
     if bands is not None:
         noise = np.hypot(noise, lost_by_moving(as_read, bands.apart_px, comparison.harmonization.apply))
     return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), noise)

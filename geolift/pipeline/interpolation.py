@@ -1,0 +1,71 @@
+"""Whether a pair is worth fusing, as a finding of the cross-sensor check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from geolift.degradation.sampling import degrade_msi
+from geolift.pair.checks import CheckResult, Finding
+from geolift.pair.comparison import Comparison, telling_window
+from geolift.pair.coregistration import Window, choose_windows
+from geolift.pair.geometry import MARGIN_LR
+from geolift.pair.scene_pair import ScenePair
+
+NO_GAIN = "no-gain"
+"""Code of the finding."""
+
+WINDOW_LR, MOST_FINE_PX = 48, 1000
+"""Edge of the window in which the two are tried, in HSI pixels; and of its middle that is read at fine pixels."""
+
+
+def with_worth(
+    result: CheckResult, pair: ScenePair, compared: Comparison, msi_noise: np.ndarray | None, seed: int = 0
+) -> CheckResult:
+    """Add to a check that interpolating the HSI is as good as fusing, where held-out pixels say so.
+
+    Parameters
+    ----------
+    msi_noise
+        (c,) standard deviation of the harmonised MSI's noise; None where no pixel is valid in both images.
+    """
+    from geolift.training.fit import fit
+    from geolift.uncertainty.interpolation import weigh_against_interpolation
+
+    if msi_noise is None or any(finding.code in ("no-overlap", "other-place") for finding in result.verdict):
+        return result
+    (window,) = choose_windows(compared.simulated, WINDOW_LR, 1)
+    rows, cols = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
+    ratio = compared.overlay.ratio
+    worth = weigh_against_interpolation(
+        telling_window(pair, compared, WINDOW_LR),
+        compared.harmonization.apply(compared.degraded[:, rows, cols]),
+        pair.spectra.weights,
+        lambda part: fit("auto", part, seed=seed, features=128, copies=1, learned=False),
+        float(np.mean(compared.blur_sigma_px)) / ratio,
+        msi_noise,
+        _missed_of_msi(compared, window),
+        seed,
+    )
+    if worth is None or not worth.is_none:
+        return result
+    text = (
+        f"fusing hardly pays: with the HSI as truth, one level down, the fused image has {worth.error:.1f} times the "
+        f"error and {worth.angle:.1f} times the spectral angle of the HSI interpolated alone; take that, an MSI with "
+        "more bands, or a larger scene"
+    )
+    return replace(result, verdict=(*(f for f in result.verdict if f.code != "ok"), Finding(NO_GAIN, text)))
+
+
+def _missed_of_msi(compared: Comparison, window: Window) -> float:
+    """What interpolating misses of the fine MSI in the middle of a window."""
+    from geolift.uncertainty.interpolation import missed_by_interpolating
+
+    ratio, edge = compared.overlay.ratio, max(1, MOST_FINE_PX // compared.overlay.ratio)
+    height, width = min(window.height, edge), min(window.width, edge)
+    top, left = window.y + (window.height - height) // 2, window.x + (window.width - width) // 2
+    fine = compared.harmonization.apply(compared.overlay.read(top, left, height, width, MARGIN_LR))
+    low = degrade_msi(fine, ratio, MARGIN_LR, (0.0, 0.0), compared.blur_sigma_px)
+    margin = MARGIN_LR * ratio
+    return missed_by_interpolating(fine[:, margin:-margin, margin:-margin], low, ratio)

@@ -1,0 +1,133 @@
+"""Whether fusing pays: the job done one level down, where the HSI is the truth, against the HSI interpolated alone.
+
+The HSI coarsened by two is the HSI there, and the real MSI, as the HSI's pixels see it, the MSI. What interpolating
+misses is another share of the scene at each scale: the MSI, whose fine pixels are known, tells how much more it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from geolift.degradation.degrade import degrade, gaussian_kernel_for_fwhm
+from geolift.network.inference import predict_block
+from geolift.refinement import refine_arrays
+from geolift.training.methods.subspace import find_subspace
+from geolift.training.training_set import training_set_from_cube
+from geolift.uncertainty.calibration import DoubleArray, FloatArray, Refit
+from geolift.uncertainty.reduced_resolution import FACTOR, FWHM_PER_SIGMA
+
+FEWEST_PX = 49
+"""With fewer HSI pixels nothing can be said."""
+
+CLEARLY_BETTER = 0.8
+"""An inversion that leaves so little of what interpolating misses needs no refinement to pay."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Error (RMS) and mean spectral angle of the fused HSI over those of the interpolated one, at the pair's ratio."""
+
+    error: float
+    angle: float
+
+    @property
+    def is_none(self) -> bool:
+        """Whether interpolating is as good: what one of the two measures gains, the other loses."""
+        return self.error * self.angle >= 1.0
+
+
+def weigh_against_interpolation(
+    hsi: FloatArray,
+    msi: FloatArray,
+    weights: FloatArray,
+    refit: Refit,
+    blur_sigma_lr: float,
+    msi_noise: DoubleArray,
+    msi_missed: float,
+    seed: int = 0,
+) -> Worth | None:
+    """Fuse and interpolate one level down; None where there are too few pixels to tell.
+
+    Parameters
+    ----------
+    hsi, msi
+        (C, h, w) good bands and (c, h, w) the harmonised MSI as the HSI's pixels see it, NaN = invalid.
+    weights
+        (c, C) SRF weights.
+    refit
+        Trains the method on a training set.
+    blur_sigma_lr
+        Of the HSI beside its pixel's average, in HSI pixels.
+    msi_noise
+        (c,) standard deviation of the MSI's noise at its own pixels.
+    msi_missed
+        RMS of what interpolating the MSI as the HSI's pixels see it misses at its fine pixels, noise included.
+    """
+    rows, cols = (size // FACTOR * FACTOR for size in hsi.shape[1:])
+    truth, seen = (np.asarray(image[:, :rows, :cols], np.float32) for image in (hsi, msi))
+    valid = np.isfinite(truth).all(axis=0) & np.isfinite(seen).all(axis=0)
+    if valid.sum() < FEWEST_PX:
+        return None
+    kernel = gaussian_kernel_for_fwhm(FWHM_PER_SIGMA * FACTOR * max(blur_sigma_lr, 0.1))
+    low = degrade(truth, kernel, FACTOR, "renormalize")
+    training = training_set_from_cube(low, weights, msi_noise)
+    if len(training.rows) < FEWEST_PX // FACTOR**2:
+        return None
+    model = refit(training)
+    noise = msi_noise[:, None, None] * np.random.default_rng(seed).standard_normal(seen.shape)
+    fine = np.asarray(seen + noise, np.float32)
+    plain = predict_block(model, fine)
+    alone = _interpolated(low, FACTOR)
+    grown = _grown(seen, kernel, msi_missed, float(np.sqrt(np.square(msi_noise).mean())))
+    known = valid & np.isfinite(alone).all(axis=0) & np.isfinite(plain).all(axis=0)
+    right = _without_noise(truth[:, known])
+
+    def worth(product: FloatArray) -> Worth:
+        ours, theirs = (_missed(image[:, known], right) for image in (product, alone))
+        return Worth(*(one / max(grown * other, 1e-12) for one, other in zip(ours, theirs, strict=True)))
+
+    first = worth(plain)
+    if max(first.error, first.angle) < CLEARLY_BETTER:
+        return first
+    refined, _ = refine_arrays(model, training, low, fine, plain)
+    return worth(np.where(np.isfinite(refined), refined, plain))
+
+
+def _grown(seen: FloatArray, kernel: DoubleArray, msi_missed: float, noise: float) -> float:
+    """How many times as much interpolating misses at the pair's own scales as one level down."""
+    missed = missed_by_interpolating(seen, degrade(seen, kernel, FACTOR, "renormalize"), FACTOR)
+    return float(np.sqrt(max(msi_missed**2 - noise**2, 0.0)) / max(missed, 1e-12))
+
+
+def missed_by_interpolating(fine: FloatArray, low: FloatArray, factor: int) -> float:
+    """RMS of what interpolating (c, h, w) misses of (c, h factor, w factor); NaN = invalid."""
+    return float(np.sqrt(np.nanmean(np.square(fine - _interpolated(low, factor), dtype=np.float64))))
+
+
+def _interpolated(low: FloatArray, factor: int) -> FloatArray:
+    """(C, y, x) at the finer pixels by cubic splines, NaN where the coarse pixel is."""
+    valid = np.isfinite(low).all(axis=0)
+    if not valid.any():
+        return np.full((len(low), *(factor * size for size in valid.shape)), np.nan, np.float32)
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    filled = low[:, nearest[0], nearest[1]]
+    fine = np.stack([ndimage.zoom(band, factor, order=3, mode="nearest", grid_mode=True) for band in filled])
+    return np.where(valid.repeat(factor, 0).repeat(factor, 1), fine, np.float32(np.nan))
+
+
+def _without_noise(spectra: FloatArray) -> DoubleArray:
+    """Spectra (C, n) without what is noise of the HSI: it would count as an error of either product."""
+    space = find_subspace(spectra.T, spare=True)
+    centred = spectra - space.mean[:, None]
+    return np.asarray(space.mean[:, None] + space.decode @ (space.encode.T @ centred))
+
+
+def _missed(product: FloatArray, right: DoubleArray) -> tuple[float, float]:
+    """RMS error and mean angle of (C, n) spectra."""
+    product = product.astype(np.float64)
+    length = np.linalg.norm(product, axis=0) * np.linalg.norm(right, axis=0)
+    angle = np.arccos(np.clip((product * right).sum(axis=0) / np.maximum(length, 1e-12), -1.0, 1.0))
+    return float(np.sqrt(np.square(product - right).mean())), float(angle.mean())
