@@ -64,4 +64,4 @@ bench: setup
 	    echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:
-	rm -rf build dist site $(DEMO_DIR) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site $(DEMO_DIR) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

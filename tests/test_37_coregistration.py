@@ -206,9 +206,13 @@ def test_arrays_that_do_not_fit_are_refused_with_the_shape_needed() -> None:
         estimate_shift(np.zeros((3, 10, 10), np.float32), np.zeros((3, 40, 40), np.float32), 4, 2)
 
 
-def test_a_large_scene_is_judged_by_textured_windows_in_bounded_time() -> None:
-    big = scene(900, 7)
-    hsi, msi = planted(big, 3, 2.3, -1.2)
+@pytest.fixture(scope="module")
+def large() -> tuple[FloatArray, FloatArray]:
+    return planted(scene(900, 7), 3, 2.3, -1.2)
+
+
+def test_a_large_scene_is_judged_by_textured_windows_in_bounded_time(large: tuple[FloatArray, FloatArray]) -> None:
+    hsi, msi = large
     windows = choose_windows(hsi)
     assert sum(w.height * w.width for w in windows) < 10_000 < hsi[0].size
     read: list[int] = []
@@ -223,8 +227,10 @@ def test_a_large_scene_is_judged_by_textured_windows_in_bounded_time() -> None:
     assert sum(read) < 10_000
 
 
-def test_a_large_scene_that_hides_under_clouds_is_looked_at_through_wide_windows() -> None:
-    hsi, msi = planted(scene(900, 7), 3, 2.3, -1.2)
+def test_a_large_scene_that_hides_under_clouds_is_looked_at_through_wide_windows(
+    large: tuple[FloatArray, FloatArray],
+) -> None:
+    hsi, msi = large[0], large[1].copy()
     for w in choose_windows(hsi):
         msi[:, 3 * w.y : 3 * (w.y + w.height + 4), 3 * w.x : 3 * (w.x + w.width + 4)] = np.nan
     assert error_px(estimate_shift(hsi, msi, 3, 2), 2.3, -1.2) < 0.02

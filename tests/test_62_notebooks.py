@@ -58,7 +58,7 @@ def test_every_notebook_is_run_here_and_keeps_no_output() -> None:
 
 
 def test_the_first_fusion_shows_a_verdict_pictures_and_scores(tmp_path: Path) -> None:
-    shown = run("first_fusion", tmp_path, SIZE=96)
+    shown = run("first_fusion", tmp_path, SIZE=72)
     assert "geolift fusion" in shown
     assert "image/png" in shown
     psnr = re.search(r"PSNR ([\d.]+) dB", shown)
@@ -68,7 +68,7 @@ def test_the_first_fusion_shows_a_verdict_pictures_and_scores(tmp_path: Path) ->
 
 
 def test_what_is_planted_in_the_trust_notebook_is_named(tmp_path: Path) -> None:
-    shown = run("trust", tmp_path, SIZE=96)
+    shown = run("trust", tmp_path, SIZE=72)
     assert "offset:" in shown
     assert "band-order:" in shown
     within = re.search(r"(\d+)% of the values lie within one standard error", shown)

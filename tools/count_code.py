@@ -53,7 +53,8 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(path: Path, *, top_only: bool = False) -> set[str]:
+@cache
+def imports(path: Path, *, top_only: bool = False) -> frozenset[str]:
     """Return full names of all that is imported; `from a import b` counts as a.b. TYPE_CHECKING blocks do not run."""
     skipped = {
         id(inner)
@@ -69,7 +70,7 @@ def imports(path: Path, *, top_only: bool = False) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 @cache

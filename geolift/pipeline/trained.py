@@ -51,7 +51,7 @@ class TileCorrection:
 class OutputBands(BaseModel):
     """The bands of the HSI that a model was learned from, bad ones in their places; None = not known."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     source: str = ""
     names: list[str]

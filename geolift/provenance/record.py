@@ -22,7 +22,8 @@ Number = float | str | None
 class Facts(BaseModel):
     """Facts of a run; more may stand beside those that are named."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    # Built when first read: most commands read no sidecar.
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
 
 class InputFile(Facts):
