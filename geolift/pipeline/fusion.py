@@ -20,6 +20,7 @@ from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening import Screening, screen_hsi
 from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
+from geolift.pipeline.interpolation import NO_GAIN, with_worth
 from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
 from geolift.pipeline.plan import Plan, file_facts
 from geolift.pipeline.quality_raster import hsi_coverage, quality_raster
@@ -252,6 +253,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     require_something_to_fuse(pair, compared, settings)
     pair = pair if compared is None else compared.set_right(pair)
     training, valid = training_pixels(pair, compared, run)
+    check = weighed(check, pair, compared, training, run)
     trained = kept_or(run.kept_model, lambda: learn_inversion(pair, training, run))
     warn_of_noise_amplification(compared, trained, run)
     trained, refined, correction = refine(pair, compared, trained, training, run)
@@ -309,6 +311,17 @@ def compare_sensors(pair: ScenePair, run: Run) -> tuple[Comparison | None, Check
     run.warn(*compared.warnings, *map(crosscheck.sentence, findings))
     give_back_memory()
     return compared, result
+
+
+def weighed(
+    check: CheckResult | None, pair: ScenePair, compared: Comparison | None, training: TrainingSet, run: Run
+) -> CheckResult | None:
+    """Say in check and warnings where interpolating the HSI is as good as fusing."""
+    if check is None or compared is None:
+        return check
+    result = with_worth(check, pair, compared, training.msi_noise, run.settings.seed)
+    run.warn(*(crosscheck.sentence(finding) for finding in result.verdict if finding.code == NO_GAIN))
+    return result
 
 
 def _is_settled(finding: Finding, compared: Comparison, screening: Screening) -> bool:

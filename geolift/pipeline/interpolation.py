@@ -6,18 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from geolift.degradation.sampling import degrade_msi
 from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.comparison import Comparison, telling_window
-from geolift.pair.coregistration import Window, choose_windows
-from geolift.pair.geometry import MARGIN_LR
+from geolift.pair.coregistration import choose_windows
 from geolift.pair.scene_pair import ScenePair
 
 NO_GAIN = "no-gain"
 """Code of the finding."""
 
-WINDOW_LR, MOST_FINE_PX = 48, 1000
-"""Edge of the window in which the two are tried, in HSI pixels; and of its middle that is read at fine pixels."""
+WINDOW_LR = 48
+"""Edge of the window in which the two are tried, in HSI pixels."""
 
 
 def with_worth(
@@ -45,7 +43,7 @@ def with_worth(
         lambda part: fit("auto", part, seed=seed, features=128, copies=1, learned=False),
         float(np.mean(compared.blur_sigma_px)) / ratio,
         msi_noise,
-        _missed_of_msi(compared, window),
+        ratio,
         seed,
     )
     if worth is None or not worth.is_none:
@@ -56,16 +54,3 @@ def with_worth(
         "more bands, or a larger scene"
     )
     return replace(result, verdict=(*(f for f in result.verdict if f.code != "ok"), Finding(NO_GAIN, text)))
-
-
-def _missed_of_msi(compared: Comparison, window: Window) -> float:
-    """What interpolating misses of the fine MSI in the middle of a window."""
-    from geolift.uncertainty.interpolation import missed_by_interpolating
-
-    ratio, edge = compared.overlay.ratio, max(1, MOST_FINE_PX // compared.overlay.ratio)
-    height, width = min(window.height, edge), min(window.width, edge)
-    top, left = window.y + (window.height - height) // 2, window.x + (window.width - width) // 2
-    fine = compared.harmonization.apply(compared.overlay.read(top, left, height, width, MARGIN_LR))
-    low = degrade_msi(fine, ratio, MARGIN_LR, (0.0, 0.0), compared.blur_sigma_px)
-    margin = MARGIN_LR * ratio
-    return missed_by_interpolating(fine[:, margin:-margin, margin:-margin], low, ratio)

@@ -13,13 +13,14 @@ from geolift.datamodel.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import NoOverlapError, TrustError
 from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.checks.crosscheck import CheckDocument, check, document, enforce
-from geolift.pair.comparison import Comparison, compare
+from geolift.pair.comparison import Comparison, compare, look_at_fine_msi
 from geolift.pair.coregistration.local_shift import ShiftField, resample
 from geolift.pair.declared_offset import with_true_offset
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
+from geolift.pipeline.interpolation import with_worth
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers import opened
 from geolift.runtime.progress import SILENT, Listener
@@ -222,6 +223,8 @@ def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings, listen
     result = check(pair, compared)
     if settings.strict:
         enforce(result)
+    fine = look_at_fine_msi(compared)
+    result = with_worth(result, pair, compared, None if fine is None else fine.noise)
     return {**document(result), "coregistration": compared.shift_json()}
 
 

@@ -1,7 +1,7 @@
 """Whether fusing pays: the job done one level down, where the HSI is the truth, against the HSI interpolated alone.
 
 The HSI coarsened by two is the HSI there, and the real MSI, as the HSI's pixels see it, the MSI. What interpolating
-misses is another share of the scene at each scale: the MSI, whose fine pixels are known, tells how much more it is.
+misses grows with the ratio; where structure is alike at all scales, each octave adds as much to its square.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def weigh_against_interpolation(
     refit: Refit,
     blur_sigma_lr: float,
     msi_noise: DoubleArray,
-    msi_missed: float,
+    ratio: float,
     seed: int = 0,
 ) -> Worth | None:
     """Fuse and interpolate one level down; None where there are too few pixels to tell.
@@ -63,8 +63,8 @@ def weigh_against_interpolation(
         Of the HSI beside its pixel's average, in HSI pixels.
     msi_noise
         (c,) standard deviation of the MSI's noise at its own pixels.
-    msi_missed
-        RMS of what interpolating the MSI as the HSI's pixels see it misses at its fine pixels, noise included.
+    ratio
+        Of the pair.
     """
     rows, cols = (size // FACTOR * FACTOR for size in hsi.shape[1:])
     truth, seen = (np.asarray(image[:, :rows, :cols], np.float32) for image in (hsi, msi))
@@ -80,8 +80,8 @@ def weigh_against_interpolation(
     noise = msi_noise[:, None, None] * np.random.default_rng(seed).standard_normal(seen.shape)
     fine = np.asarray(seen + noise, np.float32)
     plain = predict_block(model, fine)
-    alone = _interpolated(low, FACTOR)
-    grown = _grown(seen, kernel, msi_missed, float(np.sqrt(np.square(msi_noise).mean())))
+    alone = _interpolated(low)
+    grown = float(np.sqrt(np.log2(max(ratio, FACTOR))))
     known = valid & np.isfinite(alone).all(axis=0) & np.isfinite(plain).all(axis=0)
     right = _without_noise(truth[:, known])
 
@@ -96,26 +96,15 @@ def weigh_against_interpolation(
     return worth(np.where(np.isfinite(refined), refined, plain))
 
 
-def _grown(seen: FloatArray, kernel: DoubleArray, msi_missed: float, noise: float) -> float:
-    """How many times as much interpolating misses at the pair's own scales as one level down."""
-    missed = missed_by_interpolating(seen, degrade(seen, kernel, FACTOR, "renormalize"), FACTOR)
-    return float(np.sqrt(max(msi_missed**2 - noise**2, 0.0)) / max(missed, 1e-12))
-
-
-def missed_by_interpolating(fine: FloatArray, low: FloatArray, factor: int) -> float:
-    """RMS of what interpolating (c, h, w) misses of (c, h factor, w factor); NaN = invalid."""
-    return float(np.sqrt(np.nanmean(np.square(fine - _interpolated(low, factor), dtype=np.float64))))
-
-
-def _interpolated(low: FloatArray, factor: int) -> FloatArray:
+def _interpolated(low: FloatArray) -> FloatArray:
     """(C, y, x) at the finer pixels by cubic splines, NaN where the coarse pixel is."""
     valid = np.isfinite(low).all(axis=0)
     if not valid.any():
-        return np.full((len(low), *(factor * size for size in valid.shape)), np.nan, np.float32)
+        return np.full((len(low), *(FACTOR * size for size in valid.shape)), np.nan, np.float32)
     nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
     filled = low[:, nearest[0], nearest[1]]
-    fine = np.stack([ndimage.zoom(band, factor, order=3, mode="nearest", grid_mode=True) for band in filled])
-    return np.where(valid.repeat(factor, 0).repeat(factor, 1), fine, np.float32(np.nan))
+    fine = np.stack([ndimage.zoom(band, FACTOR, order=3, mode="nearest", grid_mode=True) for band in filled])
+    return np.where(valid.repeat(FACTOR, 0).repeat(FACTOR, 1), fine, np.float32(np.nan))
 
 
 def _without_noise(spectra: FloatArray) -> DoubleArray:
