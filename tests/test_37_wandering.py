@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from geolift.degradation.sampling import degrade_msi
 from geolift.pair.band_alignment import lost_by_moving, move_band, reach_px
-from geolift.pair.coregistration.band_shift import find_band_shifts
+from geolift.pair.coregistration.band_shift import find_band_shifts, find_keystone, tell_bands
 from geolift.pair.coregistration.shift_field import WanderingShift, brought_to, find_evidence, find_wandering
 from geolift.pair.saturation import find_saturation
 
@@ -69,6 +69,23 @@ def test_bands_of_the_hsi_that_lie_apart_are_no_fault_of_the_msi() -> None:
     low = np.stack([seen(warped(b[None], np.zeros(b.shape), np.full(b.shape, 0.15 * k)))[0]
                     for k, b in enumerate(fine)])  # fmt: skip
     assert find_band_shifts([(low, fine)], RATIO, MARGIN, PLACE) is None
+
+
+@pytest.mark.parametrize("span_lr", [0.0, 0.3, -0.6])
+def test_bands_of_the_hsi_that_lie_apart_by_wavelength_are_told_as_keystone(span_lr: float) -> None:
+    fine, nm = texture(6, seed=1), np.array([490.0, 560, 665, 865, 1610, 2200])
+    place = (nm - nm[0]) / (nm[-1] - nm[0])
+    low = np.stack([seen(warped(b[None], np.zeros(b.shape), np.full(b.shape, span_lr * RATIO * p)))[0]
+                    for b, p in zip(fine, place, strict=True)])  # fmt: skip
+    told = tell_bands([(noisy(low, 0.003, 1), noisy(fine, 0.003, 2))], RATIO, MARGIN, PLACE)
+    assert told is not None
+    found = find_keystone(told, nm, RATIO)
+    if span_lr == 0:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.axis == 1
+        assert found.span_lr == pytest.approx(span_lr, rel=0.25)
 
 
 @pytest.mark.parametrize("noise", [0.002, 0.03])

@@ -15,7 +15,7 @@ from geolift.pair.coregistration import (
     choose_windows,
     estimate_shift_by_windows,
 )
-from geolift.pair.coregistration.band_shift import BandShifts, find_band_shifts
+from geolift.pair.coregistration.band_shift import BandShifts, Keystone, find_band_shifts, find_keystone, tell_bands
 from geolift.pair.coregistration.shift_field import Evidence, WanderingShift, find_evidence, find_wandering
 from geolift.pair.overlay import Overlay
 from geolift.pair.scene_pair import ScenePair
@@ -45,6 +45,8 @@ class Geometry:
         Where the MSI's bands lie apart; None where they do not.
     wandering
         How the shift differs over the scene, places counted on the overlay's LR grid; None where it does not.
+    keystone
+        How the HSI's bands lie apart; None where they do not.
     """
 
     overlap: Overlay
@@ -52,6 +54,7 @@ class Geometry:
     fine_shift_px: tuple[float, float]
     bands: BandShifts | None = None
     wandering: WanderingShift | None = None
+    keystone: Keystone | None = None
 
     @property
     def band_shifts_px(self) -> DoubleArray | None:
@@ -75,14 +78,24 @@ def settle_geometry(pair: ScenePair, overlap: Overlay, simulated: np.ndarray, sh
 def _with_bands(pair: ScenePair, settled: Geometry, simulated: np.ndarray) -> Geometry:
     """Set the bands right that lie apart, beside what was set right already."""
     overlap, place = settled.overlap, _place(settled.shift)
-    found = find_band_shifts(_windows(overlap, simulated), overlap.ratio, MARGIN_LR, place)
-    if found is None:
-        return settled
+    look = _windows(overlap, simulated), overlap.ratio, MARGIN_LR, place
+    told = tell_bands(*look)
+    found = None if told is None else find_band_shifts(*look, told)
+    if told is None or found is None:
+        return (
+            settled if told is None else replace(settled, keystone=find_keystone(told, _centres(pair), overlap.ratio))
+        )
     if settled.bands is not None:
         found = replace(found, apart_px=found.apart_px + settled.bands.apart_px)
     settled = replace(settled, bands=found)
     adjustment = MsiAdjustment(pair.hsi_grid, settled.band_shifts_px)
     return _estimated(settled, replace(overlap, msi=adjusted_pair(pair, adjustment).used_msi), simulated)
+
+
+def _centres(pair: ScenePair) -> DoubleArray:
+    """Centres (c,) of the MSI's bands as the HSI's make them up, in nm."""
+    spectra = pair.spectra
+    return np.asarray(spectra.weights @ spectra.bands.wavelength_nm[list(spectra.good)], np.float64)
 
 
 def with_wandering(overlap: Overlay, wandering: WanderingShift, fine_shift_px: tuple[float, float]) -> Overlay:

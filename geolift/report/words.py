@@ -35,6 +35,7 @@ VERDICTS = {
     "bad-values": "Values in the HSI that no sensor measures",
     "stripes": "Dead or striped columns in the HSI",
     "noisy-bands": "Bands of the HSI hold little but noise",
+    "keystone": "Bands of the HSI lie apart",
     "no-gain": "Fusing hardly pays",
     "resampled": "An image was put onto another grid",
     "cloud-or-change": "Clouds, shadows or change between the dates",

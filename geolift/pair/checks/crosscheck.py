@@ -30,6 +30,10 @@ CURVED_SIGMA = 6.0
 """Distance from a curve that counts as cloud or change: a mean of bent values is not the bent mean of values."""
 
 
+VISIBLE = 0.1
+"""Cloud, shadow and change differ by this part of a band's mean, in the median over the bands; mixed pixels do not."""
+
+
 def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResult:
     """Check a compared pair for the mistakes that make a plausible, wrong product.
 
@@ -75,7 +79,10 @@ def _without_false_cloud(result: CheckResult, compared: Comparison, window: tupl
     """Take back that pixels do not follow one relation, where they follow a curve."""
     simulated, degraded = (image[:, *window] for image in (compared.simulated, compared.degraded))
     valid = np.isfinite(simulated).all(axis=0) & np.isfinite(degraded).all(axis=0)
-    outliers = outlier_pixels(simulated, compared.harmonization.apply(degraded), CURVED_SIGMA)
+    straight = compared.harmonization.apply(degraded)
+    level = np.nanmean(np.abs(simulated), axis=(1, 2), keepdims=True)
+    visible = np.median(np.abs(straight[:, valid] - simulated[:, valid]) / level[:, :, 0], axis=0) > VISIBLE
+    outliers = outlier_pixels(simulated, straight, CURVED_SIGMA)[valid] & visible
     if outliers.sum() >= FOREIGN_FRACTION * valid.sum():
         return result
     kept = tuple(finding for finding in result.verdict if finding.code != "cloud-or-change")

@@ -65,6 +65,16 @@ def geometry_findings(geometry: Geometry | None, names: Sequence[str]) -> list[F
             "the HSI, and the product stays on the MSI's grid; --coregister DY,DX takes one shift for all"
         )
         found.append(Finding("local-shift", text, settled=True))
+    if geometry.keystone is not None:
+        keystone = geometry.keystone
+        where = ("down", "right")[keystone.axis]
+        text = (
+            f"bands of the HSI lie apart (keystone): the one at {keystone.last_nm:.0f} nm lies {keystone.span_lr:+.2f} "
+            f"HSI pixels {where} of the one at {keystone.first_nm:.0f} nm, seen from the MSI, whose own bands agree; "
+            "they are left as they are: spectra at borders mix their sides; ask for a product of the HSI with its "
+            "bands aligned"
+        )
+        found.append(Finding("keystone", text, settled=True))
     return found
 
 

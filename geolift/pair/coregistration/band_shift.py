@@ -18,6 +18,7 @@ from geolift.pair.coregistration.matching import Patch
 from geolift.pair.coregistration.shift_fit import band_votes, combine_votes, fit_place
 
 DoubleArray = NDArray[np.float64]
+Votes = tuple[DoubleArray, DoubleArray]
 
 LEAST_APART_PX, LEAST_SIGMAS = 0.08, 2.0
 """A band may lie apart if its vote does by so much and by so many of its errors; the MSI's own pixels then decide."""
@@ -27,6 +28,12 @@ COMMON_SIGMAS = 3.0
 
 LEAST_NATS = 0.01
 """Log determinant of the bands' correlation, per band, by which alignment must make them predict each other better."""
+
+KEYSTONE_LR, KEYSTONE_SIGMAS = 0.1, 5.0
+"""Bands of the HSI lie apart by wavelength from so many of its pixels on, between the MSI's first and last band, and
+from so many errors."""
+
+FEWEST_BANDS, LEAST_SIGMA_PX = 3, 0.01
 
 SAMPLE_PX = 128
 """Edge of the middle of a window in which the bands are held against each other, in fine pixels."""
@@ -53,8 +60,62 @@ class BandShifts:
         return float(np.hypot(*self.apart_px.T).max())
 
 
-def find_band_shifts(
+@dataclass(frozen=True)
+class Keystone:
+    """Bands of the HSI that lie apart along an axis (0: y, 1: x) in proportion to their wavelength.
+
+    ``span_lr`` is how far the band at ``last_nm`` lies beyond that at ``first_nm``, in HSI pixels.
+    """
+
+    axis: int
+    span_lr: float
+    first_nm: float
+    last_nm: float
+
+
+def tell_bands(
     windows: Sequence[tuple[FloatArray, FloatArray]], ratio: int, margin: int, place: DoubleArray
+) -> Votes | None:
+    """Votes (c, 2) of the bands on their shift and their errors; None of fewer than three, or where none is known."""
+    count, reach = len(windows[0][0]), _reach(place, ratio)
+    if count < FEWEST_BANDS:
+        return None
+    return band_votes([Patch(low, fine, range(count), ratio, margin, reach) for low, fine in windows], place)
+
+
+def find_keystone(told: Votes, wavelength_nm: DoubleArray, ratio: int) -> Keystone | None:
+    """Tell whether bands that the MSI's own pixels do not move lie apart by their wavelength.
+
+    Parameters
+    ----------
+    told
+        Votes and errors (c, 2) in fine pixels.
+    wavelength_nm
+        (c,) centres of the MSI's bands.
+    """
+    first, last = float(wavelength_nm.min()), float(wavelength_nm.max())
+    if len(wavelength_nm) <= FEWEST_BANDS or last <= first:
+        return None
+    table = np.stack([np.ones_like(wavelength_nm), (wavelength_nm - first) / (last - first)])
+    found = None
+    for axis, (votes, sigmas) in enumerate(zip(told[0].T, told[1].T, strict=True)):
+        weights = 1.0 / np.square(np.maximum(sigmas, LEAST_SIGMA_PX))
+        inverse = np.linalg.inv((weights * table) @ table.T)
+        line = inverse @ (weights * table) @ votes
+        excess = (weights * np.square(votes - line @ table)).sum() / (len(votes) - 2)
+        error = float(np.sqrt(inverse[1, 1] * max(1.0, excess)))
+        span = float(line[1])
+        if abs(span) > max(KEYSTONE_LR * ratio, KEYSTONE_SIGMAS * error):
+            found = Keystone(axis, -span / ratio, first, last)  # the vote is what brings it back
+    return found
+
+
+def find_band_shifts(
+    windows: Sequence[tuple[FloatArray, FloatArray]],
+    ratio: int,
+    margin: int,
+    place: DoubleArray,
+    told: Votes | None = None,
 ) -> BandShifts | None:
     """Tell how far the bands lie apart; None where they do not, or where it is not the MSI's bands that do.
 
@@ -64,13 +125,12 @@ def find_band_shifts(
         Pairs of the simulated MSI (c, h, w) and the fine MSI (c, (h + 2 margin) ratio, …) around it.
     place
         (4,) shift dy, dx and variances along y and x that all bands together ask for, in fine pixels.
+    told
+        What `tell_bands` says of them, if that is known.
     """
-    count = len(windows[0][0])
-    if count < 3:
-        return None
-    reach = float(np.abs(place[:2]).max()) + ratio
-    patches = [Patch(low, fine, range(count), ratio, margin, reach) for low, fine in windows]
-    told = band_votes(patches, place)
+    count, reach = len(windows[0][0]), _reach(place, ratio)
+    if told is None:
+        told = tell_bands(windows, ratio, margin, place)
     if told is None or not _apart(*told).any():
         return None
     votes, sigmas = (np.full((count, 2), np.nan) for _ in range(2))
@@ -80,7 +140,7 @@ def find_band_shifts(
         if fit is not None and fit.converged:
             votes[band], sigmas[band] = fit.place[:2], fit.vote_sigma_px[0]
     known = np.isfinite(votes).all(axis=1)
-    if known.sum() < 3 or not _apart(votes[known], sigmas[known]).any():
+    if known.sum() < FEWEST_BANDS or not _apart(votes[known], sigmas[known]).any():
         return None
     common = _common(votes[known], sigmas[known])
     apart = np.zeros((count, 2))
@@ -88,6 +148,11 @@ def find_band_shifts(
     if not _agree_better([fine for _, fine in windows], apart):
         return None
     return BandShifts((float(common[0]), float(common[1])), apart)
+
+
+def _reach(place: DoubleArray, ratio: int) -> float:
+    """Fine pixels by which bands may lie away."""
+    return float(np.abs(place[:2]).max()) + ratio
 
 
 def _apart(votes: DoubleArray, sigmas: DoubleArray) -> NDArray[np.bool_]:
