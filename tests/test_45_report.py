@@ -124,7 +124,7 @@ def test_the_page_tells_the_run(page: str, fused: Path) -> None:
         "numpy",
         "nothing known against it",
         "Standard error",
-        "Seen through the HSI's eyes",
+        "Consistency with the HSI",
         f"On {facts['information']['held_out_pixels']} HSI pixels held out, the MSI's bands explain",
     ):
         assert told in text, told
@@ -223,9 +223,9 @@ def test_a_product_of_apply_and_a_bare_old_sidecar_have_reports_too(fused: Path,
     files.apply_files(pair.hsi.parent / "model.safetensors", pair.msi, product, ApplySettings())
     text = Outline(report.make_report(product, tmp_path / "a.html").read_text(encoding="utf-8")).words
     assert "geolift apply" in text
-    assert "Seen through the MSI's eyes" in text
+    assert "Consistency with the MSI" in text
     assert "HSI as delivered" not in text
-    assert "Seen through the HSI's eyes" not in text
+    assert "Consistency with the HSI" not in text
     assert "One HSI pixel" not in text
     item = json.loads(product.with_suffix(".json").read_text(encoding="utf-8"))
     kept = {key: value for key, value in item["properties"].items() if not key.startswith("geolift:")}
