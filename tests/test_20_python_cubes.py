@@ -97,6 +97,18 @@ def test_stackstacs_corner_coordinates_and_transform_are_understood(truth: xr.Da
     _same(opened(stack[:, 2:, 3:]), truth[:, 2:, 3:])
 
 
+def test_snaps_attributes_of_single_bands_give_the_wavelengths(truth: xr.DataArray) -> None:
+    planes = {
+        f"b{i}": plane.drop_vars(["wavelength", "fwhm", "good", "name", "band"]).assign_attrs(
+            radiation_wavelength=float(plane.wavelength), radiation_wavelength_unit="nm", bandwidth=21.0
+        )
+        for i, plane in enumerate(truth)
+    }
+    found = opened(xr.Dataset(planes))
+    _same(found, truth)
+    assert np.allclose(bands_of(found).fwhm_nm, 21)
+
+
 def test_a_grid_mapping_among_a_datasets_variables_gives_the_crs(truth: xr.DataArray) -> None:
     plain = truth.drop_vars(["spatial_ref", "name"]).assign_attrs(grid_mapping="crs").to_dataset(name="reflectance")
     _same(opened(plain.assign(crs=truth.spatial_ref.drop_vars("spatial_ref"))), truth)

@@ -125,7 +125,19 @@ def _one_array(dataset: xr.Dataset) -> xr.DataArray:
         raise InputError(f"the Dataset holds {held}; needed is one cube of three dimensions, or one variable per band")
     stacked = xr.concat([v.squeeze(drop=True) for v in bands.values()], dim="band", coords="minimal", compat="override")
     first = next(iter(bands.values()))
-    return stacked.assign_coords(band=list(bands)).assign_attrs({**_shared(dataset), **first.attrs})
+    stacked = stacked.assign_coords(band=list(bands), **_snap_spectra(list(bands.values())))
+    return stacked.assign_attrs({**_shared(dataset), **first.attrs})
+
+
+def _snap_spectra(planes: list[xr.DataArray]) -> dict[str, xr.Variable]:
+    """Collect the centres and widths that SNAP gives each band of its NetCDF as attributes."""
+    unit = planes[0].attrs.get("radiation_wavelength_unit", "nm")
+    told = {"wavelength": "radiation_wavelength", "fwhm": "bandwidth"}
+    return {
+        name: xr.Variable("band", [float(plane.attrs[key]) for plane in planes], {"units": str(unit)})
+        for name, key in told.items()
+        if all(isinstance(plane.attrs.get(key), int | float | np.number) for plane in planes)
+    }
 
 
 def _is_number(variable: xr.DataArray) -> bool:
