@@ -151,6 +151,18 @@ def test_a_header_is_read_in_whatever_encoding_and_nothing_is_written_beside_it(
         open_cube(file)
 
 
+def test_a_tag_that_is_no_utf_8_is_left_out_without_a_word_on_stderr(
+    tmp_path: Path, values: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "a.tif", values, gsd=30)
+    with rasterio.open(file, "r+") as target:
+        target.update_tags(remark="Groesse in um")
+    file.write_bytes(file.read_bytes().replace(b"Groesse in um", "Größe in µm  ".encode("latin-1")))
+    cube = open_cube(file)
+    assert np.abs(cube.values - values).max() < 6e-5
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
 @pytest.mark.parametrize("change", [-1, -1000, 1])
 def test_envi_data_of_another_size_than_the_header_says_are_refused_with_both_sizes(

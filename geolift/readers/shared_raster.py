@@ -69,19 +69,25 @@ def environment(path: str) -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def undecodable_messages_ignored() -> Iterator[None]:
-    """Keep Python from printing a traceback where GDAL's message about a damaged file is no UTF-8 (rasterio's log)."""
-    usual = sys.unraisablehook
+    """Keep Python from printing errors where GDAL's message about a file is no UTF-8 (in rasterio's log)."""
+    unraisable, uncaught = sys.unraisablehook, sys.excepthook
 
-    def hook(unraisable: Any) -> None:
-        if not isinstance(unraisable.exc_value, UnicodeDecodeError):
-            usual(unraisable)
+    def of_callback(found: Any) -> None:
+        if not isinstance(found.exc_value, UnicodeDecodeError):
+            unraisable(found)
 
-    sys.unraisablehook = hook
+    def of_handler(kind: Any, error: Any, trace: Any) -> None:
+        if not isinstance(error, UnicodeDecodeError):
+            uncaught(kind, error, trace)
+
+    sys.unraisablehook, sys.excepthook = of_callback, of_handler
     try:
         yield
     finally:
-        if sys.unraisablehook is hook:
-            sys.unraisablehook = usual
+        if sys.unraisablehook is of_callback:
+            sys.unraisablehook = unraisable
+        if sys.excepthook is of_handler:
+            sys.excepthook = uncaught
 
 
 def open_raster(path: str) -> Any:
