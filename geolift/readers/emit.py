@@ -38,6 +38,8 @@ class Orthorectified:
         self._cube = hdf5.Hdf5Cube(file, dataset, "yxb", bands)
         self._samples, self._lines = (hdf5.Hdf5Cube(file, f"location/{name}", "yx") for name in ("glt_x", "glt_y"))
         shape = self._samples.layout.shape
+        if self._lines.layout.shape != shape:
+            raise InputError(f"{file.path}: its tables glt_x and glt_y are {shape} and {self._lines.layout.shape}")
         block = (min(ORTHO_BLOCK_PX, shape[0]), min(ORTHO_BLOCK_PX, shape[1]))
         self.path = file.path
         self.layout = Layout(self._cube.layout.count, shape, self._cube.layout.dtype, block)

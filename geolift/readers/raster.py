@@ -26,7 +26,7 @@ from geolift.readers.source import Decoding, Stored
 from geolift.settings import Reading
 
 USABLE_DATA = ("usable data mask", "not clear: cloud, haze, shadow of clouds")
-LEAST_TYPICAL, LARGEST_TYPICAL = -0.02, 1e6
+LEAST_TYPICAL, BRIGHTEST_TYPICAL, LARGEST_TYPICAL = -0.02, 1.2, 1e6
 COUNTS_RANGE = (100.0, 12_000.0)
 TIME_TAGS = ("start_time", "acquisition_time", "acquisition time", "TIFFTAG_DATETIME", "datetime")
 SENSOR_TAGS = ("sensor", "sensor_type", "spacecraft", "platform", "satellite", "SPACECRAFT_ID", "PRODUCT_URI")
@@ -226,7 +226,8 @@ def settle(stored: Stored, tags: Declared, reading: Reading, notes: list[str]) -
             )
     decoding = overridden(decoding, reading)
     typical = [(median or 0.0) * s + o for s, o in zip(decoding.scale, decoding.offset, strict=True)]
-    odd = next((value for value in typical if not LEAST_TYPICAL <= value <= LARGEST_TYPICAL), None)
+    largest = BRIGHTEST_TYPICAL if quantity == REFLECTANCE else LARGEST_TYPICAL
+    odd = next((value for value in typical if not LEAST_TYPICAL <= value <= largest), None)
     if odd is not None:
         notes.append(
             f"{stored.path}: a typical value is {odd:g}, neither reflectance nor radiance in usual units. "
