@@ -16,7 +16,7 @@ from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
 from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.pair import Pair, Window
-from geolift.training.training_set import Ints, TrainingSet, position_hash
+from geolift.training.training_set import Floats, Ints, TrainingSet, position_hash
 
 BLOCK_LR, SMALL_BLOCK_LR, SMALL_LR = 6, 3, 20
 """Edge of the blocks; the small one where a scene has fewer than so many HSI pixels across."""
@@ -79,24 +79,26 @@ def run_trial(
         Tells which these are for a pixel of the pair.
     """
     edge = BLOCK_LR if min(pair.shape) >= SMALL_LR else SMALL_BLOCK_LR
-    windows = _windows(pair, seed)
-    blocks, errors = [], []
+    trials = []
     for kind in KINDS:
         parts = [_thinned(data.subset(~_near(data, edge, kind)), seed) for data in (first, second)]
         if min(len(part.rows) for part in parts) < FEWEST_PIXELS:
             continue
         models = [fit(part) for part in parts]
-        noise = np.array([amplified_noise(model, first, seed) for model in models])
-        for rows, cols in windows:
-            found = np.stack([_error(pair, model, footprint, rows, cols) for model in models])
+        trials.append((kind, models, np.array([amplified_noise(model, first, seed) for model in models])))
+    if not trials:
+        return Told(0.0, np.inf, 0)
+    blocks, errors = [], []
+    for rows, cols in _windows(pair, seed):
+        view = _read(pair, footprint.margin_lr, rows, cols)
+        for kind, models, noise in trials:
+            found = np.stack([_error(*view, model, footprint) for model in models])
             found = np.hypot(found, noise[:, None, None])
             y, x = np.nonzero(np.isfinite(found).all(axis=0))
             down, across = locate(y + rows.start, x + cols.start)
             inside = _kind_of(down, across, edge) == kind
             errors.append(found[:, y[inside], x[inside]])
             blocks.append(np.stack([down[inside] // edge, across[inside] // edge]))
-    if not errors:
-        return Told(0.0, np.inf, 0)
     return _summed(np.concatenate(errors, axis=1), np.concatenate(blocks, axis=1))
 
 
@@ -154,9 +156,13 @@ def _windows(pair: Pair, seed: int) -> list[Window]:
     ]
 
 
-def _error(pair: Pair, model: SpectralModel, footprint: Footprint, rows: slice, cols: slice) -> DoubleArray:
-    """(h, w) length of what a model's product, seen through the footprint, leaves of the HSI; NaN = unknown."""
-    margin = footprint.margin_lr
+def _read(pair: Pair, margin: int, rows: slice, cols: slice) -> tuple[Floats, Floats]:
+    """The HSI (C, h, w) of a window, and the fine MSI of it and a margin of so many HSI pixels."""
     fine = pair.msi(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
-    seen = footprint.degrade(predict_block(model, fine), margin)
-    return np.asarray(np.sqrt(np.square(pair.hsi(rows, cols) - seen).sum(axis=0)), np.float64)
+    return pair.hsi(rows, cols), fine
+
+
+def _error(hsi: Floats, fine: Floats, model: SpectralModel, footprint: Footprint) -> DoubleArray:
+    """(h, w) length of what a model's product, seen through the footprint, leaves of the HSI; NaN = unknown."""
+    seen = footprint.degrade(predict_block(model, fine), footprint.margin_lr)
+    return np.asarray(np.sqrt(np.square(hsi - seen).sum(axis=0)), np.float64)
