@@ -170,3 +170,16 @@ def test_a_fusion_is_refused_before_it_reads_a_pixel(tmp_path: Path) -> None:
             run(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
     with rasterio.open(pair.msi) as source:
         assert source.count == 4
+
+
+def test_a_zarr_store_that_is_read_is_not_replaced_and_nothing_is_put_into_one(tmp_path: Path) -> None:
+    store = tmp_path / "a.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "a.json").write_text(
+        '{"properties": {"geolift:settings": {}}, "assets": {"data": {"href": "a.zarr"}}}', encoding="utf-8"
+    )
+    with pytest.raises(UsageError, match="is an input"):
+        require_untouched([str(store)], [Output(store, told=True)], overwrite=True)
+    with pytest.raises(UsageError, match="inside a Zarr store"):
+        require_untouched([], [Output(store / "b.tif")], overwrite=True)

@@ -25,11 +25,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))
 
@@ -123,16 +124,15 @@ def _settings(folder: Path, of: str, dtype: str) -> FuseSettings:
 
 def fuse(folder: Path, of: str, dtype: str) -> None:
     """Make the product with all that goes with it; nothing is computed that a fork has from its parent."""
-    fusion = _computed(folder.parent, dtype)
-    before = files.fuse_cubes, page.render
-    files.fuse_cubes = lambda *_: fusion  # type: ignore[assignment]
-    page.render = lambda *_: f"<html>{dtype}</html>"  # type: ignore[assignment]
-    try:
-        pair = folder.parent / "in"
-        output = folder / FORMATS[of]
-        files.fuse_files(pair / "hsi.tif", pair / "msi.tif", output, _settings(folder, of, dtype))
-    finally:
-        files.fuse_cubes, page.render = before  # type: ignore[assignment]
+    pair, fusion = folder.parent / "in", _computed(folder.parent, dtype)
+    with ExitStack() as replaced:
+        for module, name, known in (
+            (files, "open_pair", (None, None)),
+            (files, "fuse_cubes", fusion),
+            (page, "render", f"<html>{dtype}</html>"),
+        ):
+            replaced.enter_context(mock.patch.object(module, name, return_value=known))
+        files.fuse_files(pair / "hsi.tif", pair / "msi.tif", folder / FORMATS[of], _settings(folder, of, dtype))
 
 
 def forked(action: Callable[[], None]) -> int:
@@ -193,7 +193,8 @@ class Stand:
 @contextmanager
 def stage() -> Iterator[Path]:
     """Yield a folder with a pair of images, for all cases."""
-    with tempfile.TemporaryDirectory() as name:
+    memory = Path("/dev/shm")  # where fsync costs nothing
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         make_pair(Path(name) / "in", rows=24, cols=24)
         yield Path(name)
 

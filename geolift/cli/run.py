@@ -13,11 +13,14 @@ import click
 
 from geolift.cli.streams import steady_streams
 from geolift.errors import GeoliftError, ResourceError, clean
-from geolift.runtime.interrupts import Terminated, catch_interrupts, held
+from geolift.runtime.interrupts import Terminated, catch_interrupts, held, stay_ended
 from geolift.runtime.machine import BLOCK_CACHE_MB
 
 LISTENER_GONE = (errno.EPIPE, errno.EBADF)
 """Who reads a pipe has seen enough, or never listened: no failure."""
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE)
+"""Faults of the machine, wherever they come from; no fault of ours, so no traceback."""
 
 
 def run(command: click.Command) -> NoReturn:
@@ -26,7 +29,7 @@ def run(command: click.Command) -> NoReturn:
     # GDAL's default block cache is 5 % of the machine; tiles come in the order of the blocks, so a small one is enough.
     os.environ.setdefault("GDAL_CACHEMAX", str(BLOCK_CACHE_MB))
     catch_interrupts()
-    code = _code_of(command)
+    code = 2 if _refused_names(sys.argv[1:]) else _code_of(command)
     with held():
         stdout.flush()
         if stdout.lost is not None and stdout.lost.errno not in LISTENER_GONE:
@@ -35,7 +38,17 @@ def run(command: click.Command) -> NoReturn:
         lost = [stream.lost for stream in (stdout, stderr) if stream.lost is not None]
         if code == 0 and any(error.errno not in LISTENER_GONE for error in lost):
             code = ResourceError.exit_code
+        stay_ended()
     sys.exit(code)
+
+
+def _refused_names(words: list[str]) -> bool:
+    """Refuse names that are no text: neither GDAL nor JSON can write them."""
+    for word in words:
+        if any("\ud800" <= sign <= "\udfff" for sign in word):
+            _say(f"{word}: is not encoded in UTF-8, as names of files must be; rename it", "error")
+            return True
+    return False
 
 
 def _code_of(command: click.Command) -> int:
@@ -61,9 +74,13 @@ def _code_of(command: click.Command) -> int:
     except MemoryError:
         _say("not enough memory; pass a smaller --tile-size or --threads", "error")
         code = 7
-    except Exception:
-        _say_bug()
-        code = 1
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            _say(f"{error.filename or 'disk'}: {error.strerror}", "error")
+            code = ResourceError.exit_code
+        else:
+            _say_bug()
+            code = 1
     return code if isinstance(code, int) else 0
 
 

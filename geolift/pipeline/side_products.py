@@ -23,6 +23,7 @@ from geolift.writer import (
     Draft,
     Encoding,
     choose_scale,
+    disk_errors,
     draft_of,
     format_of,
     require_tiff,
@@ -120,7 +121,8 @@ def _write_quality(quality: xr.DataArray, draft: Draft, settings: FuseSettings) 
         draft=draft,
     )
     classes = {value: class_of(value) for value in values_in(draft.finished)}
-    write_classes(draft.beside(draft.path.with_suffix(".qml")), classes)
+    with disk_errors(draft.path):
+        write_classes(draft.beside(draft.path.with_suffix(".qml")), classes)
 
 
 def write_abundances(

@@ -95,7 +95,7 @@ def _require_no_input(
 ) -> None:
     resolved = path.resolve()
     stat = path.stat() if path.exists() else None
-    is_read = resolved in files or (stat is not None and (stat.st_dev, stat.st_ino) in identities)
+    is_read = resolved in files | folders or (stat is not None and (stat.st_dev, stat.st_ino) in identities)
     # Of a product's folder anything may be read, but for what geolift has put there itself.
     inside = any(resolved.is_relative_to(folder) for folder in folders)
     if is_read or (inside and not is_sidecar_of(sidecar_of(output), output) and not _is_ours(path)):
@@ -114,6 +114,8 @@ def _require_free(output: Output, overwrite: bool) -> None:
         raise ResourceError(f"{path}: the folder {folder} does not exist; create it first")
     if path.is_dir() and not is_store(path):
         raise UsageError(f"{path}: is a folder; name a file in it")
+    if any(is_store(parent) for parent in path.resolve().parents):
+        raise UsageError(f"{path}: lies inside a Zarr store; name a file beside it")
     for there in (path, *output.beside):
         if os.path.lexists(there) and not overwrite and not (there.suffix == ".qml" and there != path):
             also = "" if there == path else f", and would be replaced with {path.name}"

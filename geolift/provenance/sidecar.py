@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -67,6 +68,11 @@ class Footprint(TypedDict, total=False):
 
 def software_versions() -> dict[str, str]:
     """Return the versions that decide about the pixels."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in SOFTWARE:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -39,6 +40,9 @@ def catch_interrupts() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handler(kind))
+    unraisable = sys.unraisablehook
+    # Raised under a destructor it is lost, and raised again by `raise_interrupt`; nobody needs to read of it.
+    sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, tuple(KINDS.values())) else unraisable(lost)
 
 
 def _handler(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]:
@@ -55,6 +59,14 @@ def _handler(kind: type[BaseException]) -> Callable[[int, FrameType | None], Non
 def arrived() -> type[BaseException] | None:
     """Return what has arrived, if anything."""
     return _State.arrived
+
+
+def stay_ended() -> None:
+    """Let no further signal change how an interrupted process ends: Python drops its handlers before it is gone."""
+    for name in KINDS:
+        number = getattr(signal, name, None)
+        if number is not None and _State.arrived is not None:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def raise_interrupt() -> None:

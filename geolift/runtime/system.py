@@ -64,8 +64,18 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+_forked = False
+
+
+def gdal_threads(count: int) -> str:
+    """Return how many threads to ask of GDAL: in a forked child one, as its pool's threads stayed with the parent."""
+    return "1" if _forked else str(count)
+
+
 def _forget_threads() -> None:
     """In a forked child: let go of pools whose threads stayed with the parent, where one would wait for ever."""
+    global _forked
+    _forked = True
     dask: Any = sys.modules.get("dask.threaded")
     if dask is not None:
         dask.default_pool = None

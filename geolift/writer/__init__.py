@@ -10,7 +10,7 @@ from geolift.datamodel.encoding import LIMITS, Encoding
 from geolift.writer.cluster import Cluster, Stamps, stamps_of
 from geolift.writer.companions import companions, described_by, is_sidecar_of, sidecar_of
 from geolift.writer.description import default_rgb
-from geolift.writer.draft import Draft, check_output, draft_of, is_store
+from geolift.writer.draft import Draft, check_output, disk_errors, draft_of, is_store
 from geolift.writer.executor import Executor, Threads, TileSource
 from geolift.writer.formats import (
     SUFFIXES,
@@ -49,6 +49,7 @@ __all__ = [
     "companions",
     "default_rgb",
     "described_by",
+    "disk_errors",
     "draft_folder",
     "draft_of",
     "format_of",

@@ -15,6 +15,7 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 
+from geolift.runtime.system import gdal_threads
 from geolift.settings import WritingSettings
 from geolift.writer.description import quiet_without_georeference
 from geolift.writer.tiles import Tile, tiles_of
@@ -51,7 +52,7 @@ def overview_factors(shape: tuple[int, int], settings: WritingSettings) -> list[
 def build_overviews(file: Path, factors: list[int], threads: int) -> None:
     """Average a finished raster into FILE.ovr; invalid pixels take no part in a mean."""
     file.with_name(file.name + ".ovr").unlink(missing_ok=True)
-    options = rasterio.Env(**OVERVIEW_OPTIONS, GDAL_NUM_THREADS=str(threads))
+    options = rasterio.Env(**OVERVIEW_OPTIONS, GDAL_NUM_THREADS=gdal_threads(threads))
     with quiet_without_georeference(), options, rasterio.open(file, "r+") as target:
         target.build_overviews(factors, Resampling.average)
 
@@ -83,7 +84,7 @@ def sample(file: Path, seen: Mapping[Tile, np.ndarray], threads: int = 1) -> np.
 
     ``seen``: what is known of cells; the others are read.
     """
-    options = rasterio.Env(GDAL_NUM_THREADS=str(threads))
+    options = rasterio.Env(GDAL_NUM_THREADS=gdal_threads(threads))
     with quiet_without_georeference(), options, rasterio.open(file) as source:
         parts = []
         for cell in cells_of(source.shape):

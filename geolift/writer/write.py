@@ -14,6 +14,7 @@ from rasterio.shutil import copy as copy_raster
 from geolift.datamodel.cube import STANDARD_ERROR, bands_of
 from geolift.datamodel.encoding import Counts, Encoding
 from geolift.runtime.machine import give_back_memory
+from geolift.runtime.system import gdal_threads
 from geolift.settings import WritingSettings
 from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
@@ -210,7 +211,7 @@ def _to_cog(plain: Path, cog: Path, settings: WritingSettings) -> None:
         "COMPRESS": "ZSTD",
         "BIGTIFF": "IF_SAFER",
         "BLOCKSIZE": "512",
-        "NUM_THREADS": "2",
+        "NUM_THREADS": gdal_threads(2),
         "OVERVIEWS": "NONE" if settings.overviews == "none" else "AUTO",
         "OVERVIEW_RESAMPLING": "AVERAGE",
     }
