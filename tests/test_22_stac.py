@@ -16,7 +16,7 @@ from serving import serving
 import geolift
 from geolift.datamodel.cube import grid_of
 from geolift.errors import InputError, RemoteError
-from geolift.readers import open_cube, stac
+from geolift.readers import gate, open_cube, stac
 
 NAMES = ("B02", "B03", "B04", "B08")
 BOA_APPLIED = {"earthsearch:boa_offset_applied": True, "processing:version": "05.11"}
@@ -169,3 +169,30 @@ def test_a_missing_item_and_a_query_of_a_signature_are_told_without_the_secret(t
 def test_addresses_are_resolved_against_the_items() -> None:
     assert stac.resolved("../B02.tif", "https://a.b/c/d/item.json") == "https://a.b/c/B02.tif"
     assert stac.resolved("https://x.y/B02.tif?sig=1", "/data/item.json") == "https://x.y/B02.tif?sig=1"
+
+
+@pytest.mark.parametrize(
+    "href", ["../secret/B02.tif", "/etc/B02.tif", "file:///etc/B02.tif", "/vsizip/x.zip/B02.tif", "vrt://B02.tif"]
+)
+def test_an_item_speaks_of_files_below_its_own_folder_or_of_addresses(href: str) -> None:
+    def item(path: str, name: str, **more: object) -> stac.Item:
+        return stac.understood({"assets": {"B02": {"href": name}}, **more}, path)
+
+    for path in ("/data/item/item.json", "https://a.b/item.json"):
+        found = item(path, href)
+        if "://" in path and "://" not in href:
+            assert found.assets[0].href.startswith("https://a.b/")  # of that host, whatever it looks like
+        else:
+            with pytest.raises(InputError, match="Name the files"):
+                stac.require_own(found, found.assets)
+    for name in ("B02.tif", "sub/B02.tif", "https://c.d/B02.tif", "s3://bucket/B02.tif"):
+        found = item("/data/item/item.json", name)
+        stac.require_own(found, found.assets)
+    declared = item("/data/item/item.json", "../secret/B02.tif", links=[{"rel": "root", "href": "../catalog.json"}])
+    stac.require_own(declared, declared.assets)
+
+
+@pytest.mark.parametrize("name", ["../x.jp2", "/etc/x", "a/../../x", "C:/x", "..\\x", "\\\\host\\x"])
+def test_metadata_name_no_file_outside_of_the_products_folder(name: str) -> None:
+    with pytest.raises(InputError, match="product's folder"):
+        gate.inside(name, "m.xml")

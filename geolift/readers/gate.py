@@ -51,6 +51,18 @@ def number(value: object, file: object, field: str) -> float:
     return found
 
 
+def inside(name: str, file: object) -> str:
+    """Return the name of a product's file as its metadata give it; refuse one that leads out of the folder.
+
+    >>> inside("GRANULE/B02.jp2", "m.xml")
+    'GRANULE/B02.jp2'
+    """
+    parts = re.split(r"[/\\]", name)
+    if ".." in parts or not parts[0] or ":" in parts[0]:
+        raise InputError(f"{file}: names the file {shown(name)}, which does not lie in the product's folder")
+    return name
+
+
 def optional_number(value: object, file: object, field: str) -> float | None:
     """Return a number, or None for what is missing or blank. Raises InputError for anything else."""
     if value is None or (isinstance(value, str) and not value.strip()):

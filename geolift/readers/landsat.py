@@ -82,7 +82,11 @@ def _band_files(
     """Find the reflective bands' files; without a wish the panchromatic one only if it is alone."""
     scales = groups.get(LEVEL_2) or groups.get(LEVEL_1, {})
     numbers = [int(m[1]) for key in contents if (m := BAND_KEY.match(key))]
-    reflective = {f"B{n}": contents[f"FILE_NAME_BAND_{n}"] for n in numbers if f"REFLECTANCE_MULT_BAND_{n}" in scales}
+    reflective = {
+        f"B{n}": gate.inside(contents[f"FILE_NAME_BAND_{n}"], mtl)
+        for n in numbers
+        if f"REFLECTANCE_MULT_BAND_{n}" in scales
+    }
     unscaled = [f"B{n}" for n in numbers if n in REFLECTIVE and f"B{n}" not in reflective]
     unnamed = sorted(set(_on_disk(mtl.parent)) - {f"B{n}" for n in numbers})
     for bands, reason in ((unscaled, "have no scale in the MTL"), (unnamed, "are not named in the MTL")):
@@ -165,7 +169,9 @@ def _masks(contents: dict[str, str], folder: Path, grid: GeoBox, notes: list[str
     name = contents.get("FILE_NAME_QUALITY_L1_PIXEL")
     if name is None:
         return ()
-    found = layers_from_files([(folder / name, "QA_PIXEL", QA_MEANING, "bits", QA_UNUSABLE_BITS)], notes)
+    found = layers_from_files(
+        [(folder / gate.inside(name, folder), "QA_PIXEL", QA_MEANING, "bits", QA_UNUSABLE_BITS)], notes
+    )
     return tuple(
         layer if layer.grid.crs is not None or layer.grid.shape != grid.shape else replace(layer, grid=grid)
         for layer in found

@@ -104,7 +104,7 @@ def _images(root: ET.Element, folder: Place) -> dict[str, dict[int, Place]]:
         text = (element.text or "").strip()
         found = IMAGE.search(text)
         if found:
-            images.setdefault(found[1], {})[int(found[2])] = folder / f"{text}.jp2"
+            images.setdefault(found[1], {})[int(found[2])] = folder / gate.inside(f"{text}.jp2", folder)
     return images
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,10 @@ from urllib.parse import urljoin, urlsplit
 
 from geolift.errors import InputError
 from geolift.readers import gate
+from geolift.readers.remote import without_query
+
+SCHEMES = ("http", "https", "s3", "gs", "az", "abfs")
+"""Of addresses; other words before :// are GDAL's or lead to local files."""
 
 SENTINEL_2_OFFSET = -0.1
 OFFSET_SINCE_BASELINE = 4.0
@@ -50,7 +54,7 @@ class Item:
     """An item's assets and what it says of the scene.
 
     ``offset_applied``: the catalogue says that the offset is in the pixels already (None = unsaid);
-    ``baseline``: Sentinel-2's processing baseline.
+    ``baseline``: Sentinel-2's processing baseline; ``homes``: the folders of local files that it may speak of.
     """
 
     path: str
@@ -59,6 +63,7 @@ class Item:
     acquired: str
     offset_applied: bool | None
     baseline: float | None
+    homes: tuple[Path, ...] = ()
 
     @property
     def is_sentinel_2(self) -> bool:
@@ -135,6 +140,7 @@ def understood(document: dict[str, Any], path: str) -> Item:
         acquired=str(properties.get("datetime") or properties.get("start_datetime") or ""),
         offset_applied=applied if isinstance(applied, bool) else None,
         baseline=baseline,
+        homes=_homes(document, path),
     )
 
 
@@ -176,11 +182,41 @@ def resolved(href: str, path: str) -> str:
     >>> resolved("./B02.tif", "https://a.b/c/item.json"), resolved("B02.tif", "/data/item.json")
     ('https://a.b/c/B02.tif', '/data/B02.tif')
     """
-    if "://" in href or href.startswith("/"):
-        return href.removeprefix("file://")
     if "://" in path:
         return urljoin(path, href)
-    return str(Path(path).parent / href)
+    return href.removeprefix("file://") if "://" in href else str(Path(path).parent / href)
+
+
+def require_own(item: Item, assets: Iterable[Asset]) -> None:
+    """Refuse assets that an item may not speak of: what is not below its folder, or one that its links declare.
+
+    An item that came over the network may name addresses alone; a file may name addresses too.
+
+    Raises
+    ------
+    InputError
+    """
+    for asset in assets:
+        address = asset.href.partition("://")[0].lower() in SCHEMES
+        if address or ("://" not in item.path and _below(asset.href, item.homes)):
+            continue
+        raise InputError(
+            f"{without_query(item.path)}: its asset {asset.key} is {gate.shown(asset.href)}, which is neither an "
+            "address nor in its folder, and no link (self, root, parent) of it declares that place. Name the files "
+            "themselves."
+        )
+
+
+def _below(file: str, folders: Iterable[Path]) -> bool:
+    place = Path(file).resolve()
+    return any(place.is_relative_to(folder.resolve()) for folder in folders)
+
+
+def _homes(document: Mapping[str, object], path: str) -> tuple[Path, ...]:
+    """Return the folders in which an item from a file says to be at home."""
+    links = [link for link in _mapping_list(document.get("links")) if link.get("rel") in ("self", "root", "parent")]
+    declared = [resolved(str(link.get("href", "")), path) for link in links]
+    return tuple(Path(name).parent for name in (path, *declared) if "://" not in name)
 
 
 def _baseline(value: object) -> float | None:

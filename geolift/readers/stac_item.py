@@ -44,6 +44,7 @@ class StacItemReader:
         """Open the assets of the bands named; by default Sentinel-2's four of 10 m, else all that hold an image."""
         item = read_item(path)
         chosen = _chosen(item, bands)
+        stac.require_own(item, chosen)
         if len(chosen) == 1 and chosen[0].bands != 1:
             return _one_file(item, chosen[0], path, reading, tile)
         names = [name_of(asset) for asset in chosen]
@@ -167,6 +168,7 @@ def _classification(item: stac.Item, path: str) -> tuple[QualityLayer, ...]:
     asset = next((a for a in item.assets if a.key.lower().startswith("scl")), None)
     if not item.is_sentinel_2 or asset is None:
         return ()
+    stac.require_own(item, [asset])
     try:
         return (raster_layer(asset.href, "SCL", SCL_MEANING, "classes", SCL_UNUSABLE),)
     except RasterioError as error:
