@@ -250,10 +250,9 @@ def test_an_error_common_to_whole_fields_is_rehearsed_as_refined_away() -> None:
     assert 0.0 < share_left(hsi) < 0.85
 
 
-def test_the_worth_of_the_refinement_does_not_depend_on_the_unit_of_the_image() -> None:
-    """Of all bands: spectral angles, by which it is judged too, tie the bands together."""
+def test_the_worth_of_the_refinement_does_not_depend_on_the_unit_of_a_band() -> None:
     hsi = fields_and_scatter(np.random.default_rng(6))
     share = share_left(hsi)
     assert share < 0.9
-    hsi *= 20
+    hsi[-4:] *= 20
     assert share_left(hsi) == pytest.approx(share, abs=0.03)

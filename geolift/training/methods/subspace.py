@@ -107,15 +107,15 @@ def band_noise(covariance: DoubleArray, n: int, least: float = 0.0) -> DoubleArr
     J. M. Bioucas-Dias, J. M. P. Nascimento, Hyperspectral subspace identification, IEEE Trans. Geosci. Remote
     Sens. 46(8), 2008, section II, doi:10.1109/TGRS.2008.918089.
     """
-    bands = len(covariance)
-    contrast = max(float(np.diagonal(covariance).mean()), least, 1e-30)  # ``least``: for constant scenes
-    ridge = 1e-6 * contrast * np.eye(bands)
+    bands, own = len(covariance), np.diagonal(covariance)
+    # Of each band, whatever its unit; ``least`` is for constant scenes, the mean for constant bands.
+    contrast = np.maximum(own, max(1e-6 * float(own.mean()), least, 1e-30))
+    ridge = np.diag(1e-6 * contrast)
     if _many(n, bands):
         unexplained = 1 / np.diagonal(np.linalg.inv(covariance + ridge)) * n / (n - bands + 1)
     else:
         unexplained = np.array([_unexplained(covariance + ridge, band, n) for band in range(bands)])
-    floor = max(_NOISE_FLOOR * contrast**0.5, 1e-30)
-    return np.asarray(np.maximum(np.sqrt(np.maximum(unexplained, 0.0)), floor))
+    return np.asarray(np.maximum(np.sqrt(np.maximum(unexplained, 0.0)), _NOISE_FLOOR * np.sqrt(contrast)))
 
 
 def _many(n: int, bands: int) -> bool:
