@@ -33,13 +33,20 @@ from geolift.pipeline import wald
 from geolift.readers import open_cube
 from geolift.refinement import refine_arrays
 from geolift.refinement.find import SEARCH_MARGIN_LR
+from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.pair import ArrayPair
 from geolift.settings import Reading, SimulateSettings
 from geolift.srf import SpectralResponse
 from geolift.training.fit import fit
 from geolift.training.noise import least_noise
 from geolift.training.training_set import TrainingSet, training_set_from_cube
-from geolift.uncertainty.calibration import FINE_OVER_REDUCED, FINE_OVER_SHARPENED, STATED_SHARE, fit_errors
+from geolift.uncertainty.calibration import (
+    FINE_OVER_REDUCED,
+    FINE_OVER_SHARPENED,
+    STATED_SHARE,
+    fit_errors,
+    observed_pixels,
+)
 from geolift.uncertainty.reduced_resolution import WINDOW_PX, assess_at_reduced_resolution
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -130,10 +137,13 @@ def measure(pair: Pair) -> list[dict[str, Any]]:
     fused = predict_block(model, pair.msi)
     refined, done = refine_arrays(model, training, pair.hsi, pair.msi, fused.copy(), threads=2)
     spread = np.nanstd(pair.msi.reshape(len(pair.msi), -1), axis=1)
-    errors = fit_errors(training, refit, spread)
+    blur, degraded = _seen(pair)
+    errors = fit_errors(training, refit, spread, 0, observed_pixels(degraded, training.rows, training.cols))
     assert errors is not None
     applied = done.correction is not None
-    told = assess_at_reduced_resolution(_window(pair.hsi), pair.weights, refit, _blur(pair), noise, refined=applied)
+    told = assess_at_reduced_resolution(
+        _window(pair.hsi), pair.weights, refit, blur, noise, refined=applied, degraded=_window(degraded)
+    )
     errors = errors if told is None else replace(errors, needed=told.needed)
     found = [{"refine": "off", "needed": errors.needed, **_coverage(fused, errors.sigma(pair.msi), pair.truth)}]
     if applied:
@@ -148,12 +158,16 @@ def _window(hsi: np.ndarray) -> np.ndarray:
     return hsi[:, first[0] : first[0] + WINDOW_PX, first[1] : first[1] + WINDOW_PX]
 
 
-def _blur(pair: Pair) -> tuple[float, float]:
+def _seen(pair: Pair) -> tuple[tuple[float, float], np.ndarray]:
+    """Blur of the HSI in its pixels, and the MSI (c, h, w) as it sees it."""
     arrays = ArrayPair(pair.hsi, pair.msi)
     fine = arrays.msi(0, 0, *arrays.shape, SEARCH_MARGIN_LR)
     low = apply_srf(pair.hsi, pair.weights.astype(np.float64)).astype(np.float32)
     shift = estimate_shift(low, fine, arrays.ratio, SEARCH_MARGIN_LR)
-    return shift.blur_sigma_y / arrays.ratio, shift.blur_sigma_x / arrays.ratio
+    blur = shift.blur_sigma_y, shift.blur_sigma_x
+    footprint = gaussian_footprint(arrays.ratio, (shift.dy, shift.dx), blur)
+    fine = arrays.msi(0, 0, *arrays.shape, footprint.margin_lr)
+    return (blur[0] / arrays.ratio, blur[1] / arrays.ratio), footprint.degrade(fine, footprint.margin_lr)
 
 
 def _coverage(product: np.ndarray, sigma: np.ndarray, truth: np.ndarray) -> dict[str, Any]:

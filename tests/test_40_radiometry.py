@@ -92,6 +92,16 @@ def test_a_reference_of_other_ground_is_refused(pair: Pair, model: Path, tmp_pat
         geolift.apply(model, pair.msi, reference=far)
 
 
+def test_a_plan_names_the_reference_and_refuses_one_that_is_not_there(pair: Pair, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.tif"
+    plan = files.plan_application(model, pair.msi, output, ApplySettings(reference=pair.msi))
+    assert plan["reference"]["source"] == plan["msi"]["source"] and "reference" not in files.plan_application(
+        model, pair.msi, output, ApplySettings()
+    )
+    with pytest.raises(InputError, match=r"gone\.tif"):
+        files.plan_application(model, pair.msi, output, ApplySettings(reference=tmp_path / "gone.tif"))
+
+
 def test_the_relation_of_the_pair_travels_with_the_model() -> None:
     rng = np.random.default_rng(0)
     wanted = rng.random((3, 30, 30)).astype(np.float32)

@@ -380,13 +380,17 @@ def _middles(windows: list[np.ndarray]) -> list[np.ndarray]:
     ]
 
 
-def telling_window(pair: ScenePair, comparison: Comparison, side_px: int) -> np.ndarray:
-    """Return the good bands (C, y, x) of the HSI where the overlap has most to tell, or all of a small overlap."""
+def telling_window(pair: ScenePair, comparison: Comparison, side_px: int) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Return the good bands (C, y, x) of the HSI where the overlap has most to tell, and where in the overlay that is.
+
+    All of a small overlap.
+    """
     overlap = comparison.overlay
     (window,) = choose_windows(comparison.simulated, side_px, 1)
+    place = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
     rows = slice(overlap.rows.start + window.y, overlap.rows.start + window.y + window.height)
     cols = slice(overlap.cols.start + window.x, overlap.cols.start + window.x + window.width)
-    return np.asarray(window_values(pair.hsi.data, rows, cols)[pair.learned_bands], np.float32)
+    return np.asarray(window_values(pair.hsi.data, rows, cols)[pair.learned_bands], np.float32), place
 
 
 def _noise(comparison: Comparison, fine: list[np.ndarray]) -> np.ndarray:

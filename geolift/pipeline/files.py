@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from geolift.datamodel.cube import bands_of, grid_of
 from geolift.errors import InputError
 from geolift.pair.masks import mask_of
-from geolift.pipeline.application import match_bands, settle_radiometry
+from geolift.pipeline.application import band_positions, match_bands, settle_radiometry
 from geolift.pipeline.fusion import fuse_cubes, plan_fusion
 from geolift.pipeline.fusion_facts import fusion_facts
 from geolift.pipeline.memory_plan import estimate_cost, fitted
@@ -247,9 +247,15 @@ def plan_application(model: str | Path, msi: str | Path, output: Path, settings:
     window, bands, notes = match_bands(trained, cube, settings)
     rows, cols = window.shape[1:]
     cost = estimate_cost((rows, cols), len(trained.bands), len(bands), settings)
+    reference = {}
+    if settings.reference is not None:
+        like = open_cube(settings.reference, settings.msi_reading, bands=settings.msi_bands)
+        band_positions(trained, like, settings, notes)
+        reference = {"reference": file_facts(like).model_dump()}
     return {
         "model": str(model),
         "msi": file_facts(cube).model_dump(),
+        **reference,
         "msi_bands": trained.facts.msi_bands,
         "hsi_bands": len(trained.bands),
         "shape": [rows, cols],

@@ -260,7 +260,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     relation = None if compared is None else compared.harmonization
     used = pair.spectra.msi_bands
     product = inverted(pair.product_msi, used, trained, settings, relation, correction)
-    errors = calibrate(pair, compared, training, run, refined=correction is not None) if settings.uncertainty else None
+    errors = calibrate(pair, compared, training, run, refined) if settings.uncertainty else None
     mixing = None if settings.abundances is None else unmixed(trained)
     coverage = hsi_coverage(pair, valid, compared)
     return Fusion(

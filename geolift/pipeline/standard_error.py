@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -15,15 +15,17 @@ from geolift.pair.harmonization import Harmonization
 from geolift.pair.scene_pair import ScenePair
 from geolift.pipeline.run import Run
 from geolift.pipeline.trained import Trained
+from geolift.refinement.misfit import OUTLIER_SIGMA, quiet_sigma, size_of
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from geolift.network.model import SpectralModel
+    from geolift.refinement import Refined
     from geolift.uncertainty.calibration import ErrorModel
 
 
 def calibrate(
-    pair: ScenePair, compared: Comparison | None, training: TrainingSet, run: Run, *, refined: bool
+    pair: ScenePair, compared: Comparison | None, training: TrainingSet, run: Run, refined: Refined | None
 ) -> ErrorModel | None:
     """Calibrate the standard error on held-out blocks of the HSI, and at reduced resolution.
 
@@ -32,7 +34,7 @@ def calibrate(
     compared
         The MSI on the HSI's grid; None where they do not overlap.
     refined
-        Whether the product is.
+        What became of the refinement.
 
     Returns
     -------
@@ -40,32 +42,51 @@ def calibrate(
         None if there are too few HSI pixels to hold some out, which the run is told.
     """
     from geolift.training.fit import fit
-    from geolift.uncertainty.calibration import fit_errors
+    from geolift.uncertainty.calibration import fit_errors, observed_pixels
     from geolift.uncertainty.reduced_resolution import WINDOW_PX, assess_at_reduced_resolution
 
     settings = run.settings
 
-    def refit(part: TrainingSet) -> SpectralModel:
-        options = {"device": run.device, "threads": run.threads, **settings.method_options}
+    def refit(part: TrainingSet, **more: Any) -> SpectralModel:
+        options = {"device": run.device, "threads": run.threads, **settings.method_options, **more}
         return fit(settings.method, part, seed=settings.seed, **options)
+
+    twice = refined is not None and bool(refined.facts.get("learned_twice", {}).get("applied"))
 
     run.listener.progress("calibrating", 0.0)
     fine = None if compared is None else look_at_fine_msi(compared)
-    spread = None if fine is None else fine.contrast * training.simulated.std(axis=0)
-    errors = fit_errors(training, refit, spread, settings.seed)
-    run.listener.progress("calibrating", 0.5)
-    if errors is not None and compared is not None:
-        values = telling_window(pair, compared, WINDOW_PX)
+    if compared is None or fine is None:
+        errors = fit_errors(training, refit, None, settings.seed)
+    else:
+        spread = fine.contrast * training.simulated.std(axis=0)
+        seen, (values, place) = _as_the_hsi_sees_it(compared), telling_window(pair, compared, WINDOW_PX)
         blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
+        corner = compared.overlay.rows.start, compared.overlay.cols.start
+        observed = observed_pixels(seen, training.rows, training.cols, corner)
+        errors = fit_errors(training, refit, spread, settings.seed, observed)
+        run.listener.progress("calibrating", 0.5)
         found = assess_at_reduced_resolution(
-            values, training.weights, refit, blur, training.msi_noise, refined=refined, seed=settings.seed
-        )
-        if found is not None:
+            values, training.weights, refit, blur, training.msi_noise,
+            refined=refined is not None and refined.correction is not None,
+            degraded=seen[(slice(None), *place)],
+            trial=(lambda part: refit(part, learned=False)) if twice else None, seed=settings.seed,
+        )  # fmt: skip
+        if errors is not None and found is not None:
             errors = replace(errors, needed=found.needed, refined_share=found.refined_share)
     run.listener.progress("calibrating", 1.0)
     if errors is None:
         run.warn("too few HSI pixels to hold some out: no uncertainty can be given")
     return errors
+
+
+def _as_the_hsi_sees_it(compared: Comparison) -> np.ndarray:
+    """The harmonised MSI (c, h, w) on the HSI's grid, without pixels far from what the sensors agree on."""
+    seen = np.asarray(compared.harmonization.apply(compared.degraded), np.float32)
+    misfit = compared.simulated - seen
+    valid = np.isfinite(misfit).all(axis=0)
+    misfit = misfit - np.median(misfit[:, valid], axis=1)[:, None, None]
+    outliers = size_of(misfit, np.maximum(quiet_sigma(misfit[:, valid]), 1e-12)) > OUTLIER_SIGMA
+    return np.where(outliers | ~valid, np.float32(np.nan), seen)
 
 
 def standard_error(

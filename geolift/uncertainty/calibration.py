@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.network.model import SpectralModel
-from geolift.training.methods.subspace import find_subspace
+from geolift.training.methods.subspace import Subspace, find_subspace
 from geolift.training.training_set import TrainingSet, position_hash
 
 FloatArray = NDArray[np.float32]
@@ -159,6 +159,7 @@ def fit_errors(
     refit: Refit,
     msi_spread: DoubleArray | None,
     seed: int = 0,
+    observed: Observed | None = None,
 ) -> ErrorModel | None:
     """Calibrate the error model with models trained for it; see `calibrated`. None if there are too few pixels.
 
@@ -168,7 +169,43 @@ def fit_errors(
         Trains the same method on another training set.
     """
     held_out = hold_out(training, refit, seed, FOLDS if len(training.rows) < FEW_PX else 1)
-    return None if held_out is None else calibrated(training, held_out, msi_spread, seed)
+    return None if held_out is None else calibrated(training, held_out, msi_spread, seed, observed)
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What the real MSI shows of the training pixels: (n, c) values and means of the 3 × 3 around, NaN = unknown.
+
+    The simulated MSI follows from the HSI; the real one differs from it by whatever is wrong with the pair.
+    """
+
+    values: FloatArray
+    neighbour_means: FloatArray
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(n,) where all is known."""
+        return np.asarray(np.isfinite(self.values + self.neighbour_means).all(axis=1))
+
+    def at(self, chosen: NDArray[np.bool_]) -> Observed:
+        """Of some of the pixels."""
+        return Observed(self.values[chosen], self.neighbour_means[chosen])
+
+
+def observed_pixels(
+    degraded: FloatArray, rows: NDArray[np.int64], cols: NDArray[np.int64], corner: tuple[int, int] = (0, 0)
+) -> Observed:
+    """Look pixels up in the harmonised MSI (c, h, w) as an HSI pixel sees it, whose first pixel is ``corner``."""
+    bands, height, width = degraded.shape
+    y, x = rows - corner[0] + 1, cols - corner[1] + 1
+    inside = (y > 0) & (y <= height) & (x > 0) & (x <= width)
+    y, x = np.where(inside, y, 0), np.where(inside, x, 0)
+    framed = np.full((bands, height + 2, width + 2), np.nan, np.float32)
+    framed[:, 1:-1, 1:-1] = degraded
+    around = np.stack([framed[:, y + dy, x + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1) if inside.any()])
+    valid = np.isfinite(around)
+    means = np.where(valid, around, 0).sum(axis=0) / np.maximum(valid.sum(axis=0), 1)
+    return Observed(framed[:, y, x].T, means.T.astype(np.float32))
 
 
 def calibrated(
@@ -176,6 +213,7 @@ def calibrated(
     held_out: HeldOut,
     msi_spread: DoubleArray | None,
     seed: int = 0,
+    observed: Observed | None = None,
 ) -> ErrorModel:
     """Calibrate the error model on what models say of pixels that they have not seen, as noisy as the MSI is.
 
@@ -183,15 +221,22 @@ def calibrated(
     ----------
     msi_spread
         (c,) standard deviation of the harmonised MSI where it overlaps the HSI; None = no sharpening.
+    observed
+        Of the training pixels; None, or too few of them known = the MSI is simulated, as if nothing were wrong.
     """
+    asked_of = {part: held_out.fold == part for part in held_out.models}
+    if observed is not None:
+        known = {part: chosen & observed.known for part, chosen in asked_of.items()}
+        enough = sum(int(chosen.sum()) for chosen in known.values()) >= MIN_HELD_OUT_PX
+        asked_of, observed = (known, observed) if enough else (asked_of, None)
     sharpening = 0.0 if msi_spread is None else matching_sharpening(training, msi_spread)
     amounts = sorted({0.0, sharpening / 2, sharpening})
-    # The same estimate of the HSI's noise that the default method whitens with.
-    hsi_noise = find_subspace(training.spectra).noise
+    subspace = find_subspace(training.spectra)
     rng = np.random.default_rng(seed)
     asked = [
-        _ask(model, training.subset(held_out.fold == part), amounts, hsi_noise, rng)
+        _ask(model, training.subset(chosen), None if observed is None else observed.at(chosen), amounts, subspace, rng)
         for part, model in held_out.models.items()
+        if (chosen := asked_of[part]).any()
     ]
     simulated, residual = (np.concatenate(arrays) for arrays in zip(*asked, strict=True))
     band_sigma = np.maximum(np.quantile(residual, STATED_SHARE, axis=0), 1e-12)
@@ -217,8 +262,9 @@ def calibrated(
 def _ask(
     model: SpectralModel,
     held: TrainingSet,
+    observed: Observed | None,
     amounts: list[float],
-    hsi_noise: DoubleArray,
+    subspace: Subspace,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, DoubleArray]:
     """MSI values (n, c) and size of the residuals (n, C) of held-out pixels, sharpened by several amounts."""
@@ -226,12 +272,15 @@ def _ask(
     asked, residuals = [], []
     for amount in amounts:
         spectra = held.spectra + np.float32(amount) * (held.spectra - held.neighbour_means)
-        simulated = held.simulate(spectra)
+        if observed is None:
+            simulated = held.simulate(spectra)
+        else:
+            simulated = observed.values + np.float32(amount) * (observed.values - observed.neighbour_means)
         seen = simulated + msi_noise * rng.standard_normal(simulated.shape)
-        residual = model.predict(seen.astype(np.float32)).astype(np.float64) - spectra
+        residual = model.predict(seen.astype(np.float32)).astype(np.float64) - subspace.projected(spectra)
         # The HSI's noise, amplified by sharpening, is in these residuals but no error of the product: leave the rest.
         power = np.square(residual).mean(axis=0)
-        rest = np.maximum(power - noise_gain(amount) * np.square(hsi_noise), LEAST_LEFT * power)
+        rest = np.maximum(power - noise_gain(amount) * np.square(subspace.projected_noise), LEAST_LEFT * power)
         asked.append(simulated)
         residuals.append(np.abs(residual) * np.sqrt(rest / np.maximum(power, 1e-30)))
     return np.concatenate(asked), np.concatenate(residuals)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from geolift.degradation.degrade import apply_srf, degrade, gaussian_kernel_for_fwhm
 from geolift.network.inference import predict_block
-from geolift.network.model import SpectralModel
-from geolift.refinement import refine_arrays
-from geolift.training.methods.subspace import find_subspace
+from geolift.refinement import learn_arrays_twice, refine_arrays
+from geolift.training.methods.subspace import Subspace, find_subspace
 from geolift.training.training_set import TrainingSet, training_set_from_cube
 from geolift.uncertainty.calibration import (
     FOLDS,
@@ -27,9 +26,11 @@ from geolift.uncertainty.calibration import (
     ErrorModel,
     FloatArray,
     HeldOut,
+    Observed,
     Refit,
     calibrated,
     hold_out,
+    observed_pixels,
 )
 
 FACTOR = 2
@@ -65,13 +66,14 @@ class ReducedResolution:
 
 @dataclass(frozen=True, eq=False)
 class _Stage:
-    """The level below: truth (C, y, x), HSI (C, y/2, x/2), MSI (c, y, x), and the noise (C,) of the truth."""
+    """The level below: truth (C, y, x), HSI (C, y/2, x/2), MSI (c, y, x), and the subspace of the truth."""
 
     truth: FloatArray
     hsi: FloatArray
     msi: FloatArray
-    noise: DoubleArray
+    subspace: Subspace
     training: TrainingSet
+    observed: Observed | None
 
 
 def assess_at_reduced_resolution(
@@ -82,6 +84,8 @@ def assess_at_reduced_resolution(
     msi_noise: DoubleArray | None = None,
     *,
     refined: bool,
+    degraded: FloatArray | None = None,
+    trial: Refit | None = None,
     seed: int = 0,
 ) -> ReducedResolution | None:
     """Do the job one level down; None where there are too few pixels to tell.
@@ -100,21 +104,26 @@ def assess_at_reduced_resolution(
         (c,) standard deviation of the MSI's noise; None = none.
     refined
         Whether the product is refined; otherwise its share is 1.
+    degraded
+        (c, h, w) the harmonised MSI as HSI pixels see it, NaN = invalid: with all that is wrong with the pair. None =
+        the MSI is simulated.
+    trial
+        If the product was learned twice, the form of the method for a trial: then so is the one here.
     """
     if np.isfinite(hsi).all(axis=0).sum() < FEWEST_PX:
         return None
     seen = np.zeros(len(weights)) if msi_noise is None else msi_noise
-    stage = _stage(hsi, weights, blur_sigma_lr, seen, np.random.default_rng(seed))
+    stage = _stage(hsi, weights, blur_sigma_lr, seen, degraded, np.random.default_rng(seed))
     parts = int(np.clip(np.ceil(FOLDS * ENOUGH_PX / len(stage.training.rows)), 1, FOLDS))
     held_out = hold_out(stage.training, refit, seed, parts)
     if held_out is None:
         return None
     spread = np.nanstd(stage.msi.reshape(len(stage.msi), -1), axis=1)
-    errors = calibrated(stage.training, held_out, spread, seed)
+    errors = calibrated(stage.training, held_out, spread, seed, stage.observed)
     needed = _needed(stage, held_out, errors)
     if needed is None:
         return None
-    return ReducedResolution(needed, _refined_share(stage, refit(stage.training)) if refined else 1.0)
+    return ReducedResolution(needed, _refined_share(stage, refit, trial) if refined else 1.0)
 
 
 def _stage(
@@ -122,16 +131,23 @@ def _stage(
     weights: NDArray[np.float32],
     blur_sigma_lr: tuple[float, float],
     msi_noise: DoubleArray,
+    degraded: FloatArray | None,
     rng: np.random.Generator,
 ) -> _Stage:
     rows, cols = (size // FACTOR * FACTOR for size in hsi.shape[1:])
     truth = np.asarray(hsi[:, :rows, :cols], np.float32)
     valid = np.isfinite(truth).all(axis=0)
-    noise = find_subspace(truth[:, valid].T).noise
+    subspace = find_subspace(truth[:, valid].T)
     fwhm = FWHM_PER_SIGMA * FACTOR * max(float(np.mean(blur_sigma_lr)), 0.1)
-    low = _with_noise(degrade(truth, gaussian_kernel_for_fwhm(fwhm), FACTOR, "renormalize"), noise, rng)
-    msi = _with_noise(apply_srf(truth, weights.astype(np.float64)), msi_noise, rng)
-    return _Stage(truth, low, msi, noise, training_set_from_cube(low, weights, msi_noise))
+    kernel = gaussian_kernel_for_fwhm(fwhm)
+    low = _with_noise(degrade(truth, kernel, FACTOR, "renormalize"), subspace.noise, rng)
+    training = training_set_from_cube(low, weights, msi_noise)
+    if degraded is None:
+        msi = _with_noise(apply_srf(truth, weights.astype(np.float64)), msi_noise, rng)
+        return _Stage(truth, low, msi, subspace, training, None)
+    seen = np.asarray(degraded[:, :rows, :cols], np.float32)
+    observed = observed_pixels(degrade(seen, kernel, FACTOR, "renormalize"), training.rows, training.cols)
+    return _Stage(truth, low, _with_noise(seen, msi_noise, rng), subspace, training, observed)
 
 
 def _with_noise(cube: FloatArray, sigma: DoubleArray, rng: np.random.Generator) -> FloatArray:
@@ -143,12 +159,12 @@ def _needed(stage: _Stage, held_out: HeldOut, errors: ErrorModel) -> float | Non
 
     The noise of the HSI that plays the truth is no error of the product: it is left out, as in the calibration.
     """
-    error = _unseen(stage, held_out) - stage.truth
-    known = np.isfinite(error).all(axis=0)
+    product = _unseen(stage, held_out)
+    known = np.isfinite(product).all(axis=0) & np.isfinite(stage.truth).all(axis=0)
     if not known.any():
         return None
-    power = np.square(error[:, known].astype(np.float64))
-    rest = np.maximum(power - np.square(stage.noise)[:, None], LEAST_LEFT * power)
+    power = np.square(product[:, known].T - stage.subspace.projected(stage.truth[:, known].T)).T
+    rest = np.maximum(power - np.square(stage.subspace.projected_noise)[:, None], LEAST_LEFT * power)
     return float(np.quantile(np.sqrt(rest) / errors.relative(stage.msi[:, known]), STATED_SHARE))
 
 
@@ -164,14 +180,18 @@ def _unseen(stage: _Stage, held_out: HeldOut) -> FloatArray:
     return found
 
 
-def _refined_share(stage: _Stage, model: SpectralModel) -> float:
+def _refined_share(stage: _Stage, refit: Refit, trial: Refit | None) -> float:
     """Return what 68 % of the errors left stay below, each in units of the error of its band before; at most 1.
 
     Relative, because every band has a stated error of its own: bright bands must not speak for the others. The HSI's
     own noise is in both.
     """
+    model = refit(stage.training)
     plain = predict_block(model, stage.msi)
-    refined, _ = refine_arrays(model, stage.training, stage.hsi, stage.msi, plain.copy(), forced=True)
+    refined, done = refine_arrays(model, stage.training, stage.hsi, stage.msi, plain.copy(), forced=True)
+    if trial is not None:
+        again, _ = learn_arrays_twice(model, stage.training, stage.hsi, stage.msi, done, fit=refit, trial=trial)
+        refined = refined if again is None else again
     known = np.isfinite(refined).all(axis=0) & np.isfinite(plain).all(axis=0) & np.isfinite(stage.truth).all(axis=0)
     left, error = (np.abs((product - stage.truth)[:, known]) for product in (refined, plain))
     typical = np.maximum(np.quantile(error, STATED_SHARE, axis=1, keepdims=True), 1e-12)

@@ -43,6 +43,15 @@ class Subspace:
     variance: DoubleArray
     noise: DoubleArray
 
+    def projected(self, spectra: NDArray[np.floating]) -> DoubleArray:
+        """(n, C) spectra without what lies outside the subspace, which is nearly all of their noise."""
+        return np.asarray(self.mean + ((spectra - self.mean) @ self.encode) @ self.decode.T, np.float64)
+
+    @property
+    def projected_noise(self) -> DoubleArray:
+        """(C,) standard deviation of the noise that is left in projected spectra."""
+        return np.asarray(np.sqrt(np.square(self.decode).sum(axis=1)), np.float64)
+
 
 def find_subspace(spectra: NDArray[np.floating], *, spare: bool = False) -> Subspace:
     """Principal components of (n, C) spectra whose variance pure noise could not reach; sums are float64.
