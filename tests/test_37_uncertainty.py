@@ -14,7 +14,7 @@ from geolift.srf import SpectralResponse
 from geolift.training.fit import fit
 from geolift.training.noise import least_noise, quiet_noise, unshared_noise
 from geolift.training.training_set import TrainingSet, training_set_from_cube
-from geolift.uncertainty.calibration import FINE_OVER_SHARPENED, fit_errors
+from geolift.uncertainty.calibration import FINE_OVER_SHARPENED, fit_errors, observed_pixels
 from geolift.uncertainty.reduced_resolution import assess_at_reduced_resolution
 
 BANDS = 12
@@ -138,6 +138,28 @@ def test_the_stated_error_of_a_pixel_does_not_depend_on_its_neighbours() -> None
     assert np.array_equal(errors.sigma(msi)[:, 7:19, 3:22], errors.sigma(msi[:, 7:19, 3:22]))
     msi[:, 4, 4] = np.nan
     assert np.isnan(errors.sigma(msi)[:, 4, 4]).all()
+
+
+def test_what_is_wrong_with_the_real_msi_is_in_the_stated_error() -> None:
+    rng = np.random.default_rng(15)
+    hsi = scene(np.full((40, 40), 0.001), rng)
+    training = training_set_from_cube(hsi, WEIGHTS)
+    wrong = hsi[:2] + (0.02 * rng.standard_normal((2, 40, 40))).astype(np.float32)
+    calm, told = (
+        fit_errors(training, refit, None, observed=observed_pixels(seen, training.rows, training.cols))
+        for seen in (hsi[:2], wrong)
+    )
+    assert calm is not None and told is not None
+    assert 0.0005 < np.median(calm.typical) < 0.002
+    assert 0.01 < np.median(told.typical) < 0.03
+
+
+def test_pixels_are_looked_up_where_the_msi_lies_and_unknown_elsewhere() -> None:
+    image = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    image[0, 2, 3] = np.nan
+    found = observed_pixels(image, np.array([5, 6, 7, 0]), np.array([5, 6, 8, 0]), corner=(5, 5))
+    assert found.values[:2, 0].tolist() == [0, 5] and found.neighbour_means[:2, 0].tolist() == [2.5, 5]
+    assert found.known.tolist() == [True, True, False, False]
 
 
 def test_nothing_is_rehearsed_where_there_is_too_little_to_rehearse_on() -> None:

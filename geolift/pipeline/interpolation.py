@@ -37,7 +37,7 @@ def with_worth(
     rows, cols = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
     ratio = compared.overlay.ratio
     worth = weigh_against_interpolation(
-        telling_window(pair, compared, WINDOW_LR),
+        telling_window(pair, compared, WINDOW_LR)[0],
         compared.harmonization.apply(compared.degraded[:, rows, cols]),
         pair.spectra.weights,
         lambda part: fit("auto", part, seed=seed, features=128, copies=1, learned=False),
