@@ -14,7 +14,9 @@ from pyproj import Transformer
 from scenes import make_pair
 
 import geolift
+from geolift.pair.overlay import overlay
 from geolift.provenance.sidecar import footprint
+from geolift.readers import open_cube
 
 METRE = 1 / 111_320.0
 TURNED_BY = 168.0
@@ -49,7 +51,7 @@ def test_a_pair_over_the_180th_meridian_gives_what_it_gives_elsewhere(
     tmp_path: Path, hsi_zone: int | None, msi_zone: int | None, sign: int
 ) -> None:
     pair = make_pair(tmp_path)
-    products: dict[float, Any] = {}
+    products, seen = dict[float, Any](), dict[float, np.ndarray]()
     for longitude, first_zone in ((180.0, 60), (180.0 - TURNED_BY, 32)):
         files = []
         for file, zone, turned in ((pair.hsi, hsi_zone, longitude), (pair.msi, msi_zone, -sign * longitude)):
@@ -60,6 +62,13 @@ def test_a_pair_over_the_180th_meridian_gives_what_it_gives_elsewhere(
         products[longitude] = geolift.fuse(
             *files, sensor="sentinel-2a", coregister="off", refine="off", method="linear", max_train_pixels=200
         )
+        with rasterio.open(files[0], "r+") as hsi:  # grids that do not nest: the MSI is warped under the HSI
+            hsi.transform *= Affine.translation(0.13, 0.21)
+        under = overlay(open_cube(files[0]), open_cube(files[1]), 3.0)
+        assert under is not None
+        seen[longitude] = under.read(0, 0, *under.grid.shape, 0)
+    assert np.isfinite(seen[180.0]).mean() > 0.8
+    assert np.allclose(*seen.values(), atol=1e-5, equal_nan=True)
     here, there = products.values()
     assert here.shape == there.shape
     assert np.isfinite(here.values).mean() > 0.9
