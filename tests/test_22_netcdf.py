@@ -148,3 +148,14 @@ def test_what_xarray_saves_of_a_cube_of_geolift_comes_back(tmp_path: Path, value
     again = open_cube(tmp_path / "b.nc")
     assert np.allclose(again.values, values)
     assert grid_of(again) == grid_of(cube)
+
+
+@pytest.mark.parametrize("value", [np.nan, "abc", "", np.zeros((2, 2)), -1, 1e300, b"\xff\xfe", np.empty(0)])
+@pytest.mark.parametrize("key", ["DIMENSION_LIST", "DIMENSION_LABELS"])
+def test_damaged_lists_of_dimensions_do_not_bring_the_process_down(
+    tmp_path: Path, values: np.ndarray, key: str, value: object
+) -> None:
+    file = save(tmp_path / "a.nc", values, "byx", names=PLAIN)
+    with h5py.File(file, "r+") as damaged:
+        damaged["reflectance"].attrs[key] = value
+    assert np.array_equal(open_cube(file).values, values), "axes are told by their lengths"

@@ -125,7 +125,7 @@ def _one_array(dataset: xr.Dataset) -> xr.DataArray:
         raise InputError(f"the Dataset holds {held}; needed is one cube of three dimensions, or one variable per band")
     stacked = xr.concat([v.squeeze(drop=True) for v in bands.values()], dim="band", coords="minimal", compat="override")
     first = next(iter(bands.values()))
-    stacked = stacked.assign_coords(band=list(bands), **_snap_spectra(list(bands.values())))
+    stacked = stacked.assign_coords({"band": list(bands), **_snap_spectra(list(bands.values()))})
     return stacked.assign_attrs({**_shared(dataset), **first.attrs})
 
 

@@ -5,6 +5,7 @@ AVIRIS-3 and AVIRIS-NG's orthocorrected NetCDF is such a file, and is named.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,12 +155,16 @@ def _subdataset(path: str, cube: Any) -> str:
 
 
 def _dimension(cube: Any, axis: int) -> tuple[str, Any]:
-    """Return the name of a cube's dimension and its coordinate variable, if it has them."""
-    scales = cube.dims[axis]
-    if len(scales):
-        scale = scales[0]
-        return str(scale.name).rpartition("/")[2], scale
-    return str(scales.label), None
+    """Return the name of a cube's dimension and its coordinate variable, if it has them.
+
+    Read from the attributes themselves: HDF5's own functions for scales bring the process down where these are damaged.
+    """
+    listed, labels = (cube.attrs.get(key) for key in ("DIMENSION_LIST", "DIMENSION_LABELS"))
+    if np.shape(listed) == (cube.ndim,) and np.size(listed[axis]):
+        with contextlib.suppress(KeyError, OSError, RuntimeError, TypeError, ValueError):
+            scale = cube.file[np.ravel(listed[axis])[0]]
+            return str(scale.name).rpartition("/")[2], scale
+    return hdf5.text_of(labels[axis]) if np.shape(labels) == (cube.ndim,) else "", None
 
 
 def _axes(file: Any, cube: Any, variables: dict[str, Any], path: str) -> _Axes:
