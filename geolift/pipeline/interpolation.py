@@ -48,9 +48,10 @@ def with_worth(
     )
     if worth is None or not worth.is_none:
         return result
+    better = "for spectra take that" if worth.error < worth.angle else "take that"
     text = (
         f"fusing hardly pays: with the HSI as truth, one level down, the fused image has {worth.error:.1f} times the "
-        f"error and {worth.angle:.1f} times the spectral angle of the HSI interpolated alone; take that, an MSI with "
-        "more bands, or a larger scene"
+        f"error and {worth.angle:.1f} times the spectral angle of the HSI interpolated alone; {better}, an MSI "
+        "with more bands, or a larger scene"
     )
     return replace(result, verdict=(*(f for f in result.verdict if f.code != "ok"), Finding(NO_GAIN, text)))

@@ -25,6 +25,9 @@ FEWEST_PX = 49
 CLEARLY_BETTER = 0.8
 """An inversion that leaves so little of what interpolating misses needs no refinement to pay."""
 
+CLEARLY_WORSE = 1.25
+"""A product whose error or angle is so many times that of the interpolated HSI is not to be had without a word."""
+
 
 @dataclass(frozen=True)
 class Worth:
@@ -35,8 +38,8 @@ class Worth:
 
     @property
     def is_none(self) -> bool:
-        """Whether interpolating is as good: what one of the two measures gains, the other loses."""
-        return self.error * self.angle >= 1.0
+        """Whether interpolating is as good: one measure loses what the other gains, or loses clearly."""
+        return self.error * self.angle >= 1.0 or max(self.error, self.angle) >= CLEARLY_WORSE
 
 
 def weigh_against_interpolation(
