@@ -183,3 +183,11 @@ def test_a_zarr_store_that_is_read_is_not_replaced_and_nothing_is_put_into_one(t
         require_untouched([str(store)], [Output(store, told=True)], overwrite=True)
     with pytest.raises(UsageError, match="inside a Zarr store"):
         require_untouched([], [Output(store / "b.tif")], overwrite=True)
+
+
+def test_statistics_beside_an_input_do_not_make_its_folder_an_input(tmp_path: Path) -> None:
+    """QGIS leaves FILE.aux.xml beside all that it shows; a run could then not be repeated."""
+    scene, marks = image(tmp_path / "scene.tif"), image(tmp_path / "marks.tif")
+    touch(tmp_path / "scene.tif.aux.xml", "<PAMDataset/>")
+    require_untouched([scene], [Output(marks)], overwrite=True)
+    assert "scene.tif.aux.xml" in refused(UsageError, [scene], tmp_path / "scene.tif.aux.xml")

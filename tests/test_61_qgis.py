@@ -395,6 +395,32 @@ def test_fuse_in_qgis_process_gives_the_file_of_the_command_line(qgis: dict[str,
         assert [ours.tags(i) for i in ours.indexes] == [theirs.tags(i) for i in theirs.indexes]
 
 
+def test_products_become_spectra_and_a_mosaic_in_qgis_process(qgis: dict[str, str], scene: Path) -> None:
+    with rasterio.open(scene / "cli.tif") as product:
+        x, y = product.xy(5, 7)
+        expected = product.read(1)[5, 7] * product.scales[0]
+    places = scene / "places.csv"  # a table is no layer with places to QGIS, but it is one to geolift
+    places.write_text(f"x,y,name\n{x},{y},field\n", encoding="utf-8")
+    for words, written in (
+        (["spectra", f"--PLACES={places}"], scene / "spectra.csv"),
+        (["mosaic"], scene / "mosaic.tif"),
+    ):
+        named = [f"--PRODUCTS={scene / name}" for name in ("cli.tif", "cli_applied.tif")]
+        done = qgis_process(qgis, "run", f"geolift:{words[0]}", *named, *words[1:], f"--OUTPUT={written}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"OUTPUT:\t{written}" in done.stdout
+    rows = [line.split(",") for line in (scene / "spectra.csv").read_text(encoding="utf-8").splitlines()]
+    (first,) = [row for row in rows if row[:4] == ["field", "cli.tif", "product", rows_band(rows)]]
+    assert float(first[6]) == pytest.approx(expected, abs=1e-6)
+    with rasterio.open(scene / "mosaic.tif") as mosaic:
+        assert mosaic.count == 30
+
+
+def rows_band(rows: list[list[str]]) -> str:
+    """The name of the first band of a product in a table of spectra."""
+    return next(row[3] for row in rows if row[2] == "product")
+
+
 def test_a_failing_run_in_qgis_process_fails_with_the_sentence_of_the_command_line(
     qgis: dict[str, str], scene: Path
 ) -> None:

@@ -47,7 +47,7 @@ def batch_command(
     Paths are relative to the manifest. Finished and unchanged pairs are skipped, a failure does not stop the others,
     and the same command goes on where a killed one ended. A row with a model instead of an hsi applies that saved
     model; a reference is what the product is measured against. Options given here hold for the rows that leave them
-    open; --memory is what all jobs together may take. Leaves with 0, or with the code of the first pair that failed.
+    open; --memory is what all jobs together may take. Exits with 0, or with the code of the first pair that failed.
 
     \b
     Examples:

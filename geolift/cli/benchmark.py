@@ -24,7 +24,7 @@ def benchmark_command(scenes: tuple[str, ...], output: Path, settings: Benchmark
 
     Scenes are MATLAB files with a cube, or anything geolift reads. Each case is a row of the CSV, written as soon as it
     is done; a case that fails leaves its error there and the sweep goes on. A table comes at the end, of all the CSV
-    holds, and a picture of it beside the CSV. Leaves with 0, or with the code of the first case that failed.
+    holds, and a picture of it beside the CSV. Exits with 0, or with the code of the first case that failed.
 
     \b
     Examples:

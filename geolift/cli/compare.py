@@ -54,7 +54,7 @@ def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSe
 @command("check")
 @click.argument("hsi")
 @click.argument("msi")
-@settings_options(PairSettings)
+@settings_options(PairSettings, without=("overwrite",))  # it writes nothing
 @run_options
 def check_command(hsi: str, msi: str, settings: PairSettings, console: Console) -> None:
     """Check whether HSI and MSI fit: overlap, scale, offset, band order, sensor, shift, clouds.

@@ -113,6 +113,8 @@ class Console:
 
     def summary(self, lines: Sequence[str]) -> None:
         """Say what came out, for a person; it stands for the warnings that were held back."""
+        if self.mode == "json":
+            self._line({"event": "summary", "lines": [clean(line) for line in lines]})
         if self.mode not in ("bar", "plain"):
             return
         if not self.verbose:

@@ -27,11 +27,12 @@ AT_ONCE = {"info", "sensors", "install", "report"}
 METAVARS = {int: "INTEGER", float: "NUMBER", Path: "FILE", str: "TEXT"}
 
 
-def settings_options(model: type[Settings]) -> Callable[[Command], Command]:
+def settings_options(model: type[Settings], without: tuple[str, ...] = ()) -> Callable[[Command], Command]:
     """Give a command one option for each field of a settings model, and ``settings`` instead of them all.
 
     The values come from the command line, then ``GEOLIFT_*``, then ``--config FILE``, then the defaults;
     ``--show-config`` tells each of them and where it came from, and stops.
+    Fields named in ``without`` keep their default.
     """
 
     def decorate(command: Command) -> Command:
@@ -63,7 +64,7 @@ def settings_options(model: type[Settings]) -> Callable[[Command], Command]:
             heading=RUN,
             help="TOML file of options, or the sidecar of an earlier run to repeat it.",
         )(wrapped)
-        for name in reversed(model.in_reading_order()):
+        for name in reversed([name for name in model.in_reading_order() if name not in without]):
             wrapped = _option(name, model.model_fields[name], model)(wrapped)
         return wrapped
 

@@ -77,6 +77,7 @@ def lines(told: Description) -> list[str]:
     """Return a description as a person reads it."""
     rows, cols = told.shape
     a, b, c, d, e, f = told.transform
+    nodata = "none" if told.nodata is None else _short(told.nodata)
     grid = f"{rows} × {cols} px, pixel {abs(a):g} × {abs(e):g}, origin {c:.12g}, {f:.12g}"
     if b or d:
         grid += f", rotated by {np.degrees(np.arctan2(d, a)):.1f}°"
@@ -85,7 +86,7 @@ def lines(told: Description) -> list[str]:
         f"grid         {grid}",
         f"CRS          {told.crs or 'none'}",
         f"bands        {told.bands}, {sum(told.good_bands)} good",
-        f"value        DN × {_short(told.scale)} + {_short(told.offset)} ({told.quantity}), nodata {told.nodata}",
+        f"value        DN × {_short(told.scale)} + {_short(told.offset)} ({told.quantity}), nodata {nodata}",
         f"wavelengths  {_wavelengths(told)}",
     ]
     if told.acquired:

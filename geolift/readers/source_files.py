@@ -50,7 +50,8 @@ def files_of_input(name: str) -> tuple[set[Path], set[Path]]:
         elif path.exists():
             files.add(path)
             waiting += [*_beside(path), *_sources(path)]
-            if path.suffix.lower() in METADATA:
+            # GDAL's statistics (.aux.xml), which QGIS leaves beside all that it shows, describe one file alone.
+            if path.suffix.lower() in METADATA and not path.name.lower().endswith(BESIDE[0]):
                 folders.add(path.parent)
     if is_remote(name) or _local(name) is not None:
         return files, folders

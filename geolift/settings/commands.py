@@ -60,7 +60,7 @@ class FuseSettings(
     qa: Path | None = Field(
         None,
         description="Also write a quality raster: bits nodata 1, masked 2, out of range 4, low confidence 8, "
-        "outside the HSI 16.",
+        "outside the HSI 16, differs 32, not refined 64.",
         json_schema_extra=shown(group="trust", side_product="raster"),
     )
     uncertainty: Path | None = Field(

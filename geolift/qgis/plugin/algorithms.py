@@ -109,9 +109,9 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
 
     def checkParameterValues(self, parameters: Mapping[str, object], context: Any) -> tuple[bool, str]:
         """Accept a file that QGIS cannot draw: geolift reads products that are no single raster to GDAL."""
-        products = {name for name, _, _ in self.rasters if _is_file(parameters.get(name))}
+        files = {name for name in (*(field[0] for field in self.rasters), "PLACES") if is_file(parameters.get(name))}
         for field in self.parameterDefinitions():
-            if field.name() not in products and not field.checkValueIsAcceptable(parameters.get(field.name()), context):
+            if field.name() not in files and not field.checkValueIsAcceptable(parameters.get(field.name()), context):
                 return False, f"{field.description()}: the value cannot be used"
         return True, ""
 
@@ -123,6 +123,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
             words += forms.flags(option, self, parameters, context)
         words = _one_response(words)
         words += self.output_words(parameters, context, words)
+        self.spoken_words = words
         result = self._run(words, feedback)
         return self.outcome(result, parameters, context)
 
@@ -156,7 +157,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
 
     def _source(self, name: str, parameters: Mapping[str, object], context: Any) -> str:
         """Return the file behind a field: a path as it was typed, or a layer's."""
-        if _is_file(parameters.get(name)):
+        if is_file(parameters.get(name)):
             return str(parameters[name])
         layer = self.parameterAsRasterLayer(parameters, name, context)
         if layer is None:
@@ -197,6 +198,8 @@ class _Listener:
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "warning":
             self.feedback.pushWarning(str(event.get("message", "")))
+        elif event["event"] == "summary":
+            self.feedback.pushInfo("\n".join(map(str, event.get("lines", []))))
         elif event["event"] == "progress":
             stage = str(event.get("stage", ""))
             if stage != self.stage:
@@ -216,7 +219,8 @@ def _cancelled(feedback: Any) -> bool:
     return bool(feedback.isCanceled())
 
 
-def _is_file(value: Any) -> bool:
+def is_file(value: Any) -> bool:
+    """Tell whether a field holds the path of a file, not a layer."""
     return isinstance(value, str) and Path(value).exists()
 
 
@@ -247,7 +251,18 @@ class _Producer(GeoliftAlgorithm):
             raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
         stem = Path(self._source(self.rasters[0][0] if self.command == "fuse" else "MSI", parameters, context)).stem
         prepare_layer(context, self.target, f"{stem} fused")
-        return {"OUTPUT": self.target}
+        return {"OUTPUT": self.target, **self.side_products(context)}
+
+    def side_products(self, context: Any) -> dict[str, str]:
+        """Return the further outputs that the form asked for; name and draw those that are rasters."""
+        made = {}
+        for option in self.about["options"]:
+            flag = f"--{option['name'].replace('_', '-')}="
+            for word in self.spoken_words if option["kind"] in ("new raster", "new file") else ():
+                if word.startswith(flag):
+                    made[option["name"].upper()] = word.removeprefix(flag)
+                    prepare_layer(context, word.removeprefix(flag), forms.label_of(option["name"]))
+        return made
 
 
 class Fuse(_Producer):

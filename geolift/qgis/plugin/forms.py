@@ -139,7 +139,7 @@ def _value(option: Option, algorithm: Any, parameters: Mapping[str, object], con
     if kind in ("new raster", "new file"):
         ask = algorithm.parameterAsOutputLayer if kind == "new raster" else algorithm.parameterAsFileOutput
         return ask(parameters, name, context)
-    if _is_null(parameters.get(name)):
+    if is_null(parameters.get(name)):
         return None
     if kind == "choice":
         return algorithm.parameterAsEnumString(parameters, name, context)
@@ -168,6 +168,6 @@ def _bounds(algorithm: Any, parameters: Mapping[str, object], name: str, context
     return ",".join(repr(v) for v in (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()))
 
 
-def _is_null(value: Any) -> bool:
+def is_null(value: Any) -> bool:
     """Tell whether a field was left empty; QGIS 3 has a null of its own."""
     return value is None or (hasattr(value, "isNull") and not hasattr(value, "xMinimum") and bool(value.isNull()))

@@ -17,7 +17,7 @@ from qgis.core import (
     QgsProcessingParameterRasterDestination,
 )
 
-from .algorithms import GeoliftAlgorithm
+from .algorithms import GeoliftAlgorithm, is_file
 from .style import prepare_layer
 
 LIBRARIES = "Tables (*.csv);;ENVI spectral libraries (*.sli)"
@@ -61,8 +61,11 @@ class Spectra(_Gathering):
         self.addParameter(field)
 
     def own_words(self, parameters: Mapping[str, object], context: Any) -> list[str]:
-        """Return the products, then the places as a file: a layer in memory is written first."""
-        places = self.parameterAsCompatibleSourceLayerPath(parameters, "PLACES", context, ["gpkg", "geojson"], "gpkg")
+        """Return the products, then the places: a file, or a layer, which is written first if it is in memory."""
+        places = parameters.get("PLACES")
+        if not is_file(places):  # a table of coordinates is no layer with places to QGIS, but it is one to geolift
+            kinds = ["gpkg", "geojson"]
+            places = self.parameterAsCompatibleSourceLayerPath(parameters, "PLACES", context, kinds, "gpkg")
         return [*super().own_words(parameters, context), str(places).partition("|")[0]]
 
     def add_output(self) -> None:
