@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar, nnls
 
 from geolift.pair.robust import mad_sigma, robust_line
 
@@ -29,6 +28,9 @@ KNOTS = 6
 
 STIFFNESS = 0.03
 """Penalty on a spline's bends, in parts of the power of the data."""
+
+POWER_WIDTH = 4e-3
+"""So closely is the power found."""
 
 POWER_INLIERS = 8.0
 """Standard deviations from the robust lines at the best of the powers within which pixels refine it."""
@@ -109,8 +111,16 @@ def _refined_power(wanted: DoubleArray, seen: DoubleArray, low: float, high: flo
         left = 1.0 - (x * y).sum(axis=1) ** 2 / np.maximum((x**2).sum(axis=1) * (y**2).sum(axis=1), 1e-300)
         return float(np.log(np.maximum(left, 1e-12)).mean())
 
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 2e-3})
-    return float(found.x)
+    part = (5**0.5 - 1) / 2
+    inner = {power: loss(power) for power in (high - part * (high - low), low + part * (high - low))}
+    while high - low > POWER_WIDTH:
+        (one, left), (two, right) = sorted(inner.items())
+        if left <= right:
+            high, new, kept = two, two - part * (two - low), one
+        else:
+            low, new, kept = one, one + part * (high - one), two
+        inner = {kept: inner[kept], new: loss(new)}
+    return min(inner, key=inner.__getitem__)
 
 
 def curvature(wanted: DoubleArray, predicted: DoubleArray) -> float:
@@ -177,6 +187,8 @@ def _spline(wanted: DoubleArray, seen: DoubleArray, weights: DoubleArray) -> tup
     gram += STIFFNESS * np.trace(gram) / len(basis) * (bends.T @ bends) + 1e-9 * np.trace(gram) * np.eye(len(basis))
     slopes = np.linalg.solve(gram, right)
     if slopes.min() < 0:
+        from scipy.optimize import nnls  # a quarter of a second
+
         root = np.linalg.cholesky(gram)
         slopes, _ = nnls(root.T, np.linalg.solve(root, right))
     # a flat stretch cannot be undone, and is hardly what a sensor does

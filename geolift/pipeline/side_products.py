@@ -15,7 +15,6 @@ from geolift.pipeline.fusion import Fusion
 from geolift.pipeline.radiometry import radiometry_facts
 from geolift.pipeline.trained import Trained
 from geolift.pipeline.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
-from geolift.report.marks import class_of
 from geolift.runtime.machine import available_cpus
 from geolift.runtime.progress import Listener
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
@@ -120,6 +119,8 @@ def _write_quality(quality: xr.DataArray, draft: Draft, settings: FuseSettings) 
         tags=tags,
         draft=draft,
     )
+    from geolift.report.marks import class_of  # brings the whole report along
+
     classes = {value: class_of(value) for value in values_in(draft.finished)}
     with disk_errors(draft.path):
         write_classes(draft.beside(draft.path.with_suffix(".qml")), classes)

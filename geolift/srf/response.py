@@ -271,6 +271,7 @@ class SpectralResponse:
         return {**common, **columns}.get(_band_key(label))
 
 
+@cache
 def _band_key(name: str) -> str:
     """Return what counts of a band's name: ``SR_B04`` and ``b4`` are one, ``Band_4`` is a mere number."""
     plain = re.sub(r"[^a-z0-9]", "", name.casefold())

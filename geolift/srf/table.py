@@ -13,8 +13,7 @@ from geolift.errors import InputError
 __all__ = ["SrfTable", "read_table"]
 
 _LARGEST_NOISE = 0.02
-_EMPTY = re.compile(r",(?=\s*(?:,|$))")
-_MAY_BE_EMPTY = re.compile(r",[\s,]|,$")
+_EMPTY = re.compile(r",(?=[^\S\n]*(?:,|$))", re.MULTILINE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +101,8 @@ def _cells(line: str) -> list[str]:
 
 def _plain_numbers(lines: list[str], count: int) -> NDArray[np.float64] | None:
     """The table at once where commas separate the cells of each line and the first is a number; else None."""
-    filled = [_EMPTY.sub(",0", line) if _MAY_BE_EMPTY.search(line) else line for line in lines]
     try:
+        filled = _EMPTY.sub(",0", "\n".join(lines)).split("\n")
         table = np.loadtxt(filled, np.float64, comments=None, delimiter=",", ndmin=2)
     except ValueError:
         return None
