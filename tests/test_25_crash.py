@@ -17,6 +17,7 @@ from geolift.errors import ResourceError
 from geolift.writer import draft_of, recover
 from geolift.writer.publication import LOG
 
+
 @pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
     with crash_matrix.stage() as folder:
