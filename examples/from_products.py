@@ -14,15 +14,15 @@ from typing import Any
 
 import geolift
 from geolift.pipeline import files, pair_check
-from geolift.pipeline.describe import document
+from geolift.pipeline.describe import describe
 from geolift.settings import FuseSettings, PairSettings
 
 
 def main(enmap: Path, sentinel2: Path, output: Path, **options: Any) -> dict[str, Any]:
     """Look at both products, check them against each other, fuse them into a file."""
     for path in (enmap, sentinel2):
-        facts = document(geolift.open(path))
-        print(f"{facts['product'] or path.name}: {facts['bands']} bands, {facts['shape']} pixels, {facts['crs']}")
+        seen = describe(geolift.open(path))
+        print(f"{seen.product or path.name}: {seen.bands} bands, {seen.shape} pixels, {seen.crs}")
 
     # The commonest mistakes make a plausible, wrong cube; this names them.
     checked = pair_check.check_files(str(enmap), str(sentinel2), PairSettings(sensor="sentinel2"))
