@@ -17,7 +17,7 @@ from geolift.pair.coregistration import Window
 from geolift.pair.degraded import degrade_along, degrade_by_rows, degrade_overlay
 from geolift.pair.overlay import Overlay, overlay
 from geolift.refinement.footprint import gaussian_footprint
-from geolift.refinement.residual import STRIP_PX, _block_edge
+from geolift.refinement.windows import STRIP_PX, block_edge
 
 TILE = 256
 
@@ -82,7 +82,7 @@ def test_along_a_field_of_shifts_little_is_read_twice() -> None:
 @pytest.mark.parametrize("ratio", [2, 6, 12, 20, 30, 100])
 def test_the_residual_sees_each_fine_pixel_at_most_one_point_three_times_in_small_strips(ratio: int) -> None:
     margin = gaussian_footprint(ratio, (0.2, 0.1), (0.425 * ratio,) * 2).margin_lr
-    edge = _block_edge(ratio, margin)
+    edge = block_edge(ratio, margin)
     assert ((edge + 2 * margin) / edge) ** 2 <= 1.31
     rows = max(1, STRIP_PX // ((edge + 2 * margin) * ratio**2))
     assert rows * (edge + 2 * margin) * ratio**2 <= max(STRIP_PX, 32 * 100**2)

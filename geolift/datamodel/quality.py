@@ -29,7 +29,8 @@ class Flag(IntFlag):
     """No valid HSI pixel lies here: what stands here was learned elsewhere."""
 
     DIFFERS = 32
-    """The sensors do not show the same here: cloud, shadow, change, saturation, or a fault of one of them."""
+    """The sensors do not show the same here: cloud, shadow, change, saturation, or a fault of one of them. Where the
+    bit below is not set, the product shows what the HSI saw."""
 
     NOT_REFINED = 64
     """The product is refined, but little or not at all here, in or beside such a place: it is what the MSI shows."""

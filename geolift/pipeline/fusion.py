@@ -24,7 +24,7 @@ from geolift.pipeline.interpolation import NO_GAIN, with_worth
 from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
 from geolift.pipeline.plan import Plan, file_facts
 from geolift.pipeline.quality_raster import hsi_coverage, quality_raster
-from geolift.pipeline.refining import refine
+from geolift.pipeline.refining import product_input, refine
 from geolift.pipeline.run import Run
 from geolift.pipeline.standard_error import calibrate, standard_error
 from geolift.pipeline.trained import Inverted, Trained, inverted, kept_or, learn, survey
@@ -256,20 +256,20 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     check = weighed(check, pair, compared, training, run)
     trained = kept_or(run.kept_model, lambda: learn_inversion(pair, training, run))
     warn_of_noise_amplification(compared, trained, run)
-    trained, refined, correction = refine(pair, compared, trained, training, run)
-    relation = None if compared is None else compared.harmonization
-    used = pair.spectra.msi_bands
-    product = inverted(pair.product_msi, used, trained, settings, relation, correction)
-    errors = calibrate(pair, compared, training, run, refined) if settings.uncertainty else None
+    refinement = refine(pair, compared, trained, training, run)
+    trained, correction, change = refinement.trained, refinement.correction, refinement.change
+    msi, used, relation = product_input(pair, None if compared is None else compared.harmonization, change)
+    product = inverted(msi, used, trained, settings, relation, correction)
+    errors = calibrate(pair, compared, training, run, refinement.refined) if settings.uncertainty else None
     mixing = None if settings.abundances is None else unmixed(trained)
     coverage = hsi_coverage(pair, valid, compared)
     return Fusion(
         settings=settings, pair=pair, plan=plan,
-        screening=pair.screening, compared=compared, check=check, trained=trained, refined=refined,
+        screening=pair.screening, compared=compared, check=check, trained=trained, refined=refinement.refined,
         product=product, errors=errors,
-        quality=quality_raster(pair, trained, compared, coverage, correction),
-        sigma=None if errors is None else standard_error(pair.product_msi, used, trained, errors, relation),
-        abundances=None if mixing is None else inverted(pair.product_msi, used, mixing, settings, relation).cube,
+        quality=quality_raster(pair, trained, compared, coverage, correction, change),
+        sigma=None if errors is None else standard_error(msi, used, trained, errors, relation),
+        abundances=None if mixing is None else inverted(msi, used, mixing, settings, relation).cube,
         information=explained_variance_of(training, settings),
         pixels_without_hsi=coverage.count_missing(pair.region.grid), warnings=tuple(run.warnings),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from geolift.datamodel.cube import Bands, make_cube
 from geolift.datamodel.quality import quality_bits
 from geolift.pair.comparison import Comparison
 from geolift.pair.scene_pair import ScenePair
-from geolift.pipeline.trained import TileCorrection, Trained
+from geolift.pipeline.trained import TileChange, TileCorrection, Trained
 
 STRIP_ROWS = 512
 
@@ -58,6 +58,7 @@ def quality_raster(
     compared: Comparison | None,
     coverage: HsiCoverage,
     correction: TileCorrection | None = None,
+    change: TileChange | None = None,
 ) -> xr.DataArray:
     """Put the quality bits of every output pixel on the product's grid, lazily (1, y, x)."""
     # Unmasked: a pixel that has no value is told from one that is hidden.
@@ -72,6 +73,10 @@ def quality_raster(
             share, differs = correction.withheld(slice(row, row_end), slice(col, col_end))
             not_refined = share < LEAST_SHARE
         harmonised = values if relation is None else relation.apply(values)
+        if change is not None:
+            changed = change.differs(slice(row, row_end), slice(col, col_end))
+            differs = changed if differs is None else differs | changed
+            harmonised = change.applied(harmonised, (row, col))
         bits = quality_bits(
             nodata=~np.isfinite(values).all(axis=0),
             masked=hidden[0],

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -15,17 +17,38 @@ from geolift.pair.comparison import Comparison
 from geolift.pair.geometry import with_wandering
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.overlay import Overlay, overlay
+from geolift.pair.saturation import Saturation
 from geolift.pair.scene_pair import ScenePair
 from geolift.pipeline.run import Run
-from geolift.pipeline.trained import TileCorrection, Trained
+from geolift.pipeline.trained import TileChange, TileCorrection, Trained
 from geolift.runtime.machine import give_back_memory
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from geolift.network.model import SpectralModel
-    from geolift.refinement import Refined
-    from geolift.refinement.correction import Places
+    from geolift.refinement import Change, Refined
+    from geolift.refinement.correction import Correction, Places
     from geolift.refinement.pair import Pair
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Refinement:
+    """What came of making the product agree with the HSI.
+
+    Parameters
+    ----------
+    trained
+        The model, the one given or the one learned on the refined product.
+    refined
+        What became of the refinement; None unasked.
+    correction, change
+        What is added to the tiles, and where the MSI gives way to the HSI before they are made; None = nothing.
+    """
+
+    trained: Trained
+    refined: Refined | None = None
+    correction: TileCorrection | None = None
+    change: TileChange | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +65,15 @@ class FusionPair:
         Which of them are good.
     relation
         Applied to the MSI.
+    saturation
+        Where its bands end before that.
     """
 
     overlap: Overlay
     hsi_data: object
     positions: np.ndarray
     relation: Harmonization
+    saturation: Saturation | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,6 +94,11 @@ class FusionPair:
         """The harmonised MSI on the nested fine grid; NaN = invalid or beyond the image."""
         return np.asarray(self.relation.apply(self.overlap.read(row, col, height, width, margin)))
 
+    def saturated(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
+        """Fine pixels of the same window at which a band of the MSI is saturated."""
+        assert self.saturation is not None
+        return np.asarray(self.saturation.touched(self.overlap.read(row, col, height, width, margin))[0] > 0)
+
     def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
         """Fine pixels of the same window beyond the MSI's image."""
         return self.overlap.beyond(row, col, height, width, margin)
@@ -75,60 +106,130 @@ class FusionPair:
 
 def refine(
     pair: ScenePair, compared: Comparison | None, trained: Trained, training: TrainingSet, run: Run
-) -> tuple[Trained, Refined | None, TileCorrection | None]:
-    """Find the correction that makes the product agree with the HSI, and learn `auto` again where that helps.
+) -> Refinement:
+    """Find where the MSI gives way to the HSI and the correction that makes the product agree with it.
 
-    Returns
-    -------
-    tuple
-        The model, the one given or the one learned on the refined product; what became of the refinement, None
-        unasked; and what is added to the tiles. See `geolift.refinement`.
+    The method `auto` is learned again where that helps. See `geolift.refinement`.
     """
-    from geolift.refinement import Refined
+    from geolift.refinement import ChangedPair, Refined
 
     settings = run.settings
+
+    def left(reason: str) -> Refinement:
+        return Refinement(trained=trained, refined=Refined(None, reason))
+
     if compared is None or settings.refine == "off":
-        return trained, None, None
+        return Refinement(trained=trained)
     if not (settings.refine == "on" or compared.located):
-        return trained, Refined(None, "the place of the HSI on the MSI is not known well enough"), None
+        return left("the place of the HSI on the MSI is not known well enough")
     displaced = pair.screening.displacement
     if displaced is not None and settings.refine != "on":
-        return trained, Refined(None, f"HSI pixels are not where they say ({displaced.code})"), None
+        return left(f"HSI pixels are not where they say ({displaced.code})")
     overlap = overlay(pair.hsi, pair.used_msi, pair.region.ratio, whole=True)
     if overlap is None:
-        return trained, Refined(None, "no HSI pixel lies under the MSI"), None
+        return left("no HSI pixel lies under the MSI")
     overlap = _following(overlap, compared)
-    images = FusionPair(
-        overlap, pair.hsi.data[:, overlap.rows, overlap.cols], pair.learned_bands, compared.harmonization
+    given = FusionPair(
+        overlap,
+        pair.hsi.data[:, overlap.rows, overlap.cols],
+        pair.learned_bands,
+        compared.harmonization,
+        compared.saturation,
     )
-    trained, found = _learned(images, compared, trained, training, run)
+    images: Pair = given
+    change = _change(given, overlap, compared, training, run)
+    if change is not None:
+        images = ChangedPair(images, change)
+    trained, found = _learned(images, overlap, compared, trained, training, run)
+    if change is not None:
+        found = replace(found, facts=found.facts | {"changed_share": change.pixels / int(np.prod(change.share.shape))})
     give_back_memory()
-    if found.correction is None:
-        return trained, found, None
-    correction = found.correction
-    region, ground = pair.region.grid, overlap.grid
+    region = pair.region.grid
+    places = _undone(_places(region, overlap.grid), overlap)
+    return Refinement(
+        trained=trained,
+        refined=found,
+        correction=_tile_correction(found.correction, (int(region.shape[0]), int(region.shape[1])), places),
+        change=_tile_change(change, places),
+    )
 
-    shape = (int(region.shape[0]), int(region.shape[1]))
-    places = _undone(_places(region, ground), overlap)
+
+def _change(
+    images: FusionPair, overlap: Overlay, compared: Comparison, training: TrainingSet, run: Run
+) -> Change | None:
+    """Where the MSI gives way to what the HSI shows."""
+    from geolift.refinement import find_change
+    from geolift.training.methods.subspace import find_subspace
+
+    weights = training.weights.astype(np.float64)
+    noise = np.sqrt(np.square(weights) @ np.square(find_subspace(training.spectra).noise))
+    known = compared.saturation
+    return find_change(
+        images,
+        weights,
+        noise,
+        overlap.fine_shift(*compared.applied_px),
+        compared.blur_sigma_px,
+        saturated=images.saturated if known is not None and known.found else None,
+        folder=run.scratch_folder,
+        threads=run.threads,
+    )
+
+
+def _tile_correction(correction: Correction | None, shape: tuple[int, int], places: Places) -> TileCorrection | None:
+    if correction is None:
+        return None
+    found = correction
 
     def coordinates(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-        return correction.coordinates(harmonised, corner, shape, places)
+        return found.coordinates(harmonised, corner, shape, places)
 
     def withheld(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
-        return correction.withheld(*places(rows, cols))
+        return found.withheld(*places(rows, cols))
 
-    return trained, found, TileCorrection(correction.decode, coordinates, withheld)
+    return TileCorrection(found.decode, coordinates, withheld)
+
+
+def _tile_change(change: Change | None, places: Places) -> TileChange | None:
+    if change is None:
+        return None
+    found = change
+
+    def applied(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+        rows, cols = (slice(a, a + n) for a, n in zip(corner, harmonised.shape[1:], strict=True))
+        return found.applied(harmonised, *places(rows, cols))
+
+    return TileChange(applied, lambda rows, cols: found.share_at(*places(rows, cols)) > 0)
+
+
+def product_input(
+    pair: ScenePair, relation: Harmonization | None, change: TileChange | None
+) -> tuple[xr.DataArray, tuple[int, ...], Harmonization | None]:
+    """The MSI that the product is made of, lazily, its bands that are used, and the relation still to be applied."""
+    used = pair.spectra.msi_bands
+    if change is None:
+        return pair.product_msi, used, relation
+    msi = pair.product_msi.isel(band=list(used))
+    data = da.asarray(msi.data).rechunk({0: -1})
+    given = change
+
+    def block(values: np.ndarray, block_info: Any = None) -> np.ndarray:
+        _, (row, _), (col, _) = block_info[0]["array-location"]
+        return given.applied(values if relation is None else relation.apply(values), (row, col))
+
+    shown = data.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    return msi.copy(data=shown), tuple(range(len(used))), None
 
 
 def _learned(
-    images: FusionPair, compared: Comparison, trained: Trained, training: TrainingSet, run: Run
+    images: Pair, overlap: Overlay, compared: Comparison, trained: Trained, training: TrainingSet, run: Run
 ) -> tuple[Trained, Refined]:
     """The model and the refinement of its product; of a large scene, the first round sees some windows only."""
     from geolift.network.engine import choose_engine
     from geolift.refinement import Patchwork, find_refinement, learn_twice
     from geolift.training.fit import fit
 
-    settings, overlap, engine = run.settings, images.overlap, choose_engine(run.settings.device)
+    settings, engine = run.settings, choose_engine(run.settings.device)
 
     def refined(
         model: SpectralModel, seen: Pair = images, *, known: Refined | None = None, forced: bool = False
@@ -150,7 +251,7 @@ def _learned(
     if trained.model.method != "auto":
         return trained, refined(trained.model)
     large = Patchwork.is_worth_it(images.shape)
-    seen = Patchwork(images) if large else images
+    seen: Pair = Patchwork(images) if large else images
     first = refined(trained.model, seen)
 
     def learned(part: TrainingSet, **options: Any) -> SpectralModel:

@@ -48,6 +48,18 @@ class TileCorrection:
     withheld: Callable[[slice, slice], tuple[np.ndarray, np.ndarray]]
 
 
+@dataclass(frozen=True, eq=False)
+class TileChange:
+    """Where the MSI gives way to what the HSI shows; see `geolift.refinement.change`.
+
+    ``applied``: a harmonised tile (c, y, x) with its first row and column. ``differs``: of rows and columns of the
+    product, bool (y, x).
+    """
+
+    applied: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+    differs: Callable[[slice, slice], np.ndarray]
+
+
 class OutputBands(BaseModel):
     """The bands of the HSI that a model was learned from, bad ones in their places; None = not known."""
 

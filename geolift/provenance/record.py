@@ -178,7 +178,8 @@ class LearnedTwiceFacts(Facts):
 
 class RefinementFacts(Facts):
     """Whether the product was made to agree with the HSI; ``held_out_explained`` 0 to 1, and so is
-    ``differing_share``, of the HSI pixels that are outliers between the sensors.
+    ``differing_share``, of the HSI pixels that are outliers between the sensors, and ``changed_share``, of the fine
+    pixels that show the HSI's content instead of the MSI's.
     """
 
     applied: bool = False
@@ -188,6 +189,7 @@ class RefinementFacts(Facts):
     reason: str = ""
     held_out_explained: Number = None
     differing_share: Number = None
+    changed_share: Number = None
     components: int | None = None
 
 

@@ -6,8 +6,20 @@ done beforehand on the HSI's own grid (`residual`), in blocks that depend on the
 then only looks up the solution around it (`correction`). `docs/method.md` gives equations and measurements.
 """
 
+from geolift.refinement.change import Change, ChangedPair, find_change
 from geolift.refinement.find import Refined, find_refinement, refine_arrays
 from geolift.refinement.learning_twice import Lesson, learn_arrays_twice, learn_twice
 from geolift.refinement.patchwork import Patchwork
 
-__all__ = ["Lesson", "Patchwork", "Refined", "find_refinement", "learn_arrays_twice", "learn_twice", "refine_arrays"]
+__all__ = [
+    "Change",
+    "ChangedPair",
+    "Lesson",
+    "Patchwork",
+    "Refined",
+    "find_change",
+    "find_refinement",
+    "learn_arrays_twice",
+    "learn_twice",
+    "refine_arrays",
+]

@@ -19,7 +19,8 @@ from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, 
 from geolift.refinement.guide import find_guide
 from geolift.refinement.pair import ArrayPair, Pair
 from geolift.refinement.process import ResidualProcess, fit_process
-from geolift.refinement.residual import Progress, Residual
+from geolift.refinement.residual import Residual
+from geolift.refinement.windows import Progress
 from geolift.runtime.machine import give_back_memory
 from geolift.training.training_set import TrainingSet
 

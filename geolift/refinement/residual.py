@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +14,23 @@ from geolift.degradation.sampling import FloatArray
 from geolift.network.engine import Engine
 from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
-from geolift.pair.coregistration import affordable_windows
-from geolift.refinement.footprint import DoubleArray, Footprint
+from geolift.refinement.footprint import Footprint
 from geolift.refinement.guide import Guide
 from geolift.refinement.misfit import HALO_LR, MisfitModel, fit_misfit
-from geolift.refinement.pair import Pair, Window
+from geolift.refinement.pair import Pair
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import solve_block
-from geolift.runtime.blas import one_blas_thread
+from geolift.refinement.windows import (
+    MAX_WINDOWS,
+    STRIP_PX,
+    Progress,
+    block_edge,
+    in_blocks,
+    middle,
+    spread,
+    standing_windows,
+    widened,
+)
 from geolift.runtime.scratch import ScratchArray
 from geolift.training.methods.subspace import find_subspace
 from geolift.training.training_set import TrainingSet
@@ -31,23 +38,17 @@ from geolift.training.training_set import TrainingSet
 if TYPE_CHECKING:
     from pathlib import Path
 
-WINDOW_LR, PROCESS_WINDOW_LR, MAX_WINDOWS = 40, 20, 4
-"""Windows that stand for a large scene: for the footprint, and their middles for the process."""
+PROCESS_WINDOW_LR = 20
+"""Middles of the windows that stand for the scene, in which the process is fitted."""
 
 WHOLE_LR = 25
 """Up to this size a scene stands for itself when the process is fitted."""
 
-BLOCK_FINE_PX, SOLVED_LR = 320, 128
-"""Edges of the pieces in which the residual is formed, in fine pixels, and solved, in HSI pixels. Fixed: law 1."""
-
-LARGE_BLOCK_FINE_PX, MARGINS_PER_BLOCK, STRIP_PX = 2048, 14, 300_000
-"""Where margins would be a large part of such a piece it is larger, and comes in strips of so many fine pixels: what is
-read twice, margins and parts of the MSI's blocks, stays below a third."""
+SOLVED_LR = 128
+"""Edge of the pieces in which it is solved, in HSI pixels. Fixed: law 1."""
 
 LEAST_MISFIT = 0.5
 """The misfit is never taken to be less noisy than so much of the HSI's own noise."""
-
-Progress = Callable[[float], None]
 
 
 class Residual:
@@ -76,7 +77,7 @@ class Residual:
 
     def views(self, margin: int) -> Iterator[tuple[FloatArray, FloatArray, NDArray[np.bool_]]]:
         """Windows that stand for the scene: simulated MSI, fine MSI with a margin, what lies beyond the image."""
-        self.places = _windows(self.pair, self.srf, margin)
+        self.places = standing_windows(self.pair, self.srf, margin)
         for rows, cols in self.places:
             place = (rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin)
             low = apply_srf(self.pair.hsi(rows, cols), self.srf).astype(np.float32)
@@ -87,7 +88,7 @@ class Residual:
     ) -> tuple[ScratchArray, ScratchArray, ScratchArray]:
         """Residual (K, h, w) in the whitened subspace, factors D φ (1 + M, h, w), and misfit with D M (2 c, h, w)."""
         margin = footprint.margin_lr
-        edge = _block_edge(self.pair.ratio, margin)
+        edge = block_edge(self.pair.ratio, margin)
         count, bands, terms = self.encode.shape[1], len(self.srf), 1 + len(guide.projection)
         sheets = tuple(ScratchArray((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
 
@@ -109,7 +110,7 @@ class Residual:
                 np.concatenate([misfit, degraded]),
             )
 
-        for window, parts in self._blocks(edge, form, progress):
+        for window, parts in in_blocks(self.pair.shape, edge, self.threads, form, progress):
             for sheet, part in zip(sheets, parts, strict=True):
                 sheet.write(*window, part)
         return sheets[0], sheets[1], sheets[2]
@@ -130,13 +131,13 @@ class Residual:
         kept, shape = ScratchArray((1, *self.pair.shape), self.folder), self.pair.shape
 
         def clean(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
-            wide, core = _widened((rows, cols), HALO_LR, shape)
+            wide, core = widened((rows, cols), HALO_LR, shape)
             misfit, seen = np.split(visible.read(*wide), 2)
             left, outliers = model.cleaned(residual.read(*wide), misfit, seen)
             return left[:, core[0], core[1]], np.float32(1) - outliers[None, core[0], core[1]]
 
         outliers = compared = 0
-        for window, (left, counts) in self._blocks(SOLVED_LR, clean, lambda share: None):
+        for window, (left, counts) in in_blocks(shape, SOLVED_LR, self.threads, clean):
             residual.write(*window, left)
             kept.write(*window, counts)
             here = int((counts == 0).sum())
@@ -167,8 +168,8 @@ class Residual:
         """Residual and factors where the process is fitted."""
         places = self.places
         if max(self.pair.shape) > WHOLE_LR:
-            middles = [(_middle(rows, PROCESS_WINDOW_LR), _middle(cols, PROCESS_WINDOW_LR)) for rows, cols in places]
-            places = middles if len(places) > 1 else _spread(self.pair.shape, PROCESS_WINDOW_LR)
+            middles = [(middle(rows, PROCESS_WINDOW_LR), middle(cols, PROCESS_WINDOW_LR)) for rows, cols in places]
+            places = middles if len(places) > 1 else spread(self.pair.shape, PROCESS_WINDOW_LR)
         windows = [_agreed(residual.read(*place), factors.read(*place)) for place in places]
         counts = [int(np.isfinite(left[0]).sum()) for left, _ in windows]
         best = sorted(range(len(windows)), key=lambda index: -counts[index])[:MAX_WINDOWS]
@@ -185,12 +186,12 @@ class Residual:
         before = after = count = 0.0
 
         def solved(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray]:
-            wide, core = _widened((rows, cols), halo, shape)
+            wide, core = widened((rows, cols), halo, shape)
             left, factor = _agreed(residual.read(*wide), factors.read(*wide))
             found = solve_block(process, left, factor, self.engine.device)
             return found[:, core[0], core[1]], left[:, core[0], core[1]]
 
-        for (rows, cols), (found, left) in self._blocks(SOLVED_LR, solved, progress):
+        for (rows, cols), (found, left) in in_blocks(shape, SOLVED_LR, self.threads, solved, progress):
             solution.write(rows, cols, np.einsum("kl,lyx->kyx", turned, found).astype(np.float32))
             valid = np.isfinite(left[0])
             old = process.rotation.T @ left[:, valid].astype(np.float64)
@@ -202,35 +203,6 @@ class Residual:
         errors = {"rmse_before": (before / count) ** 0.5, "rmse_after": (after / count) ** 0.5} if count else {}
         return solution, {"agreement_with_hsi": errors | {"pixels": int(count)}}
 
-    def _blocks(
-        self, edge: int, work: Callable[[slice, slice], Any], progress: Progress
-    ) -> Iterator[tuple[Window, Any]]:
-        """Do the blocks of the HSI's grid in threads; in order, few of them waiting."""
-        height, width = self.pair.shape
-        windows = [
-            (slice(row, min(row + edge, height)), slice(col, min(col + edge, width)))
-            for row in range(0, height, edge)
-            for col in range(0, width, edge)
-        ]
-        under_way: deque[Future[Any]] = deque()
-        with one_blas_thread(), ThreadPoolExecutor(self.threads) as pool:
-            for done, window in enumerate(windows, start=1):
-                ahead = windows[done - 1 + len(under_way) : done + self.threads]
-                under_way.extend(pool.submit(work, *further) for further in ahead)
-                yield window, under_way.popleft().result()
-                progress(done / len(windows))
-
-
-def _widened(window: Window, halo: int, shape: tuple[int, int]) -> tuple[Window, Window]:
-    """A window with a halo as far as the grid goes, and where the window lies in it."""
-    rows, cols = (
-        slice(max(0, part.start - halo), min(size, part.stop + halo)) for part, size in zip(window, shape, strict=True)
-    )
-    down, across = (
-        slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(window, (rows, cols), strict=True)
-    )
-    return (rows, cols), (down, across)
-
 
 def _agreed(residual: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Make both invalid where either is."""
@@ -238,38 +210,3 @@ def _agreed(residual: FloatArray, factors: FloatArray) -> tuple[FloatArray, Floa
     residual[:, invalid] = np.nan
     factors[:, invalid] = np.nan
     return residual, factors
-
-
-def _block_edge(ratio: int, margin: int) -> int:
-    """Edge of the pieces in which the residual is formed, in HSI pixels."""
-    edge = BLOCK_FINE_PX // ratio - 2 * margin
-    least = MARGINS_PER_BLOCK * margin
-    return max(4, edge) if edge >= least else max(least, LARGE_BLOCK_FINE_PX // ratio)
-
-
-def _windows(pair: Pair, srf: DoubleArray, margin: int) -> list[Window]:
-    """The scene, or of nine windows spread over it the four with most to tell."""
-    height, width = pair.shape
-    side, count = affordable_windows(pair.ratio, margin, WINDOW_LR, MAX_WINDOWS)
-    if height * width <= 1.1 * count * side**2:
-        return [(slice(0, height), slice(0, width))]
-    told = []
-    for rows, cols in _spread(pair.shape, side):
-        image = apply_srf(pair.hsi(rows, cols), srf)
-        valid = np.isfinite(image).all(axis=0)
-        contrast = float(image[:, valid].std(axis=1).mean()) if valid.any() else 0.0
-        told.append((float(valid.mean()) * contrast, (rows, cols)))
-    return [window for _, window in sorted(told, key=lambda pair: -pair[0])[:count]]
-
-
-def _spread(shape: tuple[int, int], side: int) -> list[Window]:
-    """Nine windows spread over a grid."""
-    starts = [[round(k * max(0, size - side) / 2) for k in range(3)] for size in shape]
-    height, width = (min(side, size) for size in shape)
-    return [(slice(row, row + height), slice(col, col + width)) for row in starts[0] for col in starts[1]]
-
-
-def _middle(part: slice, side: int) -> slice:
-    size = part.stop - part.start
-    first = part.start + max(0, size - side) // 2
-    return slice(first, first + min(side, size))

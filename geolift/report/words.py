@@ -311,6 +311,12 @@ def _refinement(told: RefinementFacts | None) -> list[Decision]:
             f" At {differing:.1%} of the HSI pixels the sensors do not show the same (cloud, shadow, change, "
             "saturation or a fault): they were left out, and the product there is what the MSI shows. --qa marks them."
         )
+    changed = float(told.changed_share or 0.0)
+    if changed:
+        reason += (
+            f" At {changed:.1%} of the pixels the MSI does not show the ground that the HSI saw (change, cloud, "
+            "shadow): the product there shows what the HSI does, no sharper than it. --qa marks them."
+        )
     outcome = "corrected to agree with the HSI" if told.applied else "not corrected: as the MSI gives it"
     return [Decision("Agreement with the HSI", outcome, reason), *_learned_twice(told.learned_twice)]
 

@@ -1,0 +1,342 @@
+"""Where the MSI does not show the ground that the HSI saw, and the HSI's own content in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geolift.degradation.degrade import apply_srf
+from geolift.degradation.sampling import LOST_WEIGHT, FloatArray
+from geolift.pair.robust import mad_sigma, robust_line
+from geolift.refinement.changed_share import (
+    LEAST_PRESENT,
+    BoolArray,
+    Scatter,
+    Sight,
+    centre_lr,
+    changed_share,
+    misfit_size,
+    neighbours,
+    slopes,
+    variance_unchanged,
+)
+from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, gaussian_footprint
+from geolift.refinement.misfit import FEWEST_PIXELS, OUTLIER_SIGMA, quiet_sigma
+from geolift.refinement.pair import Pair
+from geolift.refinement.windows import STRIP_PX, block_edge, in_blocks, standing_windows, widened
+from geolift.runtime.scratch import ScratchArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEAST_SATURATED = 0.01
+"""Part of an HSI pixel from which on it counts as saturated in the MSI."""
+
+Saturated = Callable[[int, int, int, int, int], BoolArray]
+"""From row, column, height, width and margin of a window in HSI pixels to its saturated fine pixels."""
+
+DISPLACED_LR, FEWEST_ALONG = 0.15, 8
+"""Lines and columns of which most pixels are off their places by more, all alike, are not compared; and how many
+pixels of them must tell."""
+
+BLOCK_LR = 32
+"""Edge of the pieces in which changed pixels are looked for, in HSI pixels. Fixed: law 1."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Change:
+    """The fine pixels at which the MSI gives way to what the HSI shows.
+
+    Parameters
+    ----------
+    share
+        (1, h ratio, w ratio) how much of the MSI gives way, 0 … 1, on the fine grid nested in the HSI's.
+    shown
+        (c, h, w) what the HSI shows instead, in the harmonised MSI's unit, where anything does give way; each value at
+        the centre of what its pixel sees.
+    footprint
+        How the HSI sees the fine image.
+    pixels
+        Fine pixels that give way.
+    """
+
+    share: ScratchArray
+    shown: ScratchArray
+    footprint: Footprint
+    pixels: int
+
+    def share_at(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
+        """Share (y, x) at places in HSI pixels, the centre of pixel (0, 0) at 0: (y, 1) and (1, x), or both (y, x)."""
+        ratio, windows, inside = self.footprint.ratio, [], []
+        for places, size in zip((rows_lr, cols_lr), self.share.shape[1:], strict=True):
+            fine = np.floor((places + 0.5) * ratio).astype(np.intp)
+            inside.append((fine >= -ratio) & (fine < size + ratio))  # the shift wanders across the border
+            windows.append(np.clip(fine, 0, size - 1))
+        starts = [int(part.min()) for part in windows]
+        values = self.share.read(*(slice(a, int(p.max()) + 1) for a, p in zip(starts, windows, strict=True)))[0]
+        found = values[windows[0] - starts[0], windows[1] - starts[1]]
+        return np.where(inside[0] & inside[1], found, np.float32(0))
+
+    def applied(self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
+        """Let a harmonised MSI (c, y, x) at places in HSI pixels give way; NaN stays NaN."""
+        share = self.share_at(rows_lr, cols_lr)
+        if not share.any():
+            return msi
+        return np.asarray(np.where(share > 0, msi + share * (self._shown_at(rows_lr, cols_lr) - msi), msi), np.float32)
+
+    def _shown_at(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
+        lows, shares, windows = [], [], []
+        for axis, (places, size) in enumerate(zip((rows_lr, cols_lr), self.shown.shape[1:], strict=True)):
+            low, share = neighbours(places - centre_lr(self.footprint, axis), size)
+            windows.append(slice(int(low.min()), min(int(low.max()) + 2, size)))
+            lows.append(low - windows[-1].start)
+            shares.append(share)
+        values = self.shown.read(*windows)
+        (down, across), (y, x) = lows, shares
+        below, right = (np.minimum(low + 1, n - 1) for low, n in zip(lows, values.shape[1:], strict=True))
+        upper = values[:, down, across] * (1 - x) + values[:, down, right] * x
+        lower = values[:, below, across] * (1 - x) + values[:, below, right] * x
+        return np.asarray(upper * (1 - y) + lower * y)
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedPair:
+    """`Pair` whose MSI shows the ground that the HSI saw."""
+
+    pair: Pair
+    change: Change
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Pair`."""
+        return self.pair.shape
+
+    @property
+    def ratio(self) -> int:
+        """See `Pair`."""
+        return self.pair.ratio
+
+    def hsi(self, rows: slice, cols: slice) -> FloatArray:
+        """See `Pair`."""
+        return self.pair.hsi(rows, cols)
+
+    def msi(self, row: int, col: int, height: int, width: int, margin: int) -> FloatArray:
+        """See `Pair`."""
+        values = self.pair.msi(row, col, height, width, margin)
+        rows, cols = (
+            first - margin + (np.arange(size) + 0.5) / self.ratio - 0.5
+            for first, size in zip((row, col), values.shape[1:], strict=True)
+        )
+        return self.change.applied(values, rows[:, None], cols[None])
+
+    def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> NDArray[np.bool_]:
+        """See `Pair`."""
+        return self.pair.beyond(row, col, height, width, margin)
+
+
+def find_change(
+    pair: Pair,
+    srf: DoubleArray,
+    least_sigma: DoubleArray,
+    shift_px: tuple[float, float],
+    blur_sigma_px: tuple[float, float],
+    *,
+    saturated: Saturated | None = None,
+    folder: Path | None = None,
+    threads: int = 1,
+) -> Change | None:
+    """Find where the MSI gives way to what the HSI shows; None where it does nowhere.
+
+    Parameters
+    ----------
+    srf
+        (c, C).
+    least_sigma
+        (c,) what noise alone makes the two differ by, at least.
+    shift_px, blur_sigma_px
+        (y, x) in fine pixels, as co-registration found them.
+    saturated
+        Where the MSI is; it is too dark there, which is no change of ground. None = nowhere.
+    folder
+        Where large arrays go; without one they stay in memory.
+    """
+    start = gaussian_footprint(pair.ratio, shift_px, blur_sigma_px)
+    windows, margin = _windows(pair, srf, start.margin_lr), start.margin_lr
+    if sum(int(np.isfinite(low).all(axis=0).sum()) for low, _ in windows) < FEWEST_PIXELS:
+        return None
+    search = _Search(pair, srf, fit_footprint(windows, start, margin), saturated, folder, threads)
+    scatter = search.learned(windows, margin, least_sigma)
+    return None if scatter is None else search.found(scatter)
+
+
+def _windows(pair: Pair, srf: DoubleArray, margin: int) -> list[tuple[FloatArray, FloatArray]]:
+    """Simulated and fine MSI of the windows that stand for the scene."""
+    return [
+        (
+            apply_srf(pair.hsi(rows, cols), srf).astype(np.float32),
+            pair.msi(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, margin),
+        )
+        for rows, cols in standing_windows(pair, srf, margin)
+    ]
+
+
+def _shift_lr(misfit: NDArray[np.floating], slope: FloatArray) -> float:
+    """Robust standard deviation, in HSI pixels, of the shifts that explain misfits (c, n) on the steeper half."""
+    shifts = _shifts(misfit, slope)
+    return float(mad_sigma(shifts[np.isfinite(shifts)])) if np.isfinite(shifts).any() else 0.0
+
+
+def _shifts(misfit: NDArray[np.floating], slope: FloatArray) -> FloatArray:
+    """Shift in HSI pixels that explains each misfit (c, …) best, NaN on the less steep half."""
+    power = np.square(slope).sum(axis=0)
+    steep = power > np.median(power[np.isfinite(misfit[0])]) if np.isfinite(misfit[0]).any() else power < 0
+    return np.where(steep, (misfit * slope).sum(axis=0) / np.maximum(power, 1e-30), np.nan).astype(np.float32)
+
+
+def _displaced(misfit: NDArray[np.floating], simulated: FloatArray) -> BoolArray:
+    """HSI pixels (h, w) in lines or columns that lie off their places as a whole; both (c, h, w) in sigmas."""
+    off = np.zeros(misfit.shape[1:], bool)
+    for slope in slopes(simulated):
+        shifts = _shifts(misfit, slope)
+        for axis in (0, 1):
+            along = np.moveaxis(shifts, axis, 0)
+            for line, values in enumerate(along):
+                told = values[np.isfinite(values)]
+                if told.size >= FEWEST_ALONG:
+                    middle = float(np.median(told))
+                    if abs(middle) > max(DISPLACED_LR, float(mad_sigma(told - middle))):
+                        np.moveaxis(off, axis, 0)[line] = True
+    return off
+
+
+class _Search:
+    """The steps of `find_change`."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        srf: DoubleArray,
+        footprint: Footprint,
+        saturated: Saturated | None,
+        folder: Path | None,
+        threads: int,
+    ) -> None:
+        self.pair, self.srf, self.footprint, self.folder, self.threads = pair, srf, footprint, folder, threads
+        self.saturated = saturated
+        self.line = np.zeros((2, len(srf), 1, 1), np.float32)
+
+    def learned(
+        self, windows: Sequence[tuple[FloatArray, FloatArray]], margin: int, least_sigma: DoubleArray
+    ) -> Scatter | None:
+        """Learn the common line of the misfit, and how it scatters; None where too few pixels are known."""
+        misfits, seen, details, steep = [], [], [], []
+        for low, fine in windows:
+            sight = Sight(self.footprint, (low.shape[1], low.shape[2]), margin)
+            coarse = self.footprint.degrade(fine, margin)
+            known = np.isfinite(low - coarse).all(axis=0)
+            misfits.append((low - coarse)[:, known])
+            seen.append(coarse[:, known])
+            steep.append(np.stack(slopes(low))[:, :, known])
+            if known.any():
+                inner = slice(margin * self.pair.ratio, -margin * self.pair.ratio or None)
+                detail = (fine - sight.interpolated(sight.consistent(np.where(known, coarse, np.nan))))[:, inner, inner]
+                details.append(detail[:, np.isfinite(detail).all(axis=0)])
+        misfit, values = (np.concatenate(parts, axis=1) for parts in (misfits, seen))
+        if misfit.shape[1] < FEWEST_PIXELS:
+            return None
+        lines = np.array([robust_line(x, y)[:2] for x, y in zip(values, misfit, strict=True)])
+        self.line = lines.T[:, :, None, None].astype(np.float32)
+        left = misfit - lines[:, :1] * values - lines[:, 1:]
+        sigma = np.maximum(quiet_sigma(left), least_sigma)
+        off = [_shift_lr(left / sigma[:, None], slope / sigma[:, None]) for slope in np.concatenate(steep, axis=2)]
+        detail = np.maximum(mad_sigma(np.concatenate(details, axis=1), axis=1), sigma)
+        return Scatter(sigma.astype(np.float32), detail.astype(np.float32), (off[0], off[1]))
+
+    def found(self, scatter: Scatter) -> Change | None:
+        """Compare all of the scene, and look for changed pixels around the HSI pixels that differ."""
+        shape, count = self.pair.shape, len(self.srf)
+        compared = ScratchArray((2 * count + 1, *shape), self.folder)
+        any_suspect = False
+        edge = block_edge(self.pair.ratio, self.footprint.margin_lr)
+        for window, (values, suspects) in in_blocks(
+            shape, edge, self.threads, lambda rows, cols: self._compared(rows, cols, scatter)
+        ):
+            compared.write(*window, np.concatenate([values, suspects[None].astype(np.float32)]))
+            any_suspect |= bool(suspects.any())
+        if not any_suspect:
+            return None
+        ratio, margin = self.pair.ratio, self.footprint.margin_lr
+        share = ScratchArray((1, shape[0] * ratio, shape[1] * ratio), self.folder)
+        shown = ScratchArray((count, *shape), self.folder)
+        pixels = 0
+
+        def solved(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray] | None:
+            wide, core = widened((rows, cols), 2 * margin + 3, shape)
+            around = compared.read(*wide)
+            if not around[-1].any():
+                return None
+            found, values = self._solved(wide, around, scatter)
+            fine = [slice(part.start * ratio, part.stop * ratio) for part in core]
+            return found[fine[0], fine[1]], values[:, core[0], core[1]]
+
+        for (rows, cols), result in in_blocks(shape, BLOCK_LR, self.threads, solved):
+            if result is None:
+                continue
+            fine = [slice(part.start * ratio, part.stop * ratio) for part in (rows, cols)]
+            share.write(fine[0], fine[1], result[0][None])
+            shown.write(rows, cols, result[1])
+            pixels += int((result[0] > 0).sum())
+        return Change(share=share, shown=shown, footprint=self.footprint, pixels=pixels) if pixels else None
+
+    def _compared(self, rows: slice, cols: slice, scatter: Scatter) -> tuple[FloatArray, BoolArray]:
+        """Simulated MSI as the MSI has it and misfit (2 c, h, w), NaN = unknown; HSI pixels (h, w) that differ."""
+        margin, ratio = self.footprint.margin_lr, self.pair.ratio
+        shape = rows.stop - rows.start, cols.stop - cols.start
+        wide = shape[1] + 2 * margin
+
+        def read(row: int, count: int) -> FloatArray:
+            place = (rows.start + row, cols.start - margin, count, wide, 0)
+            fine = self.pair.msi(*place)
+            valid = np.isfinite(fine).all(axis=0)
+            flags = np.stack([np.zeros_like(valid) if self.saturated is None else self.saturated(*place), valid])
+            return np.concatenate([np.where(valid, fine, np.float32(0)), flags.astype(np.float32)])
+
+        seen = self.footprint.degrade_by_rows(read, shape, max(1, STRIP_PX // (wide * ratio**2)))
+        present, low = seen[-1], apply_srf(self.pair.hsi(rows, cols), self.srf).astype(np.float32)
+        coarse = seen[:-2] / np.maximum(present, LEAST_PRESENT)
+        low = low - self.line[0] * coarse - self.line[1]
+        misfit = np.where(present < LEAST_PRESENT, np.float32(np.nan), low - coarse)
+        misfit = np.where(seen[-2] > LEAST_SATURATED, np.minimum(misfit, 0), misfit)
+        variance = variance_unchanged(scatter, present, low)
+        misfit[:, _displaced(misfit / scatter.sigma[:, None, None], low / scatter.sigma[:, None, None])] = np.nan
+        size = misfit_size(misfit, variance)
+        # A simulated HSI may have seen zeros beyond the image.
+        zeros = (present < 1 - LOST_WEIGHT) & (misfit_size(low - seen[:-2], variance) < np.minimum(size, OUTLIER_SIGMA))
+        misfit[:, zeros] = np.nan
+        suspects = np.isfinite(misfit[0]) & (size > OUTLIER_SIGMA)
+        return np.concatenate([low, misfit]), suspects
+
+    def _solved(self, wide: tuple[slice, slice], around: FloatArray, scatter: Scatter) -> tuple[FloatArray, FloatArray]:
+        """Share of the fine pixels of a window that gives way, and what the HSI shows (c, h, w)."""
+        (rows, cols), margin, ratio = wide, self.footprint.margin_lr, self.pair.ratio
+        low, misfit = np.split(around[:-1], 2)
+        shape = rows.stop - rows.start, cols.stop - cols.start
+        sight = Sight(self.footprint, shape, margin)
+        shown = sight.consistent(np.where(np.isfinite(low).all(axis=0), low, np.float32(np.nan)))
+        msi = self.pair.msi(rows.start, cols.start, *shape, margin)
+        share = changed_share(
+            sight,
+            msi,
+            sight.interpolated(shown),
+            misfit,
+            around[-1] > 0,
+            lambda present: variance_unchanged(scatter, present, low),
+            scatter.detail,
+        )
+        inner = [slice(margin * ratio, size - margin * ratio) for size in share.shape]
+        # half of it and less is doubt: a clear pixel beside a change stays as it is
+        return np.clip(2 * share[inner[0], inner[1]] - 1, 0, 1), shown

@@ -1,0 +1,86 @@
+"""Change of ground between the dates: found at fine pixels, where the product then shows what the HSI saw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from geolift.refinement import Change, ChangedPair, find_change
+from geolift.refinement.footprint import gaussian_footprint
+from geolift.refinement.pair import ArrayPair
+
+RATIO, SIDE, BANDS = 3, 26, 4
+SIZE = SIDE * RATIO
+NOISE = 0.001
+BLUR = (1.3, 1.3)
+Images = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture
+def images() -> Images:
+    """HSI and MSI of one ground, in the same bands."""
+    rng = np.random.default_rng(4)
+    fields = ndimage.gaussian_filter(rng.standard_normal((BANDS, SIZE, SIZE)), (0, 2.0, 2.0))
+    mixing = rng.uniform(0.2, 1.0, (BANDS, BANDS))
+    truth = np.einsum("cd,dyx->cyx", mixing, fields / fields.std(axis=(1, 2), keepdims=True))
+    truth = np.maximum(0.3 + 0.04 * truth, 0.01).astype(np.float32)
+    wide = np.pad(truth, ((0, 0), (3 * RATIO, 3 * RATIO), (3 * RATIO, 3 * RATIO)), mode="edge")
+    hsi = gaussian_footprint(RATIO, (0.0, 0.0), BLUR, 3.0).degrade(wide, 3)
+    hsi, msi = (image + NOISE * rng.standard_normal(image.shape).astype(np.float32) for image in (hsi, truth))
+    return hsi, msi
+
+
+def found_in(hsi: np.ndarray, msi: np.ndarray, limit: float = np.inf) -> Change | None:
+    pair = ArrayPair(hsi, msi)
+
+    def saturated(row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
+        return np.asarray((np.nan_to_num(pair.msi(row, col, height, width, margin)) >= limit).any(axis=0))
+
+    return find_change(pair, np.eye(BANDS), np.full(BANDS, NOISE), (0.0, 0.0), BLUR, saturated=saturated)
+
+
+def test_where_the_ground_changed_the_msi_gives_way_to_the_hsi_and_clear_neighbours_stay(images: Images) -> None:
+    hsi, msi = images
+    truth, changed = msi.copy(), np.zeros((SIZE, SIZE), bool)
+    changed[20:33, 31:41] = changed[SIZE - 5 :, 50:60] = True  # off the HSI's grid; at the border
+    msi[:, changed] = np.array([0.9, 0.1, 0.6, 0.3], np.float32)[:, None]
+    change = found_in(hsi, msi)
+    assert change is not None
+    share = change.share.read(slice(None), slice(None))[0]
+    assert share[changed].mean() > 0.9
+    assert (share[~changed] > 0).mean() < 0.002
+    shown = ChangedPair(ArrayPair(hsi, msi), change).msi(0, 0, SIDE, SIDE, 0)
+    assert np.array_equal(shown[:, share == 0], msi[:, share == 0])
+    errors = [np.square(image - truth)[:, changed].mean() for image in (msi, shown)]
+    assert errors[1] < 0.05 * errors[0]
+
+
+def test_a_pixel_gives_way_alike_in_every_tile(images: Images) -> None:
+    hsi, msi = images
+    msi[:, 20:33, 31:41] += 0.4
+    change = found_in(hsi, msi)
+    assert change is not None
+    places = (np.arange(SIZE) + 0.5) / RATIO - 0.5
+    whole = change.applied(msi, places[:, None], places[None])
+    part = change.applied(msi[:, 11:29, 30:55], places[11:29, None], places[None, 30:55])
+    assert not np.array_equal(whole, msi)
+    assert np.array_equal(whole[:, 11:29, 30:55], part)
+
+
+def test_a_clean_pair_is_left_alone(images: Images) -> None:
+    assert found_in(*images) is None
+
+
+def test_a_faulty_pixel_or_a_displaced_line_of_the_hsi_is_no_change_of_ground(images: Images) -> None:
+    hsi, msi = images
+    hsi[:, 7, 9] *= 2.5
+    hsi[:, 18] = np.roll(hsi[:, 18], 1, axis=1)
+    assert found_in(hsi, msi) is None
+
+
+def test_what_is_saturated_is_no_change_of_ground(images: Images) -> None:
+    hsi, msi = images
+    limit = float(np.quantile(msi, 0.98))
+    np.minimum(msi, np.float32(limit), out=msi)
+    assert found_in(hsi, msi, limit) is None
