@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from geolift.degradation.degrade import apply_srf
 from geolift.degradation.sampling import LOST_WEIGHT, FloatArray
@@ -42,6 +43,9 @@ Saturated = Callable[[int, int, int, int, int], BoolArray]
 DISPLACED_LR, FEWEST_ALONG = 0.15, 8
 """Lines and columns of which most pixels are off their places by more, all alike, are not compared; and how many
 pixels of them must tell."""
+
+RIM_SLOPE, RIM_WINDOW = 20.0, 5
+"""How steeply the share of a pixel at the rim of a change counts; edge of the window around it that is asked."""
 
 BLOCK_LR = 32
 """Edge of the pieces in which changed pixels are looked for, in HSI pixels. Fixed: law 1."""
@@ -339,4 +343,33 @@ class _Search:
         )
         inner = [slice(margin * ratio, size - margin * ratio) for size in share.shape]
         # half of it and less is doubt: a clear pixel beside a change stays as it is
-        return np.clip(2 * share[inner[0], inner[1]] - 1, 0, 1), shown
+        return _confined(share[inner[0], inner[1]], msi[:, inner[0], inner[1]], scatter.detail), shown
+
+
+def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArray:
+    """Share (y, x) of an MSI (c, y, x) that gives way: clear pixels beside a change stay as they are.
+
+    Half of a share and less is doubt. A pixel at the rim of what is left counts where it looks more like the changed
+    pixels beside it than like those that stay, and all of it has to give way.
+
+    Parameters
+    ----------
+    sigma
+        (c,) by which pixels of one kind differ.
+    """
+    given = np.clip(2 * share - 1, 0, 1)
+    core = ndimage.binary_erosion(given > 0, np.ones((3, 3)), border_value=1)
+    rim = ndimage.binary_dilation(core, np.ones((3, 3))) & (given > 0) & ~core
+    scaled = np.nan_to_num(msi) / sigma[:, None, None]
+    alike = _unlike(scaled, core) < _unlike(scaled, given == 0)
+    steep = np.clip(RIM_SLOPE * (share - 1) + 1, 0, 1)
+    return np.where(core, given, np.where(rim & alike, steep, 0)).astype(np.float32)
+
+
+def _unlike(values: FloatArray, mask: BoolArray) -> FloatArray:
+    """Squared distance (y, x) of values (c, y, x) from the mean of those in a mask around; infinite without any."""
+    weight = ndimage.uniform_filter(mask.astype(np.float32), RIM_WINDOW)
+    total = ndimage.uniform_filter(np.where(mask, values, np.float32(0)), (0, RIM_WINDOW, RIM_WINDOW))
+    few = 0.5 / RIM_WINDOW**2
+    distance = np.square(values - total / np.maximum(weight, few)).sum(axis=0)
+    return np.where(weight > few, distance, np.inf)
