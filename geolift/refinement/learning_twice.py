@@ -30,8 +30,8 @@ MOST_PIXELS = 4096
 BLOCK_FINE_PX, MOST_BLOCKS = 64, 24
 """Edge of the pieces that they are drawn from, about, and how many of these are read."""
 
-FEWEST_HELD_OUT = 24
-"""Held-out HSI pixels that tell something."""
+FEWEST_HELD_OUT = 72
+"""Held-out HSI pixels that tell something: half of a scene of the 144 below which the inversion itself is held back."""
 
 LEFT_MORE = 1.02
 """Times the squared error that the second refinement may leave of HSI pixels predicted from the others."""
@@ -110,13 +110,21 @@ def learn_twice(
     facts |= {"held_out_gain": told.gain, "held_out_gain_sigma": told.doubt if np.isfinite(told.doubt) else None}
     if told.gain <= 0:
         return as_it_was(f"in a trial the error at held-out HSI pixels rose by {-told.gain:.1%}", **facts)
+    if told.gain <= told.doubt:
+        found = f"{told.gain:.1%} ± {told.doubt:.1%}"
+        return as_it_was(f"what a trial gained at held-out HSI pixels, {found}, may be chance", **facts)
     second = fit(sample)
     second = replace(second, choices=second.choices | {"learned_from": "the refined product"})
     again = refine(second, refined)
     if again.correction is None:
         return as_it_was(f"the second product could not be refined: {again.reason}", **facts)
-    if _comparable(again, refined) and _left(again) > LEFT_MORE * _left(refined):
-        return as_it_was("the second refinement would leave more of the held-out HSI pixels than the first", **facts)
+    if _comparable(again, refined):
+        if _left(again) > LEFT_MORE * _left(refined):
+            return as_it_was(
+                "the second refinement would leave more of the held-out HSI pixels than the first", **facts
+            )
+        if _before(again) > _before(refined):
+            return as_it_was("the second inversion would leave more of the HSI pixels than the first", **facts)
     reason = f"a trial lowered the error at held-out HSI pixels by {told.gain:.1%}"
     return Lesson(second, again, True, reason, facts)
 
@@ -129,8 +137,12 @@ def _comparable(one: Refined, other: Refined) -> bool:
 
 def _left(refined: Refined) -> float:
     """Squared error that the prediction of HSI pixels from the others leaves."""
-    before = float(refined.facts.get("agreement_with_hsi", {}).get("rmse_before", 0.0))
-    return before**2 * (1.0 - float(refined.facts.get("held_out_explained", 0.0)))
+    return _before(refined) ** 2 * (1.0 - float(refined.facts.get("held_out_explained", 0.0)))
+
+
+def _before(refined: Refined) -> float:
+    """Root mean square of what the inversion alone leaves of the HSI."""
+    return float(refined.facts.get("agreement_with_hsi", {}).get("rmse_before", 0.0))
 
 
 def sample_refined(
