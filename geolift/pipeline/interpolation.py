@@ -10,6 +10,7 @@ from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.comparison import Comparison, telling_window
 from geolift.pair.coregistration import choose_windows
 from geolift.pair.scene_pair import ScenePair
+from geolift.refinement.misfit import OUTLIER_SIGMA, quiet_sigma, size_of
 
 NO_GAIN = "no-gain"
 """Code of the finding."""
@@ -38,7 +39,7 @@ def with_worth(
     ratio = compared.overlay.ratio
     worth = weigh_against_interpolation(
         telling_window(pair, compared, WINDOW_LR)[0],
-        compared.harmonization.apply(compared.degraded[:, rows, cols]),
+        comparable_msi(compared)[:, rows, cols],
         pair.spectra.weights,
         lambda part: fit("auto", part, seed=seed, features=128, copies=1, learned=False),
         float(np.mean(compared.blur_sigma_px)) / ratio,
@@ -55,3 +56,13 @@ def with_worth(
         "with more bands, or a larger scene"
     )
     return replace(result, verdict=(*(f for f in result.verdict if f.code != "ok"), Finding(NO_GAIN, text)))
+
+
+def comparable_msi(compared: Comparison) -> np.ndarray:
+    """The harmonised MSI (c, h, w) on the HSI's grid, without pixels far from what the sensors agree on."""
+    seen = np.asarray(compared.harmonization.apply(compared.degraded), np.float32)
+    misfit = compared.simulated - seen
+    valid = np.isfinite(misfit).all(axis=0)
+    misfit = misfit - np.median(misfit[:, valid], axis=1)[:, None, None]
+    outliers = size_of(misfit, np.maximum(quiet_sigma(misfit[:, valid]), 1e-12)) > OUTLIER_SIGMA
+    return np.where(outliers | ~valid, np.float32(np.nan), seen)

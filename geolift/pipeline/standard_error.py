@@ -13,9 +13,9 @@ from geolift.datamodel.cube import grid_of, make_cube
 from geolift.pair.comparison import Comparison, look_at_fine_msi, telling_window
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.scene_pair import ScenePair
+from geolift.pipeline.interpolation import comparable_msi
 from geolift.pipeline.run import Run
 from geolift.pipeline.trained import Trained
-from geolift.refinement.misfit import OUTLIER_SIGMA, quiet_sigma, size_of
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def calibrate(
         errors = fit_errors(training, refit, None, settings.seed)
     else:
         spread = fine.contrast * training.simulated.std(axis=0)
-        seen, (values, place) = _as_the_hsi_sees_it(compared), telling_window(pair, compared, WINDOW_PX)
+        seen, (values, place) = comparable_msi(compared), telling_window(pair, compared, WINDOW_PX)
         blur = compared.blur_sigma_px[0] / compared.overlay.ratio, compared.blur_sigma_px[1] / compared.overlay.ratio
         corner = compared.overlay.rows.start, compared.overlay.cols.start
         observed = observed_pixels(seen, training.rows, training.cols, corner)
@@ -77,16 +77,6 @@ def calibrate(
     if errors is None:
         run.warn("too few HSI pixels to hold some out: no uncertainty can be given")
     return errors
-
-
-def _as_the_hsi_sees_it(compared: Comparison) -> np.ndarray:
-    """The harmonised MSI (c, h, w) on the HSI's grid, without pixels far from what the sensors agree on."""
-    seen = np.asarray(compared.harmonization.apply(compared.degraded), np.float32)
-    misfit = compared.simulated - seen
-    valid = np.isfinite(misfit).all(axis=0)
-    misfit = misfit - np.median(misfit[:, valid], axis=1)[:, None, None]
-    outliers = size_of(misfit, np.maximum(quiet_sigma(misfit[:, valid]), 1e-12)) > OUTLIER_SIGMA
-    return np.where(outliers | ~valid, np.float32(np.nan), seen)
 
 
 def standard_error(
