@@ -99,7 +99,7 @@ def test_an_enmap_scene_is_fused_with_the_item_that_a_catalogue_names(tmp_path: 
         "stac_version": "1.0.0",
         "id": "S2B_T33UUT_20220724",
         "geometry": None,
-        "links": [],
+        "links": [{"rel": "self", "href": str(tmp_path / "item.json")}],
         "collection": "sentinel-2-c1-l2a",
         "assets": assets,
         "properties": properties,
