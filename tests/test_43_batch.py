@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ import rasterio
 from command_line import run
 from scenes import make_pair
 
+from geolift import writer
 from geolift.batch import jobs as batch_jobs
 from geolift.batch.manifest import Job, application_jobs, read_manifest
 from geolift.cli.batch import BatchSettings, run_jobs
@@ -338,9 +341,9 @@ def test_one_model_for_many_files_needs_no_manifest(scene: Path, tmp_path: Path)
 
 
 @contextmanager
-def begun(manifest: Path, cwd: Path, first_done: int) -> Iterator[subprocess.Popen[str]]:
+def begun(manifest: Path, cwd: Path, first_done: int, *more: str) -> Iterator[subprocess.Popen[str]]:
     """Yield a batch in which so many rows are done and another has begun."""
-    command = [*GEOLIFT, "batch", str(manifest), "--progress", "json", "--summary", str(cwd / "s.json")]
+    command = [*GEOLIFT, "batch", str(manifest), "--progress", "json", *more]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = 0
     with subprocess.Popen(
@@ -364,7 +367,7 @@ def test_a_kill_in_the_middle_costs_only_what_was_running(
     rows = [f"{scene / 'model.safetensors'},{scene / 'msi.tif'},{i}.tif" for i in range(3)]
     rows[2] = f"{scene / 'model.safetensors'},broken.tif,2.tif"
     manifest = write_rows(tmp_path / "m.csv", "model,msi,out", *rows)
-    with begun(manifest, tmp_path, first_done=1) as process:
+    with begun(manifest, tmp_path, 1, "--summary", "s.json") as process:
         process.send_signal(number)
     assert process.returncode == code
     deadline = time.monotonic() + 30
@@ -380,3 +383,68 @@ def test_a_kill_in_the_middle_costs_only_what_was_running(
     assert {p.name for p in tmp_path.iterdir()} == {"m.csv", "s.json"} | {
         f"{i}.{e}" for i in (0, 1) for e in ("tif", "json", "qml")
     }
+
+
+# -- on a cluster -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+        yield made
+        made.close()
+
+
+class Killing(Deaf):
+    """Kills all workers of a cluster as soon as a pair has begun."""
+
+    def __init__(self, address: str) -> None:
+        self.rows: list[int] = []
+        with writer.Cluster(address).client() as client:
+            self._workers = list(client.run(os.getpid).values())
+
+    def started(self, job: Job, reason: str) -> None:
+        self.rows.append(job.row)
+        while self._workers:
+            os.kill(self._workers.pop(), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_pairs_run_beside_the_workers_of_a_cluster_and_outlive_them(scene: Path, tmp_path: Path, cluster: Any) -> None:
+    address = cluster.scheduler_address
+    rows = [f"{scene / 'model.safetensors'},{scene / name},{name}" for name in ("msi.tif", "none.tif")]
+    manifest = write_rows(tmp_path / "m.csv", "model,msi,out", *rows)
+    killing = Killing(address)
+    options = batch_jobs.Options(2, scheduler=address, summary=tmp_path / "s.json")
+    outcomes = batch_jobs.run(read_manifest(manifest), options, killing)
+    assert [(outcome.status, outcome.code) for outcome in outcomes] == [("done", 0), ("failed", 3)]
+    assert "none.tif" in outcomes[1].message
+    assert sorted(killing.rows) == [1, 2], "a pair that another worker did anew has begun once"
+    assert len(json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["rows"]) == 2
+    again = run("batch", manifest, "--scheduler", address, "--json", cwd=tmp_path)
+    assert [row["status"] for row in json.loads(again.stdout)["rows"]] == ["skipped", "failed"], again.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_workers_leave_nothing_of_a_batch_that_is_killed(scene: Path, tmp_path: Path, cluster: Any) -> None:
+    row = f"{scene / 'model.safetensors'},{scene / 'msi.tif'},a.tif"
+    manifest = write_rows(tmp_path / "m.csv", "model,msi,out", row)
+    with begun(manifest, tmp_path, 0, "--scheduler", cluster.scheduler_address) as process:
+        process.kill()
+    deadline = time.monotonic() + 30
+    while (left := {p.name for p in tmp_path.iterdir()} - {"m.csv"}) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def test_a_pair_on_a_cluster_takes_what_the_batch_or_its_worker_allows(tmp_path: Path) -> None:
+    (job,) = read_manifest(write_rows(tmp_path / "m.csv", "model,msi,out", "m,a,b"))
+    alone = batch_jobs.command_of(job, batch_jobs.Options(8, scheduler="tcp://s:1"), 10**9)
+    assert not [flag for flag in alone if flag.startswith(("--memory", "--threads"))]
+    told = batch_jobs.command_of(job, batch_jobs.Options(8, 2 * 10**9, scheduler="tcp://s:1"), 2 * 10**9)
+    assert "--memory=2000MB" in told

@@ -32,7 +32,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def test_every_example_is_run_here() -> None:
-    tested = {"walkthrough.py", "from_products.py", "batch_on_dask.py", "from_stac.py"}
+    tested = {"walkthrough.py", "from_products.py", "batch_on_queue.py", "from_stac.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -68,15 +68,15 @@ def test_products_are_fused_as_delivered(tmp_path: Path, capsys: pytest.CaptureF
     assert np.sqrt(np.ma.mean((values - truth) ** 2)) < 0.03
 
 
-def test_a_batch_runs_on_a_dask_cluster(tmp_path: Path) -> None:
+def test_a_batch_runs_on_a_cluster_that_is_lent(tmp_path: Path) -> None:
     pair = make_pair(tmp_path)
     manifest = tmp_path / "m.csv"
     rows = [f"{pair.hsi.name},{pair.msi.name},out/a.tif", f"nowhere.tif,{pair.msi.name},out/b.tif"]
     manifest.write_text("\n".join(["hsi,msi,out,sensor,max-train-pixels", *(f"{row},s2a,200" for row in rows)]) + "\n")
-    command = [sys.executable, str(EXAMPLES / "batch_on_dask.py"), str(manifest)]
+    command = [sys.executable, str(EXAMPLES / "batch_on_queue.py"), "Local", str(manifest)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert first.returncode == 1, first.stderr
+    assert first.returncode == 3, first.stderr
     assert "nowhere.tif: no such file" in first.stdout
     sidecar = json.loads((tmp_path / "out" / "a.json").read_text(encoding="utf-8"))
     assert sidecar["properties"]["geolift:settings"]["sensor"] == "s2a"

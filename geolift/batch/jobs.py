@@ -6,19 +6,17 @@ Each job is a `geolift` process of its own, so that neither memory nor a crash p
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from geolift.batch.children import BUSY, ENDED, NOT_BEGUN, Place, place
 from geolift.batch.manifest import Job
 from geolift.errors import GeoliftError, InputError
 from geolift.provenance.sidecar import read_sidecar, sidecar_path, write_json
@@ -31,7 +29,6 @@ from geolift.writer import is_being_written, recover
 Status = Literal["done", "skipped", "failed", "stopped"]
 STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.4), "refining": (0.4, 0.5), "writing": (0.5, 1.0)}
 SAFE_SHARE_OF_MEMORY = 0.5
-PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -75,12 +72,22 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """How a batch is run. ``memory_bytes`` is what all jobs together may use; None = a safe share of the machine."""
+    """How a batch is run. ``memory_bytes`` is what all jobs together may use; None = a safe share of the machine.
+
+    ``scheduler``: the Dask cluster whose workers the jobs run beside; ``memory_bytes`` is then what each may use, None
+    = its share of its worker's.
+    """
 
     jobs: int = 1
     memory_bytes: int | None = None
     require: tuple[str, ...] = ()
     summary: Path | None = None
+    scheduler: str | None = None
+
+    @property
+    def sharers(self) -> int:
+        """Jobs that share this machine."""
+        return self.jobs if self.scheduler is None else 1
 
 
 # -- what is there already --------------------------------------------------------------------------------------------
@@ -145,8 +152,9 @@ class _Batch:
     options: Options
     watcher: Watcher
     budget: _Budget
+    place: Place
     outcomes: dict[int, Outcome] = field(default_factory=dict)
-    children: set[subprocess.Popen[str]] = field(default_factory=set)
+    begun: set[int] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopping: bool = False
 
@@ -162,8 +170,13 @@ def run(jobs: Sequence[Job], options: Options, watcher: Watcher) -> list[Outcome
     When interrupted, the running jobs are ended (they leave nothing behind), the summary is written, and the
     interruption goes on.
     """
+    with place(options.scheduler) as where:
+        return _run(jobs, options, watcher, where)
+
+
+def _run(jobs: Sequence[Job], options: Options, watcher: Watcher, where: Place) -> list[Outcome]:
     limit = options.memory_bytes or int(SAFE_SHARE_OF_MEMORY * memory_limit_bytes())
-    batch = _Batch(jobs=jobs, options=options, watcher=watcher, budget=_Budget(limit))
+    batch = _Batch(jobs=jobs, options=options, watcher=watcher, budget=_Budget(limit), place=where)
     ends = {job.row: threading.Event() for job in jobs}
     # Jobs that wait for another's model come last: whoever waits, the one waited for has begun.
     order = sorted(jobs, key=lambda job: job.inputs.get("model") in batch.producers)
@@ -190,18 +203,9 @@ def _wait(futures: Sequence[Future[None]]) -> None:
 
 
 def _stop(batch: _Batch) -> None:
-    with batch.lock:
-        batch.stopping = True
-        children = list(batch.children)
+    batch.stopping = True
     batch.budget.close()
-    for child in children:
-        child.terminate()
-    deadline = time.monotonic() + PATIENCE_S
-    for child in children:
-        try:
-            child.wait(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
+    batch.place.stop()
 
 
 def _finish(batch: _Batch, job: Job, ends: Mapping[int, threading.Event]) -> None:
@@ -224,7 +228,7 @@ def _finish(batch: _Batch, job: Job, ends: Mapping[int, threading.Event]) -> Non
 
 def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     if batch.stopping:
-        return Outcome(row=job.row, output=str(job.output), status="stopped", code=143, message="not begun")
+        return Outcome(row=job.row, output=str(job.output), status="stopped", code=NOT_BEGUN, message="not begun")
     if job.error is not None:
         return _failed(job, job.error.exit_code, str(job.error))
     if producer is not None and batch.outcomes[producer].code:
@@ -236,34 +240,42 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
         return _judged(
             batch, job, Outcome(row=job.row, output=str(job.output), status="skipped", message="finished and unchanged")
         )
-    busy = Outcome(row=job.row, output=str(job.output), status="skipped", message="another run is writing it")
+    busy = Outcome(row=job.row, output=str(job.output), status="skipped", message=BUSY)
     if is_being_written(job.output):
         return busy
-    batch.watcher.started(job, state.reason)
     # The child says better what is wrong with the folder.
     with suppress(OSError):
         job.output.parent.mkdir(parents=True, exist_ok=True)
-    made = _made(batch, job)
+    made = _made(batch, job, state.reason)
     # Two batches on one manifest meet at a pair that neither had begun when it looked.
-    return _judged(batch, job, busy if busy.message in made.message and made.code else made)
+    return _judged(batch, job, busy if BUSY in made.message and made.code else made)
 
 
 def _failed(job: Job, code: int, message: str, warnings: tuple[str, ...] = ()) -> Outcome:
     return Outcome(row=job.row, output=str(job.output), status="failed", code=code, message=message, warnings=warnings)
 
 
-def _made(batch: _Batch, job: Job) -> Outcome:
+def _begin(batch: _Batch, job: Job, reason: str) -> None:
+    with batch.lock:
+        first = job.row not in batch.begun
+        batch.begun.add(job.row)
+    if first:
+        batch.watcher.started(job, reason)
+
+
+def _made(batch: _Batch, job: Job, reason: str) -> Outcome:
+    begun = partial(_begin, batch, job, reason)
     command = command_of(job, batch.options, batch.budget.limit_bytes)
     wanted = 0
-    if batch.options.jobs > 1:
-        plan = _call(batch, job, [*command, "--dry-run"])
+    if batch.options.sharers > 1:
+        plan = _call(batch, job, [*command, "--dry-run"], begun)
         if plan.code:
             return _ended(job, plan, command)
         wanted = int(plan.document.get("cost", {}).get("memory_bytes", 0))
     with batch.budget.share(wanted) as go:
         if not go:
-            return Outcome(row=job.row, output=str(job.output), status="stopped", code=143, message="not begun")
-        return _ended(job, _call(batch, job, command, tell=True), command)
+            return Outcome(row=job.row, output=str(job.output), status="stopped", code=NOT_BEGUN, message="not begun")
+        return _ended(job, _call(batch, job, command, begun, tell=True), command)
 
 
 def command_of(job: Job, options: Options, memory_bytes: int) -> list[str]:
@@ -271,10 +283,10 @@ def command_of(job: Job, options: Options, memory_bytes: int) -> list[str]:
     assert job.settings is not None
     flags = [flag for name in sorted(job.settings.model_fields_set) for flag in _flags(name, job.settings)]
     given = job.settings.model_fields_set
-    if options.jobs > 1 and "threads" not in given:
-        flags.append(f"--threads={max(1, available_cpus() // options.jobs)}")
-    if "memory" not in given and (options.jobs > 1 or options.memory_bytes is not None):
-        flags.append(f"--memory={memory_bytes // options.jobs // 1_000_000}MB")
+    if options.sharers > 1 and "threads" not in given:
+        flags.append(f"--threads={max(1, available_cpus() // options.sharers)}")
+    if "memory" not in given and (options.sharers > 1 or options.memory_bytes is not None):
+        flags.append(f"--memory={memory_bytes // options.sharers // 1_000_000}MB")
     # What may be replaced has been decided here.
     flags = [flag for flag in flags if flag not in ("--overwrite", "--no-overwrite")]
     first, msi = job.sources
@@ -311,71 +323,54 @@ class _Call:
     document: dict[str, Any]
 
 
-def _call(batch: _Batch, job: Job, arguments: Sequence[str], *, tell: bool = False) -> _Call:
+def _call(
+    batch: _Batch, job: Job, arguments: Sequence[str], begun: Callable[[], None] = lambda: None, *, tell: bool = False
+) -> _Call:
     """Run one geolift command as a child and read its JSON lines."""
-    # What concerns the rows is on their command lines; GEOLIFT_FUSE_* must not slip in between.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GEOLIFT_")}
-    with batch.lock:
-        if batch.stopping:
-            return _Call(143, "not begun", (), {})
-        child = subprocess.Popen(
-            [sys.executable, "-m", "geolift.cli.watchdog", *arguments, "--progress", "json"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=environment | {"PYTHONIOENCODING": "utf-8"},
-        )
-        batch.children.add(child)
-    try:
-        message, warnings, document = _listen(batch, job, child, tell)
-        code = child.wait()
-    finally:
-        with batch.lock:
-            batch.children.discard(child)
-        if child.stdin is not None:
-            child.stdin.close()
-        if child.stderr is not None:
-            child.stderr.close()
+    said = _Said(batch.watcher if tell else None, job)
+    code = batch.place.run(arguments, said.hear, begun)
+    message = said.message
     if code < 0:
         message = f"killed by signal {-code}; if memory was short, pass fewer --jobs or a smaller --memory"
         code = 128 - code
-    return _Call(code, message, tuple(warnings), document)
+    return _Call(code, message or said.other.removeprefix("Error: "), tuple(said.warnings), said.document)
 
 
-def _listen(batch: _Batch, job: Job, child: subprocess.Popen[str], tell: bool) -> tuple[str, list[str], dict[str, Any]]:
-    message, warnings, document = "", [], {}
-    other: deque[str] = deque(maxlen=1)
-    assert child.stderr is not None
-    for line in child.stderr:
+@dataclass
+class _Said:
+    """What a child says, told to a watcher as it comes."""
+
+    watcher: Watcher | None
+    job: Job
+    message: str = ""
+    other: str = ""
+    warnings: list[str] = field(default_factory=list)
+    document: dict[str, Any] = field(default_factory=dict)
+
+    def hear(self, line: str) -> None:
         try:
             event = json.loads(line)
             kind = event.get("event")
         except (ValueError, AttributeError):
             # A traceback, or click's usage message: its last line says what happened.
-            if line.strip():
-                other.append(line.strip())
-            continue
+            self.other = line.strip() or self.other
+            return
         if kind == "progress":
-            if not tell or event["stage"] not in STAGES:
-                continue
-            low, high = STAGES[event["stage"]]
-            batch.watcher.progressed(job, event["stage"], low + (high - low) * event["pct"] / 100)
+            if self.watcher is not None and event["stage"] in STAGES:
+                low, high = STAGES[event["stage"]]
+                self.watcher.progressed(self.job, event["stage"], low + (high - low) * event["pct"] / 100)
         elif kind == "warning":
-            warnings.append(event["message"])
-            if tell:
-                batch.watcher.warned(job, event["message"])
+            self.warnings.append(event["message"])
+            if self.watcher is not None:
+                self.watcher.warned(self.job, event["message"])
         elif kind == "error":
-            message = event["message"]
+            self.message = event["message"]
         elif kind == "result":
-            document = event
-    return message or "".join(other).removeprefix("Error: "), warnings, document
+            self.document = event
 
 
 def _ended(job: Job, call: _Call, command: Sequence[str]) -> Outcome:
-    status: Status = "done" if call.code == 0 else ("stopped" if call.code in (130, 143) else "failed")
+    status: Status = "done" if call.code == 0 else ("stopped" if call.code in ENDED else "failed")
     message = call.message if call.code else ""
     return Outcome(
         row=job.row,

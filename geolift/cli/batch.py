@@ -15,6 +15,7 @@ from geolift.cli.console import Console
 from geolift.cli.options import dry_run_option, run_options, settings_options
 from geolift.errors import PartlyFailed, ResourceError, UsageError
 from geolift.settings import FuseSettings
+from geolift.settings.base import shown
 
 if TYPE_CHECKING:
     from geolift.batch.jobs import Outcome
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 class BatchSettings(FuseSettings):
     """Everything `geolift batch` can be told: the options of every row that does not set them, and its own."""
 
-    jobs: int = Field(1, ge=1, description="Pairs worked on at the same time, each a process of its own.")
+    jobs: int | None = Field(
+        None,
+        ge=1,
+        description="Pairs worked on at the same time, each a process of its own. Default: 1; all on a cluster.",
+    )
+    scheduler: str | None = Field(
+        None,
+        description="Dask cluster beside whose workers the pairs run: tcp://HOST:PORT or a scheduler FILE.json.",
+        json_schema_extra=shown("ADDRESS|FILE"),
+    )
     summary: Path | None = Field(None, description="Write the summary as JSON here, anew after every pair.")
 
 
@@ -47,16 +57,18 @@ def batch_command(
     Paths are relative to the manifest. Finished and unchanged pairs are skipped, a failure does not stop the others,
     and the same command goes on where a killed one ended. A row with a model instead of an hsi applies that saved
     model; a reference is what the product is measured against. Options given here hold for the rows that leave them
-    open; --memory is what all jobs together may take. Exits with 0, or with the code of the first pair that failed.
+    open; --memory is what all jobs together may take, each pair on a cluster. Exits with 0, or with the code of the
+    first pair that failed.
 
     \b
     Examples:
       geolift batch pairs.csv --sensor sentinel2 --jobs 4 --memory 16GB
       geolift batch pairs.toml --require "sam<3" --summary night.json
+      geolift batch pairs.csv --scheduler tcp://10.0.0.1:8786
     """
     from geolift.batch.manifest import read_manifest
 
-    own = set(BatchSettings.model_fields) - set(FuseSettings.model_fields) | {"memory"}
+    own = set(BatchSettings.model_fields) - set(FuseSettings.model_fields) | {"memory", "scheduler"}
     common = {name: getattr(settings, name) for name in settings.model_fields_set - own}
     run_jobs(read_manifest(manifest, common), settings, console, require=require, dry_run=dry_run)
 
@@ -84,7 +96,8 @@ def run_jobs(
         return
     if settings.summary is not None and not settings.summary.resolve().parent.is_dir():
         raise ResourceError(f"{settings.summary}: the folder {settings.summary.parent} does not exist")
-    options = batch_jobs.Options(settings.jobs, settings.memory, require, settings.summary)
+    at_once = settings.jobs or (1 if settings.scheduler is None else len(jobs))
+    options = batch_jobs.Options(at_once, settings.memory, require, settings.summary, settings.scheduler)
     with _View(console, len(jobs)) as view:
         outcomes = batch_jobs.run(jobs, options, view)
     document = batch_jobs.report(outcomes)

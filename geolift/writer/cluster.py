@@ -168,7 +168,7 @@ class Cluster:
         """
         import cloudpickle
 
-        with self._client() as client:
+        with self.client() as client:
             blob = cloudpickle.dumps((work, stamps_of(self.files)))
             digest = hashlib.sha256(blob).hexdigest()
             shipped = client.submit(_same, blob, key=f"geolift-work-{digest}", retries=10)
@@ -234,7 +234,7 @@ class Cluster:
                 raise ResourceError(
                     f"--scheduler {self.address}: no scheduler answers there: {error.strerror or error}"
                 ) from error
-        with self._client() as client:
+        with self.client() as client:
             try:
                 versions = {str(found) for found in client.run(_version).values()}
             except Exception as error:  # whatever a worker without geolift, or with another one, answers
@@ -258,7 +258,8 @@ class Cluster:
                 f"--scheduler {self.address}: neither tcp://HOST:PORT nor a scheduler file: {error}"
             ) from error
 
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """Connect to the scheduler and wait for a worker. Raises ResourceError."""
         import distributed
 
         for name in NOISY:  # what they have to say is said in one line
