@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -62,6 +66,47 @@ def test_the_shell_completes_every_name_that_a_sensor_goes_by() -> None:
     assert all(name.startswith("s2") for name in offered)
     assert resolve_sensor("s2a").sensor_id == "sentinel-2a"
     assert "sentinel-2b" in completed("sensors", incomplete="sentinel")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_each_shells_script_gets_what_completes_a_word(shell: str) -> None:
+    script = CliRunner().invoke(cli, ["completion", shell]).output
+    assert "_GEOLIFT_COMPLETE" in script
+    assert f"{shell}_complete" in script
+    words = "geolift fuse --sensor sentinel-2"
+    typed = {"COMP_WORDS": words, "COMP_CWORD": "3" if shell in ("bash", "zsh") else "sentinel-2"}
+    # As the scripts call it: a process of the command's own name.
+    command = [sys.executable, "-c", "import sys; sys.argv = ['geolift']; from geolift.cli import main; main()"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **typed, "_GEOLIFT_COMPLETE": f"{shell}_complete"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sentinel-2b" in re.split(r"[\s,]+", done.stdout)
+    assert "landsat" not in done.stdout
+
+
+def test_gdals_own_options_are_set_and_a_file_of_options_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "1")
+    pair = make_pair(tmp_path)
+    done = CliRunner().invoke(cli, ["info", str(pair.hsi), "--config", "GDAL_HTTP_TIMEOUT=77", "--config", "A_B="])
+    assert done.exit_code == 0, done.output
+    from rasterio._env import get_gdal_config
+
+    assert get_gdal_config("GDAL_HTTP_TIMEOUT") == 77
+    assert os.environ.pop("A_B") == ""
+    for words, said in (
+        (["info", str(pair.hsi), "--config", "a.toml"], "expected is KEY=VALUE"),
+        (["fuse", "--config", "a.toml", "--config", "b.toml"], "two files of options"),
+    ):
+        refused = CliRunner().invoke(cli, words)
+        assert refused.exit_code == 2
+        assert said in refused.output
 
 
 def test_the_configuration_shown_tells_each_values_origin_and_can_be_used_again(tmp_path: Path) -> None:

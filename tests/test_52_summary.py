@@ -145,3 +145,15 @@ def test_a_summary_breaks_no_path(capsys: pytest.CaptureFixture[str], monkeypatc
 
 def test_a_stage_leaves_one_line() -> None:
     assert ended_line("writing", 0.04) == "writing         0.0 s"
+
+
+def test_gdals_progress_is_what_gdal_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console("gdal", title="fuse a b") as console:
+        for share in (0.1, 0.1, 0.42, 1.0):
+            console.progress("training", share)
+        console.progress("writing", 0.3)
+        console.warn("odd")
+        console.progress("writing", 0.4)
+    written = capsys.readouterr().err.splitlines()
+    assert written[:3] == ["fuse a b", "training", "0...10...20...30...40...50...60...70...80...90...100 - done."]
+    assert written[3:] == ["writing", "0...10...20...30", "warning: odd", "0...10...20...30...40"]

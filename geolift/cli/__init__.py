@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
@@ -98,6 +99,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; every GeoliftError becomes one line and its exit code."""
+    if "_GEOLIFT_COMPLETE" in os.environ:  # a shell asks what completes a word, and wants Click's bytes
+        importlib.import_module("geolift.cli.completion")
+        cli(prog_name="geolift")
     from geolift.cli.run import run
 
     run(cli)

@@ -13,6 +13,7 @@ from pydantic import Field
 from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import dry_run_option, run_options, settings_options
+from geolift.cli.stages import Ticks
 from geolift.errors import PartlyFailed, ResourceError, UsageError
 from geolift.settings import FuseSettings
 from geolift.settings.base import shown
@@ -148,6 +149,7 @@ class _View:
         self.total = total
         self.shares: dict[int, float] = {}
         self._live: Any = None
+        self._ticks = Ticks()
         self._tasks: dict[int, Any] = {}
 
     def __enter__(self) -> _View:
@@ -169,6 +171,7 @@ class _View:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ticks.end()
         if self._live is not None:
             self._live.stop()
 
@@ -196,6 +199,8 @@ class _View:
         elif self.console.mode == "json":
             percent = int(100 * done / self.total)
             click.echo(json.dumps({"event": "progress", "stage": stage, "pct": percent, "row": row}), err=True)
+        elif self.console.mode == "gdal":
+            self._ticks.show(done / self.total)
 
     def warned(self, job: Job, text: str) -> None:
         """Hear a job's warning."""
@@ -231,5 +236,6 @@ class _View:
             click.echo(json.dumps(event), err=True)
         elif self._live is not None:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        elif self.console.mode == "plain":
+        elif self.console.mode == "plain" or (self.console.mode == "gdal" and event["event"] == "warning"):
+            self._ticks.end()
             click.echo(text, err=True)

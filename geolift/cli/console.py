@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from geolift.cli.stages import Bar, Stage, ended_line
+from geolift.cli.stages import Bar, Stage, Ticks, ended_line
 from geolift.errors import clean, cleaned
 from geolift.runtime.interrupts import raise_interrupt
 
@@ -27,7 +27,7 @@ def _finite(value: object) -> object:
 
 
 class Console:
-    """One voice in five manners: a bar for people, plain lines for logs, JSON lines for programs, or silence."""
+    """One voice in several manners: a bar for people, plain lines for logs, JSON or GDAL's ticks for programs."""
 
     def __init__(
         self, mode: str, *, quiet: bool = False, verbose: int = 0, as_json: bool = False, title: str = ""
@@ -43,13 +43,14 @@ class Console:
         self._title = title
         self._stage: Stage | None = None
         self._bar: Bar | None = None
+        self._ticks = Ticks()
         # A person reads them in the end, a log as they come.
         self._warnings: list[str] = []
 
     def __enter__(self) -> Console:
         if self.mode == "bar":
             self._bar = Bar(self._title or "starting")
-        elif self.mode == "plain" and self._title:
+        elif self.mode in ("plain", "gdal") and self._title:
             self._print(self._title)
         return self
 
@@ -78,12 +79,17 @@ class Console:
             click.echo(
                 f"{stage} {percent} % {', '.join(filter(None, (detail, now.left(fraction))))}".rstrip(), err=True
             )
+        elif self.mode == "gdal":
+            if is_new:
+                self._print(stage)
+            self._ticks.show(fraction)
         elif self._bar is not None:
             self._bar.show(now, fraction, is_new)
 
     def _end_stage(self) -> None:
         if self._stage is not None and self.mode in ("bar", "plain"):
             self._print(ended_line(self._stage.name, self._stage.seconds, self._stage.detail))
+        self._ticks.end()
         self._stage = None
 
     def settle(self) -> None:
@@ -115,7 +121,7 @@ class Console:
         """Say what came out, for a person; it stands for the warnings that were held back."""
         if self.mode == "json":
             self._line({"event": "summary", "lines": [clean(line) for line in lines]})
-        if self.mode not in ("bar", "plain"):
+        if self.mode in ("json", "none"):
             return
         if not self.verbose:
             self._warnings.clear()
@@ -129,6 +135,7 @@ class Console:
         if self._bar is not None:
             self._bar.print(text)
         else:
+            self._ticks.end()
             click.echo(text, err=True)
 
     def result(self, text: str, document: Mapping[str, Any]) -> None:

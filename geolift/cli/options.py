@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
 import tomllib
 import types
 import typing
@@ -37,7 +39,8 @@ def settings_options(model: type[Settings], without: tuple[str, ...] = ()) -> Ca
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def with_settings(*args: Any, config: Path | None = None, show_config: bool = False, **kwargs: Any) -> Any:
+        def with_settings(*args: Any, show_config: bool = False, **kwargs: Any) -> Any:
+            config = click.get_current_context().meta.get("geolift.config")
             given = {
                 name: value
                 for name in model.model_fields
@@ -56,13 +59,6 @@ def settings_options(model: type[Settings], without: tuple[str, ...] = ()) -> Ca
             is_flag=True,
             heading=RUN,
             help="Print every option as TOML, with where its value came from, and stop.",
-        )(wrapped)
-        wrapped = option(
-            "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
-            metavar="FILE",
-            heading=RUN,
-            help="TOML file of options, or the sidecar of an earlier run to repeat it.",
         )(wrapped)
         for name in reversed([name for name in model.in_reading_order() if name not in without]):
             wrapped = _option(name, model.model_fields[name], model)(wrapped)
@@ -189,13 +185,35 @@ def run_options(command: Command) -> Command:
     )
     wrapped = option("-v", "--verbose", count=True, metavar="", heading=RUN, help="Say more; repeatable.")(wrapped)
     wrapped = option("-q", "--quiet", is_flag=True, heading=RUN, help="Say nothing but errors.")(wrapped)
+    wrapped = option(
+        "--config",
+        type=FilePath(),
+        multiple=True,
+        metavar="FILE|KEY=VALUE",
+        heading=RUN,
+        expose_value=False,
+        callback=configure,
+        help="Options from a TOML file, or from the sidecar of an earlier run to repeat it; KEY=VALUE is for GDAL.",
+    )(wrapped)
     return option(
         "--progress",
-        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+        type=click.Choice(["auto", "bar", "plain", "gdal", "json", "none"]),
         default="auto",
         heading=RUN,
-        help="How progress is shown on stderr.  [default: auto]",
+        help="How progress is shown on stderr; gdal is 0...10...20 as gdal_translate has it.  [default: auto]",
     )(wrapped)
+
+
+def configure(ctx: click.Context, _: click.Parameter, given: tuple[Path, ...]) -> None:
+    """Take a file of options, and set GDAL's own: as variables, so that threads and processes of the run have them."""
+    for value in given:
+        key, sign, text = str(value).partition("=")
+        if sign and re.fullmatch(r"\w+", key) and not value.exists():
+            os.environ[key] = text
+        elif not any(param.name == "show_config" for param in ctx.command.params):
+            raise click.UsageError(f"--config {value}: this command has no file of options; expected is KEY=VALUE.")
+        elif ctx.meta.setdefault("geolift.config", value) != value:
+            raise click.UsageError(f"two files of options are named: {ctx.meta['geolift.config']} and {value}.")
 
 
 def tell(output: Path, item: Mapping[str, object], console: Console, report: Path | None = None) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
+
 SLOW_S = 5.0
 """A log hears of a stage again only after so long."""
 NAME_WIDTH = 12
@@ -48,6 +50,26 @@ class Stage:
             return False
         self.told = time.monotonic()
         return True
+
+
+@dataclass
+class Ticks:
+    """GDAL's own progress, which QGIS and scripts know: ``0...10...20`` to ``100 - done.``, on one line."""
+
+    told: int = -1
+
+    def show(self, fraction: float) -> None:
+        """Write what has come since the last time: a dot for every 2.5 %, a number for every 10."""
+        for tick in range(self.told + 1, int(40 * fraction) + 1):
+            text = "." if tick % 4 else "100 - done.\n" if tick == 40 else str(tick // 4 * 10)
+            click.echo(text, err=True, nl=False)
+            self.told = tick
+
+    def end(self) -> None:
+        """Leave the line, finished or not."""
+        if 0 <= self.told < 40:
+            click.echo(err=True)
+        self.told = -1
 
 
 class Bar:
