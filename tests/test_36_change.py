@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,6 +11,7 @@ from scipy import ndimage
 from geolift.refinement import Change, ChangedPair, find_change
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.pair import ArrayPair
+from geolift.runtime.scratch import lent
 
 RATIO, SIDE, BANDS = 3, 26, 4
 SIZE = SIDE * RATIO
@@ -66,6 +69,20 @@ def test_a_pixel_gives_way_alike_in_every_tile(images: Images) -> None:
     part = change.applied(msi[:, 11:29, 30:55], places[11:29, None], places[None, 30:55])
     assert not np.array_equal(whole, msi)
     assert np.array_equal(whole[:, 11:29, 30:55], part)
+
+
+def test_a_pixel_gives_way_alike_where_only_pieces_of_the_arrays_are(images: Images) -> None:
+    hsi, msi = images
+    msi[:, 20:33, 31:41] += 0.4
+    change = found_in(hsi, msi)
+    assert change is not None
+    rows, cols = ((np.arange(first, last) + 0.5) / RATIO - 0.5 for first, last in ((11, 29), (30, 55)))
+    tile, places = msi[:, 11:29, 30:55], (rows[:, None], cols[None])
+    elsewhere: Change = pickle.loads(pickle.dumps(change))
+    with lent(change.pieces(*places)):
+        assert np.array_equal(elsewhere.applied(tile, *places), change.applied(tile, *places))
+        with pytest.raises(IndexError, match="not lent"):
+            elsewhere.share_at(rows[:, None], cols[None] + 1)
 
 
 def test_a_clean_pair_is_left_alone(images: Images) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,11 @@ from scipy import ndimage
 
 from geolift.errors import ResourceError
 from geolift.refinement import Refined, refine_arrays, solution
+from geolift.refinement.correction import Correction
 from geolift.refinement.footprint import Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance, fit_process
 from geolift.refinement.solution import correction_fields, solve_block
+from geolift.runtime.scratch import lent
 from geolift.training.fit import fit
 from geolift.training.training_set import TrainingSet, training_set_from_cube
 
@@ -264,6 +267,29 @@ def test_tiles_of_any_size_are_corrected_alike() -> None:
             tile = (slice(None), slice(row, row + 40), slice(col, col + 56))
             piece = done.correction.coordinates(msi[tile], (row, col), truth.shape[1:], places)
             assert np.array_equal(piece, found[tile])
+
+
+@pytest.mark.parametrize("turned", [0.0, 0.1])
+def test_a_tile_is_corrected_alike_where_only_pieces_of_the_arrays_are(turned: float) -> None:
+    truth, hsi, msi, weights = scene(6, 0.2, 0.01)
+    training = training_set_from_cube(hsi, weights)
+    model = fit("linear", training)
+    flat = model.apply(msi.reshape(3, -1)).reshape(truth.shape)
+    here = refine_arrays(model, training, hsi, msi, flat)[1].correction
+    assert here is not None
+
+    def places(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+        down, across = ((np.arange(part.start, part.stop) + 0.5) / RATIO - 0.5 for part in (rows, cols))
+        if not turned:
+            return down[:, None], across[None]
+        return down[:, None] + turned * across[None], across[None] - turned * down[:, None]
+
+    elsewhere: Correction = pickle.loads(pickle.dumps(here))
+    for row, col in ((0, 0), (40, 56)):
+        corner, tile = (row, col), msi[:, row : row + 40, col : col + 56]
+        with lent(here.pieces(corner, (40, 56), truth.shape[1:], places)):
+            lend = elsewhere.coordinates(tile, corner, truth.shape[1:], places)
+        assert np.array_equal(lend, here.coordinates(tile, corner, truth.shape[1:], places))
 
 
 def test_grids_turned_against_each_other_give_nearly_the_same() -> None:

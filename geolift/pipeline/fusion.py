@@ -258,8 +258,8 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     warn_of_noise_amplification(compared, trained, run)
     refinement = refine(pair, compared, trained, training, run)
     trained, correction, change = refinement.trained, refinement.correction, refinement.change
-    msi, used, relation = product_input(pair, None if compared is None else compared.harmonization, change)
-    product = inverted(msi, used, trained, settings, relation, correction)
+    msi, used, relation = product_input(pair, None if compared is None else compared.harmonization, change, settings)
+    product = inverted(msi, used, trained, settings, relation, correction).lending(refinement.lend)
     errors = calibrate(pair, compared, training, run, refinement.refined) if settings.uncertainty else None
     mixing = None if settings.abundances is None else unmixed(trained)
     coverage = hsi_coverage(pair, valid, compared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,10 @@ from geolift.pair.scene_pair import ScenePair
 from geolift.pipeline.run import Run
 from geolift.pipeline.trained import TileChange, TileCorrection, Trained
 from geolift.runtime.machine import give_back_memory
+from geolift.runtime.scratch import Piece
+from geolift.settings import FuseSettings
 from geolift.training.training_set import TrainingSet
+from geolift.writer import Tile, tile_shape
 
 if TYPE_CHECKING:
     from geolift.network.model import SpectralModel
@@ -49,6 +53,11 @@ class Refinement:
     refined: Refined | None = None
     correction: TileCorrection | None = None
     change: TileChange | None = None
+
+    def lend(self, tile: Tile) -> list[Piece]:
+        """Return what a tile of the product reads of the arrays behind ``correction`` and ``change``."""
+        parts = [part for part in (self.correction, self.change) if part is not None]
+        return [piece for part in parts for piece in part.pieces((tile.row, tile.col), (tile.rows, tile.cols))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +196,10 @@ def _tile_correction(correction: Correction | None, shape: tuple[int, int], plac
     def withheld(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
         return found.withheld(*places(rows, cols))
 
-    return TileCorrection(found.decode, coordinates, withheld)
+    def pieces(corner: tuple[int, int], size: tuple[int, int]) -> list[Piece]:
+        return found.pieces(corner, size, shape, places)
+
+    return TileCorrection(found.decode, coordinates, withheld, pieces)
 
 
 def _tile_change(change: Change | None, places: Places) -> TileChange | None:
@@ -195,22 +207,29 @@ def _tile_change(change: Change | None, places: Places) -> TileChange | None:
         return None
     found = change
 
-    def applied(harmonised: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-        rows, cols = (slice(a, a + n) for a, n in zip(corner, harmonised.shape[1:], strict=True))
-        return found.applied(harmonised, *places(rows, cols))
+    def at(corner: tuple[int, int], size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        rows, cols = (slice(first, first + n) for first, n in zip(corner, size, strict=True))
+        return places(rows, cols)
 
-    return TileChange(applied, lambda rows, cols: found.share_at(*places(rows, cols)) > 0)
+    return TileChange(
+        applied=lambda harmonised, corner: found.applied(harmonised, *at(corner, harmonised.shape[1:])),
+        differs=lambda rows, cols: found.share_at(*places(rows, cols)) > 0,
+        pieces=lambda corner, size: found.pieces(*at(corner, size)),
+    )
 
 
 def product_input(
-    pair: ScenePair, relation: Harmonization | None, change: TileChange | None
+    pair: ScenePair, relation: Harmonization | None, change: TileChange | None, settings: FuseSettings
 ) -> tuple[xr.DataArray, tuple[int, ...], Harmonization | None]:
     """The MSI that the product is made of, lazily, its bands that are used, and the relation still to be applied."""
     used = pair.spectra.msi_bands
     if change is None:
         return pair.product_msi, used, relation
     msi = pair.product_msi.isel(band=list(used))
-    data = da.asarray(msi.data).rechunk({0: -1})
+    # By tile, so that a tile reads what belongs to it alone.
+    data = da.asarray(msi.data).rechunk(
+        (len(used), *tile_shape(settings.tile_size, settings, (msi.shape[1], msi.shape[2])))
+    )
     given = change
 
     def block(values: np.ndarray, block_info: Any = None) -> np.ndarray:

@@ -50,10 +50,8 @@ class Run:
 
     @property
     def scratch_folder(self) -> Path | None:
-        """Where large intermediate arrays go; None = memory. Workers of a cluster may not see this machine's files."""
-        if self.kept_model is None or self.settings.scheduler is not None:
-            return None
-        return self.kept_model.parent
+        """Where large intermediate arrays go; None = memory."""
+        return None if self.kept_model is None else self.kept_model.parent
 
     def warn(self, *texts: str) -> None:
         """Tell the listener, and keep it for sidecar and report."""

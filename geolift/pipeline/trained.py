@@ -21,9 +21,10 @@ from geolift.pipeline.radiometry import Radiometry
 from geolift.provenance.record import HarmonizationFacts, ModelFacts
 from geolift.provenance.sidecar import software_versions
 from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.scratch import Piece
 from geolift.settings import ApplySettings, FuseSettings, MethodSettings, TrainSettings
 from geolift.training.training_set import Seam, TrainingSampler, TrainingSet
-from geolift.writer import Tile, TileSource, choose_scale, tile_shape
+from geolift.writer import Lend, Tile, TileSource, choose_scale, tile_shape
 
 if TYPE_CHECKING:
     from geolift.network.engine import Engine
@@ -39,13 +40,15 @@ MIN_TRAIN_PIXELS = 16
 class TileCorrection:
     """What is added to the product of a tile: ``decode`` (C, K) times its coordinates (K, y, x).
 
-    ``coordinates``: of a harmonised tile (c, y, x) and its first row and column. ``withheld``: of rows and columns of
+    ``coordinates``: of a harmonised tile (c, y, x) and its first row and column; ``pieces``: what they read, of its
+    corner and shape, for a machine where the arrays are not. ``withheld``: of rows and columns of
     the product the share (y, x) of the correction that counts there, and bool (y, x) where the sensors differ.
     """
 
     decode: np.ndarray
     coordinates: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
     withheld: Callable[[slice, slice], tuple[np.ndarray, np.ndarray]]
+    pieces: Callable[[tuple[int, int], tuple[int, int]], list[Piece]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +56,12 @@ class TileChange:
     """Where the MSI gives way to what the HSI shows; see `geolift.refinement.change`.
 
     ``applied``: a harmonised tile (c, y, x) with its first row and column. ``differs``: of rows and columns of the
-    product, bool (y, x).
+    product, bool (y, x). ``pieces``: see `TileCorrection`.
     """
 
     applied: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
     differs: Callable[[slice, slice], np.ndarray]
+    pieces: Callable[[tuple[int, int], tuple[int, int]], list[Piece]]
 
 
 class OutputBands(BaseModel):
@@ -292,6 +296,10 @@ class Inverted:
 
     cube: xr.DataArray
     source: TileSource
+
+    def lending(self, lend: Lend) -> Inverted:
+        """Return it with what lends to its tiles on other machines what they read of the refinement."""
+        return replace(self, source=replace(self.source, lend=lend))
 
 
 def inverted(

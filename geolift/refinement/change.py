@@ -29,7 +29,7 @@ from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, 
 from geolift.refinement.misfit import FEWEST_PIXELS, OUTLIER_SIGMA, quiet_sigma
 from geolift.refinement.pair import Pair
 from geolift.refinement.windows import STRIP_PX, block_edge, in_blocks, standing_windows, widened
-from geolift.runtime.scratch import ScratchArray
+from geolift.runtime.scratch import Piece, ScratchArray
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,15 +75,19 @@ class Change:
 
     def share_at(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
         """Share (y, x) at places in HSI pixels, the centre of pixel (0, 0) at 0: (y, 1) and (1, x), or both (y, x)."""
-        ratio, windows, inside = self.footprint.ratio, [], []
-        for places, size in zip((rows_lr, cols_lr), self.share.shape[1:], strict=True):
+        (rows, cols), inside = self._fine(rows_lr, cols_lr)
+        window = _hull(rows), _hull(cols)
+        found = self.share.read(*window)[0][rows - window[0].start, cols - window[1].start]
+        return np.where(inside, found, np.float32(0))
+
+    def _fine(self, *places_lr: DoubleArray) -> tuple[list[NDArray[np.intp]], BoolArray]:
+        """Fine rows and columns of places, and which lie on the HSI (the shift wanders across the border)."""
+        ratio, found, inside = self.footprint.ratio, [], []
+        for places, size in zip(places_lr, self.share.shape[1:], strict=True):
             fine = np.floor((places + 0.5) * ratio).astype(np.intp)
-            inside.append((fine >= -ratio) & (fine < size + ratio))  # the shift wanders across the border
-            windows.append(np.clip(fine, 0, size - 1))
-        starts = [int(part.min()) for part in windows]
-        values = self.share.read(*(slice(a, int(p.max()) + 1) for a, p in zip(starts, windows, strict=True)))[0]
-        found = values[windows[0] - starts[0], windows[1] - starts[1]]
-        return np.where(inside[0] & inside[1], found, np.float32(0))
+            inside.append((fine >= -ratio) & (fine < size + ratio))
+            found.append(np.clip(fine, 0, size - 1))
+        return found, inside[0] & inside[1]
 
     def applied(self, msi: FloatArray, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
         """Let a harmonised MSI (c, y, x) at places in HSI pixels give way; NaN stays NaN."""
@@ -92,19 +96,33 @@ class Change:
             return msi
         return np.asarray(np.where(share > 0, msi + share * (self._shown_at(rows_lr, cols_lr) - msi), msi), np.float32)
 
-    def _shown_at(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
-        lows, shares, windows = [], [], []
-        for axis, (places, size) in enumerate(zip((rows_lr, cols_lr), self.shown.shape[1:], strict=True)):
+    def pieces(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> list[Piece]:
+        """Return what `applied` reads at these places."""
+        rows, cols = self._fine(rows_lr, cols_lr)[0]
+        share = self.share.piece(_hull(rows), _hull(cols))
+        between = self._between(rows_lr, cols_lr)
+        return [share, self.shown.piece(*(window for window, _, _ in between))] if share.values.any() else [share]
+
+    def _between(self, *places_lr: DoubleArray) -> list[tuple[slice, NDArray[np.intp], FloatArray]]:
+        """By axis the pixels of ``shown`` that decide, which of them lies before each place, and how far it is past."""
+        found = []
+        for axis, (places, size) in enumerate(zip(places_lr, self.shown.shape[1:], strict=True)):
             low, share = neighbours(places - centre_lr(self.footprint, axis), size)
-            windows.append(slice(int(low.min()), min(int(low.max()) + 2, size)))
-            lows.append(low - windows[-1].start)
-            shares.append(share)
-        values = self.shown.read(*windows)
-        (down, across), (y, x) = lows, shares
-        below, right = (np.minimum(low + 1, n - 1) for low, n in zip(lows, values.shape[1:], strict=True))
+            window = slice(int(low.min()), min(int(low.max()) + 2, size))
+            found.append((window, low - window.start, share))
+        return found
+
+    def _shown_at(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
+        (rows, down, y), (cols, across, x) = self._between(rows_lr, cols_lr)
+        values = self.shown.read(rows, cols)
+        below, right = (np.minimum(low + 1, n - 1) for low, n in zip((down, across), values.shape[1:], strict=True))
         upper = values[:, down, across] * (1 - x) + values[:, down, right] * x
         lower = values[:, below, across] * (1 - x) + values[:, below, right] * x
         return np.asarray(upper * (1 - y) + lower * y)
+
+
+def _hull(indices: NDArray[np.intp]) -> slice:
+    return slice(int(indices.min()), int(indices.max()) + 1)
 
 
 @dataclass(frozen=True, eq=False)

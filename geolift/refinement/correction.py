@@ -16,7 +16,7 @@ from geolift.refinement.pair import Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import correction_fields
 from geolift.runtime.blas import one_blas_thread
-from geolift.runtime.scratch import ScratchArray
+from geolift.runtime.scratch import Piece, ScratchArray
 
 CELL_PX = 64
 """Edge of the pieces that are brought to the product. Fixed: law 1."""
@@ -101,13 +101,7 @@ class Correction:
 
         One at the centres of HSI pixels that count, zero in and at the edge of those that do not.
         """
-        rows, cols = (
-            slice(max(0, int(np.floor(p.min()))), max(1, int(np.ceil(p.max())) + 1)) for p in (rows_lr, cols_lr)
-        )
-        window = tuple(
-            slice(min(part.start, size - 1), min(part.stop, size))
-            for part, size in zip((rows, cols), self.counts.shape[1:], strict=True)
-        )
+        window = self._counted(rows_lr, cols_lr)
         counts = self.counts.read(*window)[0]
         shape = np.broadcast_shapes(rows_lr.shape, cols_lr.shape)
         if counts.all():
@@ -118,6 +112,25 @@ class Correction:
         nearest = ndimage.map_coordinates(counts, where, order=0, mode="nearest") < 0.5
         between = ndimage.map_coordinates(counts, where, order=1, mode="nearest")
         return np.where(nearest, np.float32(0), np.clip(2 * between - 1, 0, 1)).astype(np.float32), nearest
+
+    def _counted(self, *places_lr: DoubleArray, more: int = 0) -> Window:
+        rows, cols = (
+            slice(
+                min(max(0, int(np.floor(places.min())) - more), size - 1),
+                min(max(1, int(np.ceil(places.max())) + 1 + more), size),
+            )
+            for places, size in zip(places_lr, self.counts.shape[1:], strict=True)
+        )
+        return rows, cols
+
+    def pieces(
+        self, corner: tuple[int, int], size: tuple[int, int], shape: tuple[int, int], places: Places
+    ) -> list[Piece]:
+        """Return what `coordinates` of a tile of this size reads."""
+        seen = places(*_cells(corner, size, shape))
+        window = self._window(*seen, BETWEEN_LR)
+        known = [self.solution.piece(*window), self.factors.piece(*window)] if _any(window) else []
+        return [*known, self.counts.piece(*self._counted(*seen, more=1))]
 
     def _fields(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
         """(1 + M, y, K, x) at places in HSI pixels."""
@@ -134,7 +147,7 @@ class Correction:
 
     def _fields_along(self, rows: DoubleArray, cols: DoubleArray, known: Known | None) -> FloatArray:
         window = self._window(rows, cols)
-        if any(part.start >= part.stop for part in window):
+        if not _any(window):
             return np.zeros((self.factors.shape[0], len(rows), self.solution.shape[0], len(cols)), np.float32)
         if known is None or not known.has(window):
             known = self._read(window)
@@ -173,15 +186,12 @@ class Correction:
         """
         size = msi.shape[1:]
         found = np.empty((self.decode.shape[1], *size), np.float32)
-        # Whole cells: a piece of one would round differently.
-        first = [start // CELL_PX * CELL_PX for start in corner]
-        last = [min(start + n, whole) for start, n, whole in zip(corner, size, shape, strict=True)]
-        last = [min(-(-end // CELL_PX) * CELL_PX, whole) for end, whole in zip(last, shape, strict=True)]
-        window = self._window(*places(slice(first[0], last[0]), slice(first[1], last[1])), BETWEEN_LR)
-        known = self._read(window) if all(part.start < part.stop for part in window) else None
+        down, across = _cells(corner, (size[0], size[1]), shape)
+        window = self._window(*places(down, across), BETWEEN_LR)
+        known = self._read(window) if _any(window) else None
         guides = self.guides(msi)
-        for row in range(first[0], last[0], CELL_PX):
-            for col in range(first[1], last[1], CELL_PX):
+        for row in range(down.start, down.stop, CELL_PX):
+            for col in range(across.start, across.stop, CELL_PX):
                 rows, cols = slice(row, min(row + CELL_PX, shape[0])), slice(col, min(col + CELL_PX, shape[1]))
                 spot = places(rows, cols)
                 cell = np.zeros((len(guides), rows.stop - row, cols.stop - col), np.float32)
@@ -190,6 +200,19 @@ class Correction:
                 cell *= self.withheld(*spot)[0]
                 found[:, outer[0], outer[1]] = self.cell(cell, *spot, known)[:, inner[0], inner[1]]
         return found
+
+
+def _cells(corner: tuple[int, int], size: tuple[int, int], shape: tuple[int, int]) -> Window:
+    """Rows and columns of the whole cells that a tile touches: a piece of one would round differently."""
+    rows, cols = (
+        slice(first // CELL_PX * CELL_PX, min(-(-min(first + n, whole) // CELL_PX) * CELL_PX, whole))
+        for first, n, whole in zip(corner, size, shape, strict=True)
+    )
+    return rows, cols
+
+
+def _any(window: Window) -> bool:
+    return all(part.start < part.stop for part in window)
 
 
 def _common(cell: Window, corner: tuple[int, int], size: tuple[int, int]) -> tuple[Window, Window]:

@@ -11,7 +11,7 @@ from geolift.writer.cluster import Cluster, Stamps, stamps_of
 from geolift.writer.companions import companions, described_by, is_sidecar_of, sidecar_of
 from geolift.writer.description import default_rgb
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of, is_store
-from geolift.writer.executor import Executor, Threads, TileSource
+from geolift.writer.executor import Executor, Lend, Threads, TileSource
 from geolift.writer.formats import (
     SUFFIXES,
     format_of,
@@ -38,6 +38,7 @@ __all__ = [
     "Draft",
     "Encoding",
     "Executor",
+    "Lend",
     "Progress",
     "Stamps",
     "Threads",

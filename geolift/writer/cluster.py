@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from geolift.errors import GeoliftError, InputError, ResourceError, UsageError
 from geolift.runtime.machine import BLOCK_CACHE_MB, keep_freed_memory
+from geolift.runtime.scratch import Piece, lent
 from geolift.writer.executor import TileWork
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile
@@ -40,11 +41,11 @@ _work_of_this_process: dict[str, TileWork] = {}
 _loading = threading.Lock()
 
 
-def compute_tile(shipped: bytes, digest: str, tile: Tile) -> Packed:
+def compute_tile(shipped: bytes, digest: str, tile: Tile, pieces: Sequence[Piece]) -> Packed:
     """Compute a tile in a worker, which unpacks the model and the way to the input once.
 
     ``shipped`` comes as a task of its own: the scheduler sends it to each worker once, and can make it again if every
-    worker that had it is gone.
+    worker that had it is gone. ``pieces``: what the tile reads of arrays that stay where the command runs.
 
     Raises
     ------
@@ -67,7 +68,8 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile) -> Packed:
             _work_of_this_process[digest] = work
         work = _work_of_this_process[digest]
     try:
-        return work(tile)
+        with lent(pieces):
+            return work(tile)
     except GeoliftError:
         raise
     except OSError as error:
@@ -169,7 +171,7 @@ class Cluster:
         import cloudpickle
 
         with self.client() as client:
-            blob = cloudpickle.dumps((work, stamps_of(self.files)))
+            blob = cloudpickle.dumps((replace(work, lend=None), stamps_of(self.files)))
             digest = hashlib.sha256(blob).hexdigest()
             shipped = client.submit(_same, blob, key=f"geolift-work-{digest}", retries=10)
             ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -178,7 +180,8 @@ class Cluster:
             def submit(count: int) -> None:
                 for tile in islice(waiting, count):
                     key = f"geolift-tile-{digest[:16]}-{tile.row}-{tile.col}"
-                    future = client.submit(compute_tile, shipped, digest, tile, key=key)
+                    pieces = [] if work.lend is None else work.lend(tile)
+                    future = client.submit(compute_tile, shipped, digest, tile, pieces, key=key)
                     under_way.add(future)
                     future.add_done_callback(ended.put)
 

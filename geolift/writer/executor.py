@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -11,10 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from geolift.datamodel.encoding import Counts, Encoding
+from geolift.runtime.scratch import Piece
 from geolift.writer.growing import Packer
 from geolift.writer.journal import Packed
 from geolift.writer.tiles import Tile, TileValues
 from geolift.writer.viewing import cells_seen
+
+Lend = Callable[[Tile], list[Piece]]
+"""What a tile reads of arrays that do not travel with the work."""
 
 
 class Encode(Protocol):
@@ -35,10 +39,13 @@ class TileSource:
         Lazy (band, y, x), with the rows and columns of the product.
     encode
         Makes a tile's stored numbers of the values of ``data``: the same as encoding the product's values gives.
+    lend
+        For executors on other machines.
     """
 
     data: Any
     encode: Encode
+    lend: Lend | None = None
 
 
 def encode_values(values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[np.ndarray, Counts]:
@@ -55,6 +62,7 @@ class TileWork:
     packer: Packer
     encode: Encode = encode_values
     cells: Sequence[Tile] = ()
+    lend: Lend | None = None
 
     def __call__(self, tile: Tile) -> Packed:
         """Do it."""

@@ -108,7 +108,7 @@ def write_cube(
             made_from = source or TileSource(cube.data, encode_values)
             cells = [] if settings.of == "Zarr" else cells_of((cube.shape[1], cube.shape[2]))
             values = TileValues(made_from.data, shape)
-            work = TileWork(values, encoding, growing.packer, made_from.encode, cells)
+            work = TileWork(values, encoding, growing.packer, made_from.encode, cells, made_from.lend)
             written = _write_tiles(growing, opened, work, tiles, executor or Threads(threads), progress)
             growing.finish()
         finally:
