@@ -269,8 +269,7 @@ def _learned(
 
     if trained.model.method != "auto":
         return trained, refined(trained.model)
-    large = Patchwork.is_worth_it(images.shape)
-    seen: Pair = Patchwork(images) if large else images
+    seen: Pair = Patchwork(images) if Patchwork.is_worth_it(images.shape) else images
     first = refined(trained.model, seen)
 
     def learned(part: TrainingSet, **options: Any) -> SpectralModel:
@@ -287,13 +286,18 @@ def _learned(
         first,
         fit=learned,
         trial=lambda part: learned(part, learned=False),
-        refine=lambda model, known: refined(model, images, known=known, forced=True),
+        refine=lambda model, known: refined(model, seen, known=known, forced=True),
         locate=locate,
         limit=settings.max_train_pixels,
         seed=settings.seed,
         engine=engine,
     )
-    result = lesson.refined if lesson.applied or not large else refined(trained.model)
+    result = lesson.refined
+    if seen is not images:  # what was found and judged on the windows is applied to the scene
+        result = refined(lesson.model, known=lesson.refined, forced=lesson.applied)
+        if lesson.applied and result.correction is None:
+            lesson = replace(lesson, model=trained.model, applied=False, reason=result.reason)
+            result = refined(trained.model, known=first)
     return replace(trained, model=lesson.model), replace(
         result, facts=result.facts | {"learned_twice": lesson.to_json()}
     )
