@@ -127,6 +127,13 @@ def test_a_process_without_a_guided_term_leaves_nothing_of_the_memory_it_was_giv
         assert not fields.any()
 
 
+def test_tensors_give_a_tensor_of_the_fields_that_arrays_give(process: ResidualProcess) -> None:
+    at = (np.arange(6) + 0.5) / RATIO
+    known = [np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((4, 3, 4), (3, 4, 4))]
+    fields = correction_fields(process, *map(torch.from_numpy, known), (0, 0), at, at)
+    assert torch.equal(fields, torch.from_numpy(correction_fields(process, *known, (0, 0), at, at)))
+
+
 def test_no_number_of_the_system_lies_below_those_that_cpus_multiply_fast(process: ResidualProcess) -> None:
     """Intel's CPUs took nine times as long with them."""
     for length in (1.0, 4.0):

@@ -258,8 +258,8 @@ def conjugate_gradients(system: _System, goal: Array) -> Array:
 
 def correction_fields(
     process: ResidualProcess,
-    solution: FloatArray,
-    factors: FloatArray,
+    solution: Array,
+    factors: Array,
     origin: tuple[int, int],
     rows_lr: DoubleArray,
     cols_lr: DoubleArray,
@@ -280,7 +280,11 @@ def correction_fields(
     -------
     FloatArray
         (1 + M, y, K, x): so that each is two large products, one along each axis, without a transpose between them.
+        A tensor where a tensor was given.
     """
+    if not isinstance(solution, np.ndarray):
+        arrays = np.asarray(solution), np.asarray(factors)
+        return solution.new_tensor(correction_fields(process, *arrays, origin, rows_lr, cols_lr))  # type: ignore[no-any-return]
     height, count, width = solution.shape
     fields = np.zeros((len(factors), len(rows_lr), count, len(cols_lr)), np.float32)  # no term may speak for a factor
     down = _ways(process, 0, rows_lr.tobytes(), origin[0], height)
