@@ -30,7 +30,7 @@ STALL_S = 30.0
 """So long may nothing happen: no worker that runs, no scheduler that answers."""
 LOOK_EVERY_S = 2.0
 WAY_OUT = "--resume goes on with what is finished."
-NOISY = ("distributed", "tornado", "asyncio")
+NOISY = ("distributed", "distributed.client", "distributed.worker", "tornado", "asyncio")
 TILES_PER_THREAD = 2
 """Tiles under way for each thread of the cluster: one computed, one waiting, so that no thread waits for the net."""
 
