@@ -151,6 +151,16 @@ def test_a_header_is_read_in_whatever_encoding_and_nothing_is_written_beside_it(
         open_cube(file)
 
 
+@pytest.mark.parametrize("name", [b"Urd\xc6, ", b"Urd = {UTM, "])
+def test_a_crs_that_nobody_can_read_is_refused_by_name(tmp_path: Path, values: np.ndarray, name: bytes) -> None:
+    file = envi(tmp_path / "a.img", values, "map info = {N, 1, 1, 4e5, 5e6, 30, 30, 33, North, WGS-84}\n" + HEADER)
+    header = file.with_suffix(".hdr")
+    kept = [line for line in header.read_bytes().splitlines() if b"system string" not in line]
+    header.write_bytes(b"\n".join(kept).replace(b"{N, ", b"{" + name))
+    with pytest.raises(InputError, match="its CRS"):
+        open_cube(file)
+
+
 def test_a_tag_that_is_no_utf_8_is_left_out_without_a_word_on_stderr(
     tmp_path: Path, values: np.ndarray, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
@@ -152,8 +153,11 @@ def require_readable(source: Any, path: str) -> None:
 
 
 def grid_of_raster(source: Any) -> GeoBox:
-    """Return the grid of an open rasterio dataset."""
-    return GeoBox(source.shape, source.transform, source.crs.to_wkt() if source.crs else None)
+    """Return the grid of an open rasterio dataset. Raises InputError."""
+    try:
+        return GeoBox(source.shape, source.transform, source.crs.to_wkt() if source.crs else None)
+    except (ProjError, ValueError) as error:
+        raise InputError(f"{source.name}: its CRS {gate.shown(source.crs)} is none that PROJ knows: {error}") from error
 
 
 OWN_TAG = "GEOLIFT_QUANTITY"

@@ -91,7 +91,7 @@ def undecodable_messages_ignored() -> Iterator[None]:
 
 
 def open_raster(path: str) -> Any:
-    """Open a raster. Raises RasterioError, or RemoteError if the network is the cause."""
+    """Open a raster. Raises RasterioError, RemoteError, or InputError where the text of its CRS is no UTF-8."""
     try:
         with environment(path), undecodable_messages_ignored(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -100,6 +100,10 @@ def open_raster(path: str) -> Any:
         if is_remote(path) and "not recognized as being in a supported file format" not in str(error):
             raise _remote_failure(path, error) from error
         raise
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: the text of its CRS is not UTF-8; write it anew, or take it out and name the CRS"
+        ) from error
 
 
 class Tolerant:
