@@ -6,15 +6,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LOGIN = re.compile(r"(?<=://)[^/\s@'\"]+@")
-"""User and password in an address."""
-QUERY = re.compile(r"\?[^\s'\"<>|,;)\]}]*")
+LOGIN = re.compile(r"([a-z0-9]{2}(?:://?|%3A%2F%2F))[^/?#\s'\"]+(@|%40)", re.IGNORECASE)
+"""User and password in an address, also in one that is a parameter of another or that lost a slash as a path. A
+password may hold an @."""
+QUERY = re.compile(r"[?#][^\s'\"<>]*")
+"""Whatever follows: a list of signed headers holds semicolons."""
+PASSWORD = re.compile(r"\b(password|passwd|pwd)=('[^']*'|[^\s'\"]+)", re.IGNORECASE)
+"""In the words of a database's driver."""
 SECRET = re.compile(
     r"(sig|signature|token|key|keyid|accesskeyid|secret|password|passwd|pwd|credential|credentials|auth|authorization"
     r"|policy|apikey|api_key|api-key|session)\s*(=|%3D)|x-(amz|goog|ms)-",
     re.IGNORECASE,
 )
 """Names in a query that only a signed address has, or that speak for themselves."""
+SECRET_LEFT_OUT = re.compile("…@|[?#=]…")
+"""What `without_secrets` leaves in its place."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What a terminal would obey, and what turns the direction of writing."""
 
@@ -25,9 +31,8 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("https://me:pw@a.b/c.tif?X-Amz-Signature=1f: not found")
     'https://…@a.b/c.tif?… not found'
     """
-    if "@" not in text and "?" not in text:
-        return text
-    return QUERY.sub(lambda found: "?…" if SECRET.search(found[0]) else found[0], LOGIN.sub("…@", text))
+    text = PASSWORD.sub(r"\1=…", LOGIN.sub(r"\1…@", text))
+    return QUERY.sub(lambda found: found[0][0] + "…" if SECRET.search(found[0]) else found[0], text)
 
 
 def visible(text: str) -> str:

@@ -99,6 +99,9 @@ def test_an_msi_of_single_band_files_is_a_list(tmp_path: Path) -> None:
     words = batch_jobs.command_of(fused, batch_jobs.Options(), 10**9)
     assert words[1:5] == [str(tmp_path / "h"), *(f"--msi={band}" for band in bands)]
     assert "one file or folder" in str(applied.error)
+    signed = ["https://a.b/1.tif?signed=a;b&sig=c", "https://a.b/2.tif?signed=a;b&sig=c"]
+    (fused,) = read_manifest(write_rows(tmp_path / "m.csv", "hsi,msi,out", f"h,{'; '.join(signed)},o"))
+    assert fused.sources[1] == tuple(signed)
 
 
 def test_files_named_by_options_are_relative_to_the_manifest(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ COLUMNS = (*INPUTS, "out", *FuseSettings.model_fields)
 ALIASES = {"output": "out"}
 # Not paths of this machine: URLs, GDAL's virtual file systems, and GDAL's names of subdatasets.
 REMOTE = re.compile(r"^(/vsi|[a-z][a-z0-9+.-]+://|[A-Z][A-Z0-9_]+:)")
+NEXT_ADDRESS = re.compile(r";\s*(?=/vsi|[a-z][a-z0-9+.-]+://)")
+"""Where a list of addresses with queries, which may hold semicolons, is parted."""
 WORDS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
@@ -143,7 +145,8 @@ def _canonical(name: str) -> str:
 def _resolved(row: Mapping[str, object], base: Path) -> dict[str, object]:
     """Make relative paths relative to the manifest; an msi of several files is parted by semicolons."""
     several = row.get("msi")
-    row = {**row, "msi": several.split(";")} if isinstance(several, str) and ";" in several else row
+    if isinstance(several, str) and ";" in several:
+        row = {**row, "msi": NEXT_ADDRESS.split(several) if "?" in several else several.split(";")}
     return {
         name: _absolute(value, base) if name in (*INPUTS, "out") or _is_path(name, value, base) else value
         for name, value in row.items()

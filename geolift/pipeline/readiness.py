@@ -43,7 +43,7 @@ def require_ready(
     """
     named = _files_named(settings)
     for option, path in named.items():
-        if not is_virtual(path) and not Path(path).exists():
+        if not Path(path).exists() and not (option == "mask" and is_virtual(path)):  # tables are local files
             raise InputError(f"--{option} {path}: no such file")
     outputs = [Output(output, told=True), *(Output(path) for path in beside)]
     require_untouched([*inputs, *named.values()], outputs, overwrite=settings.overwrite)

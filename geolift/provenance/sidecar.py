@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from geolift.datamodel.alignment import transformer
 from geolift.datamodel.cube import Bands
-from geolift.errors import InputError, cleaned, without_secrets
+from geolift.errors import SECRET_LEFT_OUT, InputError, cleaned, without_secrets
 from geolift.runtime.whole_files import write_whole
 from geolift.settings import Settings
 
@@ -274,7 +274,7 @@ def settings_of_run(path: Path) -> dict[str, object]:
         raise InputError(f"{path}: tells no settings; needed is the sidecar of a geolift run")
     # An address that was kept without its login or signature has to be given again.
     told = {name: str(fact.get("href", "")) for name, fact in facts.get("inputs", {}).items()}
-    inputs: dict[str, object] = {name: href for name, href in told.items() if "://…@" not in href and "?…" not in href}
+    inputs: dict[str, object] = {name: href for name, href in told.items() if not SECRET_LEFT_OUT.search(href)}
     msi = tuple(inputs.pop(name) for name in list(inputs) if name.startswith(MSI_INPUT.format("")))
     if msi:
         inputs["msi"] = msi[0] if len(msi) == 1 else msi
