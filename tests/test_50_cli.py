@@ -158,6 +158,13 @@ def test_misspelt_names_get_a_suggestion(pair: Pair, tmp_path: Path) -> None:
     assert run("fuse", pair.hsi, pair.msi, "--tile-size", "ten", cwd=tmp_path).returncode == 2
 
 
+def test_a_value_that_is_called_like_an_argument_is_no_forgotten_value(pair: Pair, tmp_path: Path) -> None:
+    done = run("fuse", pair.hsi, pair.msi, *S2, "--extent", "msi", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    forgotten = run("fuse", pair.hsi, pair.msi, *S2, "--extent", "--dry-run", cwd=tmp_path)
+    assert "Option '--extent' needs a value; '--dry-run' is an option." in forgotten.stderr
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 

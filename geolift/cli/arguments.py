@@ -27,11 +27,11 @@ class FilePath(click.Path):
 
 def require_values(ctx: click.Context, params: Sequence[click.Parameter], args: Sequence[str]) -> None:
     """Refuse an option where the value of another one is expected, before Click takes it for one."""
-    options = {name: param for param in params for name in (*param.opts, *param.secondary_opts)}
+    known = [param for param in params if isinstance(param, click.Option)]
+    options = {name: option for option in known for name in (*option.opts, *option.secondary_opts)}
     for word, following in itertools.pairwise(args):
         if word == "--":
             return
-        param = options.get(word)
-        takes_value = isinstance(param, click.Option) and not param.is_flag and not param.count
-        if takes_value and following.partition("=")[0] in options:
+        option = options.get(word)
+        if option and not (option.is_flag or option.count) and following.partition("=")[0] in options:
             raise click.UsageError(f"Option {word!r} needs a value; {following!r} is an option.", ctx)
