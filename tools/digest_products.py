@@ -61,7 +61,9 @@ OTHERS = {
     "evaluate": "evaluate default.tif fine/truth.tif --ratio 3",
     "info": "info default.tif",
 }
-CHANGING = re.compile(r"timings|_s$|created|modified|datetime|software|version|bytes|memory|plan|command|checksum")
+CHANGING = re.compile(
+    r"timings|_s$|seconds|created|modified|datetime|software|version|bytes|memory|plan|command|checksum"
+)
 """Keys of a sidecar that tell of the run's time, place or machine."""
 
 
