@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import core
 
 from geolift.errors import InputError, ResourceError, UsageError
 from geolift.writer import Cluster, cluster, stamps_of
+from geolift.writer.tiles import Tile
 
 
 def test_a_worker_that_sees_no_file_or_another_one_is_refused(tmp_path: Path) -> None:
@@ -23,6 +26,24 @@ def test_a_worker_that_sees_no_file_or_another_one_is_refused(tmp_path: Path) ->
     file.unlink()
     with pytest.raises(InputError, match="does not see it"):
         cluster.require_same_files(stamps, "tcp://w")
+
+
+def test_an_error_of_a_worker_travels_though_what_caused_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfLibrary(Exception):
+        def __reduce__(self) -> str:
+            raise TypeError("stays in its process")
+
+    def read(_: Tile) -> None:
+        try:
+            raise OfLibrary
+        except OfLibrary as error:
+            raise InputError("a.tif: cannot be read") from error
+
+    monkeypatch.setitem(cluster._work_of_this_process, "digest", read)
+    with pytest.raises(InputError, match=r"a\.tif") as told:
+        cluster.compute_tile(b"", "digest", Tile(0, 0, 1, 1), ())
+    arrived = pickle.loads(core.error_message(told.value)["exception"].data)
+    assert isinstance(arrived, InputError)
 
 
 class Client:

@@ -70,10 +70,11 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile, pieces: Sequence[Piece
     try:
         with lent(pieces):
             return work(tile)
-    except GeoliftError:
-        raise
+    except GeoliftError as error:
+        told = type(error)(*error.args)
     except OSError as error:
-        raise ResourceError(f"worker {get_worker().address}: {str(error).splitlines()[0]}") from None
+        told = ResourceError(f"worker {get_worker().address}: {str(error).splitlines()[0]}")
+    raise told  # alone: what compiled libraries raised before it cannot travel, and nothing would arrive but its text
 
 
 Stamps = Mapping[str, tuple[int, int]]
