@@ -68,6 +68,11 @@ def test_command_line_and_manifest_say_the_same_of_a_wrong_value(tmp_path: Path)
     assert sentence in said.output
 
 
+def test_an_output_in_the_place_of_the_settings_is_told_what_writes_it() -> None:
+    with pytest.raises(UsageError, match=r"got 'p.tif'.*geolift\.write"):
+        geolift.fuse("h.tif", "m.tif", "p.tif", sensor="s2a")  # type: ignore[arg-type]
+
+
 def test_settings_given_whole_are_overlaid_by_options() -> None:
     given = FuseSettings(sensor="sentinel2", threads="ALL_CPUS", seed=4)
     laid_over = validated(FuseSettings, {"seed": 5}, given=given)

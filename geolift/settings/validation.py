@@ -34,6 +34,11 @@ def validated(
     UsageError
         One sentence: the option, what is expected, what was got.
     """
+    if given is not None and not isinstance(given, Settings):
+        raise UsageError(
+            f"settings: {model.__name__}(…), or options by name such as seed=3, are expected (got {given!r}); a result "
+            "is written with geolift.write(result, path)"
+        )
     before = {} if given is None else {name: getattr(given, name) for name in given.model_fields_set}
     try:
         return model.model_validate({**before, **values})
