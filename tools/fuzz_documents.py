@@ -4,7 +4,8 @@
 
 Kinds: the sidecar, a configuration and a manifest in TOML, a manifest, a wavelength table and a spectral response in
 CSV, a model, a STAC item, an ENVI header, places in GeoJSON, and options as words. The damage is drawn from a seed, so
-that a find can be repeated: ``--only KIND --seed N`` with the seed that is printed.
+that a find can be repeated: ``--only KIND --seed N`` with the seed that is printed. Configurations and options are
+those of every command; texts come in the encodings, line endings and separators that offices and editors save.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import collections
 import contextlib
 import copy
 import io
+import itertools
 import json
 import random
 import signal
@@ -23,7 +25,8 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +49,30 @@ from geolift.readers import envi_header, spectral_metadata
 from geolift.readers.places import read_places
 from geolift.readers.stac_item import read_item
 from geolift.report import make_report
-from geolift.settings import FuseSettings
+from geolift.settings import (
+    ApplySettings,
+    BenchmarkSettings,
+    EvaluateSettings,
+    FuseSettings,
+    MosaicSettings,
+    PairSettings,
+    SimulateSettings,
+    TrainSettings,
+)
+from geolift.settings.base import Settings
 from geolift.srf import SpectralResponse
 
 SECONDS = 60
+COMMANDS = (
+    ApplySettings,
+    BenchmarkSettings,
+    EvaluateSettings,
+    MosaicSettings,
+    PairSettings,
+    SimulateSettings,
+    TrainSettings,
+)
+ENCODINGS, SEPARATORS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"), (",", ";", "\t", "|")
 NASTY = (
     "null", "NaN", "-Infinity", "1e999", "-1", "0", "99999999999999999999", "true", '""', "[]", "{}", "[[[[]]]]",
     '"\\u0000"', '"../../../../etc/passwd"', "\x00", "\ufeff", "\r", ",,,,", ";", '"', "'", "=1+1", "\x1b[2J", "é",
@@ -161,15 +184,40 @@ def _sidecar(folder: Path) -> bytes:
     return (folder / "p.json").read_bytes()
 
 
-def _configuration(path: Path) -> object:
+def _configuration(path: Path, model: type[Settings] = FuseSettings) -> object:
     with click.Context(click.Command("fuse")):
-        return _validated(FuseSettings, _from_file(path, FuseSettings))
+        return _validated(model, _from_file(path, model))
 
 
-def _options(path: Path) -> object:
+def _options(path: Path, model: type[Settings] = FuseSettings) -> object:
     """Read lines NAME VALUE as a command line gives them."""
     words = [line.partition(" ") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return _validated(FuseSettings, {name: value for name, _, value in words if name in FuseSettings.model_fields})
+    return _validated(model, {name: value for name, _, value in words if name in model.model_fields})
+
+
+def of_commands() -> Iterator[Kind]:
+    """Give a configuration and a list of options for every command."""
+    for model in (*COMMANDS, FuseSettings):
+        known = {name: value for name, value in dump_settings(model()).items() if isinstance(value, str | int | float)}
+        known |= {name: value for name, value in map(str.split, OPTIONS.splitlines()) if name in model.model_fields}
+        toml = "".join(f"{name} = {json.dumps(value)}\n" for name, value in known.items())
+        lines = "".join(f"{name} {value}\n" for name, value in known.items())
+        yield Kind(f"{model.__name__}.toml", toml.encode(), partial(_configuration, model=model))
+        yield Kind(f"{model.__name__}.txt", lines.encode(), partial(_options, model=model))
+
+
+def forms(kind: Kind) -> Iterator[Kind]:
+    """Give a document in every encoding, line ending and, for tables, separator."""
+    try:
+        text = kind.sound.decode()
+    except UnicodeDecodeError:
+        yield kind
+        return
+    separators = SEPARATORS if kind.name.endswith(".csv") else (",",)
+    for separator, newline, encoding in itertools.product(separators, ("\n", "\r\n", "\r"), ENCODINGS):
+        other = text.replace(";", ",").replace(",", separator) if len(separators) > 1 else text
+        with contextlib.suppress(UnicodeEncodeError):
+            yield replace(kind, sound=other.replace("\n", newline).encode(encoding))
 
 
 OPTIONS = (
@@ -261,7 +309,9 @@ def hunt(tries: int, seed: int, only: str = "") -> dict[str, list[int]]:
     found: dict[str, list[int]] = collections.defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        chosen = [kind for kind in kinds(folder) if only in kind.name]
+        base = [kind for kind in (*kinds(folder), *of_commands()) if only in kind.name]
+        rounds = itertools.zip_longest(*map(forms, base))
+        chosen = [kind for some in rounds for kind in some if kind is not None]
         for number in range(tries):
             kind = chosen[number % len(chosen)]
             wrong = tried(kind, folder, seed + number)

@@ -146,7 +146,7 @@ def _from_file(config: Path | None, model: type[Settings]) -> dict[str, object]:
             found = settings_of_run(config)
         else:
             found = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{config}: cannot be read as a configuration: {error}") from error
     found = {name.replace("-", "_"): value for name, value in found.items()}
     run = {name: found.pop(name) for name in ("hsi", "msi", "model", "output") if name in found}
