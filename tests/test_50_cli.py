@@ -18,6 +18,7 @@ from affine import Affine
 from command_line import run
 from scenes import Pair, make_pair, write
 
+from geolift.cli import cli
 from geolift.cli.console import Console
 from geolift.runtime import interrupts
 
@@ -324,6 +325,17 @@ def test_an_interrupt_that_was_swallowed_ends_the_run_at_the_next_sign_of_progre
         interrupts._handler(KeyboardInterrupt)(2, None)
     with pytest.raises(KeyboardInterrupt):
         console.progress("training", 0.2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_every_signal_has_its_exit_code(tmp_path: Path, name: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts._State, "arrived", None)
+    number = getattr(signal, name)
+    monkeypatch.setattr(cli, "main", lambda **_: [os.kill(os.getpid(), n) for n in (number, signal.SIGTERM)])
+    ended = run("sensors", cwd=tmp_path)
+    assert ended.returncode == code
+    assert ended.stderr.endswith("; nothing was written\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")

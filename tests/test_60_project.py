@@ -138,6 +138,19 @@ def test_every_page_is_in_the_sites_menu() -> None:
     assert not missing
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    rows = [row for row in (ROOT / "docs" / "promises.md").read_text(encoding="utf-8").splitlines() if "|" in row]
+    promises = [row for row in rows if not row.startswith(("| promise", "|---"))]
+    assert len(promises) > 15
+    for row in promises:
+        named = re.findall(r"`(test_\w+\.py)`: ([^`|]+?)(?:\. |\s*\|)", row)
+        assert named, row
+        for file, sentences in named:
+            code = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            for sentence in sentences.split("; "):
+                assert f"def test_{sentence.replace(' ', '_').lower()}(" in code, sentence
+
+
 def test_commands_named_in_the_readme_and_the_tutorial_exist_with_their_options() -> None:
     reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     for page in ("docs/tutorial.md", "docs/cluster.md", "docs/batch.md", "docs/benchmark.md", "docs/qgis.md"):
