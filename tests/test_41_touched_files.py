@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from command_line import run
 from scenes import make_pair, write
 
 from geolift.errors import InputError, OutputExistsError, ResourceError, UsageError
@@ -112,6 +113,14 @@ def test_outputs_of_one_run_keep_apart_with_all_that_belongs_to_them(tmp_path: P
 def test_an_option_is_no_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "option" in refused(UsageError, [], Path("--report"))
+
+
+@pytest.mark.parametrize("option", ["-o", "--report", "--save-model"])
+def test_the_file_of_options_is_no_output(tmp_path: Path, option: str) -> None:
+    (tmp_path / "c.toml").write_text("seed = 1\n", encoding="utf-8")
+    words = ("fuse", "h.tif", "m.tif", "--config", "c.toml", "--overwrite", option, "c.toml")
+    assert run(*words, cwd=tmp_path).returncode == 2
+    assert (tmp_path / "c.toml").read_text(encoding="utf-8") == "seed = 1\n"
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,17 @@ def test_pairs_are_fused_broken_ones_are_told_and_the_second_call_skips(scene: P
     ]  # fmt: skip
 
 
+def test_a_summary_replaces_nothing_but_an_earlier_summary(tmp_path: Path) -> None:
+    manifest = write_rows(tmp_path / "m.csv", "hsi,msi,out,sensor", "h.tif,m.tif,o.tif,s2a")
+    (tmp_path / "mine.json").write_text('{"rows": []}', encoding="utf-8")
+    (tmp_path / "earlier.json").write_text('{"rows": [], "counts": {}, "waiting": []}', encoding="utf-8")
+    cases = {"m.csv": 2, "o.tif": 2, "o.json": 2, "mine.json": 4, "no/s.json": 7, "earlier.json": 0, "new.json": 0}
+    for name, code in cases.items():
+        assert run("batch", manifest, "--summary", name, "--dry-run", cwd=tmp_path).returncode == code, name
+    assert run("batch", manifest, "--summary", "mine.json", "--overwrite", "--dry-run", cwd=tmp_path).returncode == 0
+    assert run("batch", manifest, "--summary", "m.csv", "--overwrite", "--dry-run", cwd=tmp_path).returncode == 2
+
+
 def test_a_rule_is_held_against_the_reference(scene: Path, tmp_path: Path) -> None:
     manifest = write_rows(
         tmp_path / "m.csv", "model,msi,out,reference",

@@ -14,7 +14,7 @@ from geolift.cli.command import command
 from geolift.cli.console import Console
 from geolift.cli.options import dry_run_option, run_options, settings_options
 from geolift.cli.stages import Ticks
-from geolift.errors import PartlyFailed, ResourceError, UsageError
+from geolift.errors import PartlyFailed, UsageError
 from geolift.settings import FuseSettings
 from geolift.settings.base import shown
 
@@ -71,7 +71,30 @@ def batch_command(
 
     own = set(BatchSettings.model_fields) - set(FuseSettings.model_fields) | {"memory", "scheduler"}
     common = {name: getattr(settings, name) for name in settings.model_fields_set - own}
-    run_jobs(read_manifest(manifest, common), settings, console, require=require, dry_run=dry_run)
+    jobs = read_manifest(manifest, common)
+    if settings.summary is not None:
+        _require_free_summary(settings.summary, manifest, jobs, overwrite=settings.overwrite)
+    run_jobs(jobs, settings, console, require=require, dry_run=dry_run)
+
+
+def _require_free_summary(summary: Path, manifest: Path, jobs: Sequence[Job], *, overwrite: bool) -> None:
+    """Refuse a summary in the place of a product or of anything else that is there, but for an earlier summary."""
+    from geolift.pipeline.touched_files import Output, require_untouched
+
+    outputs = [Output(job.output, told=True) for job in jobs]
+    if summary.resolve() in {path.resolve() for output in outputs for path in (output.path, *output.beside)}:
+        raise UsageError(f"--summary {summary}: is a product of this batch, or its sidecar; give it another name")
+    if not _is_summary(summary):
+        read = [manifest, *(name for job in jobs for name in (*job.inputs.values(), job.reference))]
+        require_untouched(read if summary.exists() else [], [Output(summary)], overwrite=overwrite)
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"counts", "rows", "waiting"} <= set(found)
 
 
 def run_jobs(
@@ -95,8 +118,6 @@ def run_jobs(
         rows = [_intention(job) for job in jobs]
         console.result("\n".join(f"{r['row']:4}  {r['output']}: {r['will']}" for r in rows), {"rows": rows})
         return
-    if settings.summary is not None and not settings.summary.resolve().parent.is_dir():
-        raise ResourceError(f"{settings.summary}: the folder {settings.summary.parent} does not exist")
     at_once = settings.jobs or (1 if settings.scheduler is None else len(jobs))
     options = batch_jobs.Options(at_once, settings.memory, require, settings.summary, settings.scheduler)
     with _View(console, len(jobs)) as view:

@@ -48,6 +48,7 @@ def settings_options(model: type[Settings], without: tuple[str, ...] = ()) -> Ca
             }
             in_file = _from_file(config, model)
             settings = _validated(model, in_file | given)
+            _require_kept(config)
             if show_config:
                 click.echo("\n".join(configuration.lines(settings, in_file, config, click.get_current_context())))
                 return None
@@ -155,6 +156,13 @@ def _from_file(config: Path | None, model: type[Settings]) -> dict[str, object]:
     if unknown:
         raise InputError(f"{config}: unknown option {unknown[0]!r}; known are {', '.join(model.model_fields)}")
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _require_kept(config: Path | None) -> None:
+    """Refuse to write over the file of options. Raises UsageError."""
+    for value in click.get_current_context().params.values():
+        if config is not None and isinstance(value, Path) and value.exists() and value.samefile(config):
+            raise click.UsageError(f"{value}: is read by --config; give the output another name.")
 
 
 def from_run(name: str, given: Any) -> Any:
