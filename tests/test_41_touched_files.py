@@ -174,9 +174,9 @@ def test_a_fusion_is_refused_before_it_reads_a_pixel(tmp_path: Path) -> None:
 
     pair = make_pair(tmp_path / "in", rows=24, cols=24)
     settings = FuseSettings(sensor="sentinel-2a", qa=tmp_path / "in" / "msi.tif", overwrite=True)
-    for run in (fuse_files, plan_files):
+    for begin in (fuse_files, plan_files):
         with pytest.raises(UsageError, match=r"msi\.tif"):
-            run(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
+            begin(pair.hsi, pair.msi, tmp_path / "p.tif", settings)
     with rasterio.open(pair.msi) as source:
         assert source.count == 4
 
