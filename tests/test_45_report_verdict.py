@@ -12,8 +12,9 @@ from scenes import make_pair
 
 from geolift.pipeline import files
 from geolift.report import make_report, page
-from geolift.report.nuisances import EFFECTS, nuisances
+from geolift.report.nuisances import ALWAYS, EFFECTS, nuisances
 from geolift.report.verdict import Finding
+from geolift.report.words import VERDICTS
 from geolift.settings import FuseSettings
 
 
@@ -77,17 +78,18 @@ def test_pixels_beyond_what_was_learned_have_their_share_and_their_error(run: Pa
 def test_what_was_looked_for_is_told_found_or_not() -> None:
     assert nuisances(None) == []
     clean = nuisances([Finding(code="ok", message="", alarming=False)])
-    assert [line.state for line in clean] == ["not found"] * len(EFFECTS)
+    assert [line.state for line in clean] == ["not found"] * len(ALWAYS)
     found = [
         Finding(code="offset", message="0.1 too bright", option="--msi-offset -0.1", alarming=True),
         Finding(code="units", message="radiance", settled=True, alarming=False),
         Finding(code="something-new", message="it is odd", alarming=True),
     ]
     lines = {line.title: line for line in nuisances(found)}
-    assert len(lines) == len(EFFECTS) + 1
+    assert len(lines) == len(ALWAYS) + 1
     states = [lines["A constant is missing or too much"], lines["The units differ"], lines["something new"]]
     assert [line.state for line in states] == ["found", "settled", "found"]
     assert states[0].option == "--msi-offset -0.1"
+    assert set(EFFECTS) <= set(VERDICTS), "every fault has a name and an effect"
 
 
 def test_links_go_where_the_project_says_its_documentation_is(monkeypatch: pytest.MonkeyPatch) -> None:

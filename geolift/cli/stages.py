@@ -12,6 +12,7 @@ import click
 SLOW_S = 5.0
 """A log hears of a stage again only after so long."""
 NAME_WIDTH = 12
+ALMOST = 0.9999
 
 
 def ended_line(stage: str, seconds: float, detail: str = "") -> str:
@@ -98,7 +99,8 @@ class Bar:
             self._progress.remove_task(self._task)
             self._task = self._progress.add_task(f"{stage.name:<{NAME_WIDTH}}", total=1.0, detail="")
         said = ", ".join(filter(None, (stage.detail, stage.left(fraction))))
-        self._progress.update(self._task, completed=fraction, detail=said)
+        # Never whole: rich stops the clock of a bar that is, while what follows its stage goes on.
+        self._progress.update(self._task, completed=min(fraction, ALMOST), detail=said)
 
     @property
     def width(self) -> int:

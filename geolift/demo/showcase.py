@@ -97,7 +97,9 @@ def run(folder: Path, *, overwrite: bool = False, listener: Listener = SILENT) -
     scores = wald.evaluate(fused, paths["truth"], ratio=RATIO, listener=listener)
     picture = folder / FILES["picture"]
     title = f"geolift demo: PSNR {scores.psnr_db:.1f} dB, SAM {scores.sam_deg:.2f}°"
+    listener.progress("drawing", 0.0)
     draw({**paths, "fused": fused}, pair.places, picture, title)
+    listener.progress("drawing", 1.0)
     return {
         "outputs": {key: str(path) for key, path in {**paths, "fused": fused, "picture": picture}.items()},
         "scores": {key: value for key, value in wald.scores_json(scores).items() if key != "per_band"},

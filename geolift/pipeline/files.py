@@ -138,7 +138,7 @@ def fuse_files(
             "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
         }
         result = _finish(fusion.fused, draft, settings, report, facts)
-        write_report(draft, beside)
+        write_report(draft, beside, listener)
         read.require_unchanged()
         draft.publish(list(beside.values()))
     return result

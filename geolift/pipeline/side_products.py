@@ -76,13 +76,15 @@ def write_side_products(fusion: Fusion, drafts: dict[str, Draft], settings: Fuse
         replace(fusion.trained, facts=facts).save(drafts["save_model"].finished)
 
 
-def write_report(product: Draft, drafts: dict[str, Draft]) -> None:
+def write_report(product: Draft, drafts: dict[str, Draft], listener: Listener) -> None:
     """Write the report of files that have not got their names yet."""
     if "report" in drafts:
         from geolift.report import make_report
 
+        listener.progress("report", 0.0)
         growing = {draft.path: draft.finished for draft in drafts.values()}
         make_report(product.finished, drafts["report"].finished, growing)
+        listener.progress("report", 1.0)
 
 
 def _write_sigma(fusion: Fusion, draft: Draft, settings: FuseSettings, listener: Listener) -> None:

@@ -107,13 +107,13 @@ def _extrapolated(found: Agreements | None, legend: Sequence[Legend]) -> list[Fa
     if not share:
         return []
     meaning = "Brighter or darker than anything learned; their error could not be measured."
-    times = error_ratio(found)
-    if times is not None:
+    ratio = error_ratio(found)
+    if ratio is not None:
         meaning = (
             "Brighter or darker than anything learned; against the HSI their error is "
-            f"{words.number(times, 2)} times that of the others."
+            f"{words.times(ratio)} that of the others."
         )
-    return [Fact("Pixels out of range", words.percent(share), meaning, alarming=times is not None and times > WORSE)]
+    return [Fact("Pixels out of range", words.percent(share), meaning, alarming=ratio is not None and ratio > WORSE)]
 
 
 def error_ratio(found: Agreements | None) -> float | None:

@@ -16,8 +16,22 @@ EFFECTS = {
     "sensor": "the spectral response is another one's: errors at steep parts of the spectra",
     "shift": "borders carry the spectra of their neighbours",
     "cloud-or-change": "what was clouded or has changed spoils what is learned",
+    "bad-values": "a band or a pixel is lost, or spoils its neighbours",
+    "stripes": "columns show through every band of the product",
+    "noisy-bands": "these bands show noise as if it were ground",
+    "keystone": "spectra at borders mix what lies side by side",
+    "resampled": "detail that is not there, errors that are too small",
+    "band-shift": "coloured fringes along every border",
+    "local-shift": "borders carry the spectra of their neighbours in parts of the scene",
+    "non-linear": "dark and bright ground come out too dark or too bright",
+    "haze": "part of the scene is too bright",
+    "saturation": "the brightest ground is guessed",
+    "no-gain": "the HSI, interpolated, is as good",
 }
-"""What the cross-sensor check always looks for, and what it does to a product that nobody checked."""
+"""What each fault does to a product that nobody checked."""
+
+ALWAYS = ("offset", "scale", "units", "band-order", "sensor", "shift", "cloud-or-change")
+"""What the cross-sensor check always looks for; what the options let it look for is told where it was found."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ def nuisances(findings: Sequence[Finding] | None) -> list[Nuisance]:
         if finding.code not in words.HARMLESS:
             found.setdefault(finding.code, []).append(finding)
     lines = []
-    for code in dict.fromkeys([*EFFECTS, *found]):
+    for code in dict.fromkeys([*ALWAYS, *found]):
         title, effect = words.VERDICTS.get(code, code.replace("-", " ")), EFFECTS.get(code, "")
         lines += [
             Nuisance(

@@ -242,13 +242,13 @@ def _agreement(found: agreements.Agreements, quantity: str) -> Markup | None:
 
 def _extrapolation(found: agreements.Agreements | None, quantity: str) -> str:
     """Say how far off the product is where it extrapolates, and elsewhere; empty where that was not measured."""
-    times = error_ratio(found)
-    if found is None or found.extrapolated is None or found.within is None or times is None:
+    ratio = error_ratio(found)
+    if found is None or found.extrapolated is None or found.within is None or ratio is None:
         return ""
     return (
         f"Where the MSI is out of range ({found.extrapolated.n_pixels} HSI pixels) they differ by "
         f"{words.number(found.extrapolated.rmse, 2)} of {quantity}, elsewhere by {words.number(found.within.rmse, 2)}: "
-        f"{words.number(times, 2)} times as much."
+        f"{words.times(ratio)} as much."
     )
 
 

@@ -38,6 +38,11 @@ VERDICTS = {
     "keystone": "Bands of the HSI lie apart",
     "no-gain": "Fusing hardly pays",
     "resampled": "An image was put onto another grid",
+    "band-shift": "Bands of the MSI lie apart",
+    "local-shift": "The shift varies over the scene",
+    "non-linear": "The sensors are related by a curve",
+    "haze": "Haze over part of the MSI",
+    "saturation": "Bands of the MSI are saturated",
     "cloud-or-change": "Clouds, shadows or change between the dates",
     "no-overlap": "The images do not overlap",
     "other-place": "The images show different places",
@@ -49,6 +54,9 @@ RELATION_NAMES = {
     "gain-offset": "factor and offset per band",
     "affine": "affine map across the bands",
 }
+
+AS_MUCH = 0.1
+"""Two errors that differ by less are called equal."""
 
 HARMLESS = {"ok", "undetermined"}
 
@@ -86,6 +94,15 @@ class Decision:
     subject: str
     outcome: str
     reason: str
+
+
+def times(ratio: float) -> str:
+    """Return how a figure compares with another, before its name.
+
+    >>> times(1.04), times(2.34)
+    ('about', '2.3 times')
+    """
+    return "about" if abs(ratio - 1) < AS_MUCH else f"{number(ratio, 2)} times"
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -338,7 +355,7 @@ def _uncertainty(told: UncertaintyFacts | None) -> list[Decision]:
     why = f"Calibrated on {told.held_out_pixels} HSI pixels, each judged by a model that had not seen it."
     needed, share = told.needed_one_level_down, told.refined_share
     if needed is not None:
-        why += f" One level down, where it is known, the error of fine pixels was {number(needed, 2)} times theirs."
+        why += f" One level down, where it is known, the error of fine pixels was {times(needed)} theirs."
     if share < 1:
         why += f" Agreement with the HSI leaves {percent(share)} of the error, as measured one level down."
     return [Decision("Uncertainty", what, why)]
