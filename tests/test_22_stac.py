@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from command_line import run
 from scenes import make_pair, spectra_of, write
 from serving import serving
 
@@ -158,6 +159,25 @@ def test_a_pair_over_http_gives_the_same_product_through_a_server_that_often_ref
     assert grid_of(remote) == grid_of(local)
     assert all(wanted is not None for method, path, wanted in log.requests if path.endswith(".tif") and method == "GET")
     assert len(log.requests) <= 12, log.requests
+
+
+def test_a_bucket_that_refuses_now_and_then_is_read(tmp_path: Path) -> None:
+    (tmp_path / "bucket").mkdir()
+    pair = make_pair(tmp_path / "bucket")
+    with serving(tmp_path, refuse_every=3) as log:
+        options = {
+            "AWS_S3_ENDPOINT": log.address.partition("//")[2],
+            "AWS_HTTPS": "NO",
+            "AWS_VIRTUAL_HOSTING": "FALSE",
+            "AWS_NO_SIGN_REQUEST": "YES",
+        }
+        words = [word for item in options.items() for word in ("--config", "=".join(item))]
+        unset = dict.fromkeys(options, "")  # put back when the command has ended
+        done = run("info", "/vsis3/bucket/hsi.tif", "--json", *words, cwd=tmp_path, **unset)
+    assert done.returncode == 0, done.stderr
+    here = json.loads(run("info", pair.hsi, "--json", cwd=tmp_path).stdout)
+    assert json.loads(done.stdout)["wavelengths_nm"] == here["wavelengths_nm"]
+    assert {path for _, path, _ in log.requests if path.endswith("hsi.tif")} == {"/bucket/hsi.tif"}
 
 
 def test_a_missing_item_and_a_query_of_a_signature_are_told_without_the_secret(tmp_path: Path) -> None:

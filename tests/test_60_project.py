@@ -162,6 +162,15 @@ def test_commands_named_in_the_readme_and_the_tutorial_exist_with_their_options(
                 assert re.search(rf"(?<![\w-]){option}(?![\w-])", section[1]), f"{page}: {name} has no {option}"
 
 
+def test_every_test_that_the_promises_name_is_there() -> None:
+    text = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    assert {path for path in re.findall(r"`(t\w+/\w+\.py)`", text) if not (ROOT / path).exists()} == set()
+    named = re.findall(r"`(tests/\w+\.py)`: ([^|]+) \|$", text, re.MULTILINE)
+    assert len(named) == 31
+    for path, sentence in named:
+        assert f"def test_{sentence.replace(' ', '_')}(" in (ROOT / path).read_text(encoding="utf-8"), sentence
+
+
 def _names(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=~! ;]", line)[0].lower().replace("_", "-") for line in requirements}
 
@@ -225,7 +234,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
         check=False,
         timeout=120,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "GEOLIFT_RUN_NOTEBOOKS": "0"},  # they have tests of their own
     )
     assert done.returncode == 0, done.stderr
     return target
