@@ -9,12 +9,13 @@ COPY srf_library srf_library
 RUN python -m venv /opt/geolift && /opt/geolift/bin/pip install --no-cache-dir -c constraints.txt .
 
 FROM python:3.12-slim
-# What rasterio's wheels expect of the system.
+# What rasterio's wheels expect of the system, in whatever version Debian has.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libexpat1 && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 geolift
 COPY --from=build /opt/geolift /opt/geolift
 ENV PATH=/opt/geolift/bin:$PATH MPLCONFIGDIR=/tmp/matplotlib
-USER geolift
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["geolift"]
 CMD ["--help"]

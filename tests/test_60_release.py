@@ -24,6 +24,20 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert re.search(r'^  version: "(.*)"$', recipe, re.MULTILINE)[1] == version  # type: ignore[index]
 
 
+def test_the_projects_address_is_the_same_everywhere() -> None:
+    urls: dict[str, str] = project()["urls"]  # type: ignore[assignment]
+    plugin = (ROOT / "geolift" / "qgis" / "plugin" / "metadata.txt").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^(\w+)=(.*)$", plugin, re.MULTILINE))
+    assert told["homepage"] == f"{urls['Documentation']}/qgis.html"
+    assert told["repository"] == urls["Homepage"]
+    assert told["tracker"] == urls["Issues"]
+    assert told["email"] == project()["authors"][0]["email"]  # type: ignore[index]
+    recipe = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    assert f"homepage: {urls['Homepage']}\n" in recipe
+    assert f"documentation: {urls['Documentation']}\n" in recipe
+    assert urls["Changelog"].startswith(urls["Homepage"])
+
+
 def test_the_conda_recipe_needs_what_the_project_needs() -> None:
     recipe = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
     run = recipe.partition("  run:\n")[2].partition("  run_constraints:")[0]
