@@ -76,9 +76,7 @@ def fusion_picture(images: dict[str, FloatArray], curves: Sequence[Curve], quant
     quantity
         What the values are, for the axis.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4 * max(2, len(images)), 7.5), layout="constrained")
+    figure = _shown_figure(figsize=(4 * max(2, len(images)), 7.5), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1), squeeze=False)[:, 0]
     limits = stretch_limits(list(images.values())[-1]) if images else (0.0, 1.0)
     for axes, (name, rgb) in zip(np.atleast_1d(above.subplots(1, max(1, len(images)))), images.items(), strict=False):
@@ -99,6 +97,19 @@ def fusion_picture(images: dict[str, FloatArray], curves: Sequence[Curve], quant
     axes.set(xlabel="wavelength, nm", ylabel=quantity)
     axes.legend(frameon=False, title="place")
     return figure
+
+
+def _shown_figure(**facts: Any) -> Figure:
+    """Return a figure that a notebook shows; those of matplotlib wait for somebody to load pyplot."""
+    from matplotlib.figure import Figure
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    return ShownFigure(**facts)
 
 
 def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0) -> tuple[float, float]:

@@ -42,6 +42,7 @@ def test_the_figure_has_the_images_and_the_spectra(fusion: geolift.Fusion, tmp_p
         figure.axes[-1].lines[0].get_ydata(), fusion.fused[:, 12, 10].values, rtol=1e-6, atol=1e-7
     )
     figure.savefig(tmp_path / "f.png")
+    assert figure._repr_png_().startswith(b"\x89PNG"), "a notebook shows it that has not loaded pyplot"  # type: ignore[attr-defined]
 
 
 def test_spectra_in_memory_are_those_of_the_files(fusion: geolift.Fusion, pair: Pair, tmp_path: Path) -> None:

@@ -6,13 +6,10 @@ import contextlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import product_files
 import pytest
-from scenes import ORIGIN, spectra_of, write
-
-from geolift.srf import SpectralResponse
+import run_notebooks
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "notebooks"
 # Warnings are shown to who runs a notebook, and end nothing.
@@ -21,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 NOTEBOOKS = {"first_fusion", "enmap_sentinel2_stac", "trust"}
 
 
-def run(name: str, folder: Path, **parameters: object) -> str:
+def run(name: str, folder: Path, **parameters: Any) -> str:
     """Run a notebook in a folder with some of its assignments replaced; returns everything that it showed.
 
     In this process: a kernel of its own would load everything again.
@@ -39,8 +36,7 @@ def run(name: str, folder: Path, **parameters: object) -> str:
             if cell["cell_type"] != "code":
                 continue
             source = "".join(cell["source"])
-            for parameter, value in parameters.items():
-                source = re.sub(rf"(?m)^{parameter} = .*$", lambda _, p=parameter, v=value: f"{p} = {v!r}", source)
+            source = run_notebooks.with_parameters(source, parameters)
             with capture_output() as captured:
                 done = shell.run_cell(source)
             done.raise_error()
@@ -77,37 +73,7 @@ def test_what_is_planted_in_the_trust_notebook_is_named(tmp_path: Path) -> None:
 
 
 def test_an_enmap_scene_is_fused_with_the_item_that_a_catalogue_names(tmp_path: Path) -> None:
-    wavelength, fwhm = np.linspace(420, 1000, 40), np.full(40, 16.0)
-    truth = spectra_of(wavelength, 96, 84)
-    coarse = truth.reshape(40, 32, 3, 28, 3).mean(axis=(2, 4))
-    enmap = product_files.enmap(tmp_path / "enmap", values=coarse, nm=wavelength, fwhm=fwhm)
-    names = ("B02", "B03", "B04", "B08")
-    weights = SpectralResponse.from_library("sentinel-2b").select(names).weights(wavelength, fwhm).weights
-    assets = {}
-    for name, values in zip(names, np.einsum("cb,byx->cyx", weights, truth), strict=True):
-        file = write(tmp_path / f"{name}.tif", values[None], gsd=10, origin=ORIGIN, dtype="uint16", nodata=0)
-        assets[name] = {
-            "href": str(file),
-            "type": "image/tiff; application=geotiff",
-            "roles": ["data"],
-            "eo:bands": [{"name": name}],
-            "raster:bands": [{"scale": 1e-4, "offset": 0, "nodata": 0}],
-        }
-    properties = {"datetime": "2022-07-24T10:15:00Z", "platform": "sentinel-2b", "eo:cloud_cover": 1}
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": "S2B_T33UUT_20220724",
-        "geometry": None,
-        "links": [{"rel": "self", "href": str(tmp_path / "item.json")}],
-        "collection": "sentinel-2-c1-l2a",
-        "assets": assets,
-        "properties": properties,
-    }
-    cloudy = {**item, "id": "cloudy", "properties": {**properties, "eo:cloud_cover": 90}}
-    answer = tmp_path / "answer.json"
-    answer.write_text(json.dumps({"type": "FeatureCollection", "features": [cloudy, item]}), encoding="utf-8")
-    shown = run("enmap_sentinel2_stac", tmp_path, ENMAP=str(enmap), CATALOGUE=str(answer))
+    shown = run("enmap_sentinel2_stac", tmp_path, **run_notebooks.made_up_scene(tmp_path / "given"))
     assert "S2B_T33UUT_20220724" in json.loads((tmp_path / "enmap-sentinel2" / "sentinel2.json").read_text())["id"]
     assert "sentinel-2b" in shown
     assert "'band': 40" in shown

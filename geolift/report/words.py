@@ -355,7 +355,7 @@ def _uncertainty(told: UncertaintyFacts | None) -> list[Decision]:
     why = f"Calibrated on {told.held_out_pixels} HSI pixels, each judged by a model that had not seen it."
     needed, share = told.needed_one_level_down, told.refined_share
     if needed is not None:
-        why += f" One level down, where it is known, the error of fine pixels was {times(needed)} theirs."
+        why += f" One level down, where it is known, the error of fine pixels was {times(float(needed))} theirs."
     if share < 1:
         why += f" Agreement with the HSI leaves {percent(share)} of the error, as measured one level down."
     return [Decision("Uncertainty", what, why)]
