@@ -91,7 +91,16 @@ def test_where_a_trial_speaks_against_it_the_first_product_stays(first_round: tu
 
     product, lesson = learn_arrays_twice(model, training, hsi, msi, refined, fit=fits()["fit"], trial=misled)
     assert product is None and not lesson.applied and lesson.model is model and lesson.refined is refined
-    assert "at held-out HSI pixels rose" in lesson.reason and lesson.to_json()["held_out_gain"] < 0
+    assert "at held-out HSI pixels fell by -" in lesson.reason and lesson.to_json()["held_out_gain"] < 0
+
+
+def test_where_the_second_inversion_leaves_as_much_of_the_hsi_the_first_product_stays(first_round: tuple) -> None:
+    _, hsi, msi, training, model, _, refined = first_round
+    trial = fits()["trial"]
+    product, lesson = learn_arrays_twice(model, training, hsi, msi, refined, fit=lambda part: model, trial=trial)
+    assert product is None and not lesson.applied and lesson.model is model and lesson.refined is refined
+    assert lesson.to_json()["left_of_hsi"] == pytest.approx(1, abs=1e-6)
+    assert lesson.reason == "the second inversion would leave 100% of the first one's squared error"
 
 
 def test_nothing_is_learned_where_nothing_was_refined(first_round: tuple) -> None:
