@@ -80,6 +80,20 @@ def test_values_outside_what_was_learned_are_told_and_the_way_out(pair: Pair, mo
     assert not properties["geolift:warnings"] and "reference" in properties["geolift:inputs"]
 
 
+def test_a_model_learned_from_sharpened_bands_is_saved_with_a_warning(pair: Pair, tmp_path: Path) -> None:
+    coarse, output = tmp_path / "coarse.tif", tmp_path / "fused.tif"
+    with rasterio.open(pair.msi) as source:
+        values, profile, names = source.read(), source.profile, source.descriptions
+    values[2:] = values[2:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2)
+    with rasterio.open(coarse, "w", **profile) as product:
+        product.write(values)
+        product.descriptions = names
+    settings = FuseSettings(sensor="sentinel-2a", refine="off", save_model=tmp_path / "model.safetensors")
+    files.fuse_files(pair.hsi, coarse, output, settings)
+    warnings = json.loads(output.with_suffix(".json").read_text())["properties"]["geolift:warnings"]
+    assert any("'geolift apply' does not repeat that" in text for text in warnings)
+
+
 def test_a_reference_of_other_ground_is_refused(pair: Pair, model: Path, tmp_path: Path) -> None:
     far = tmp_path / "far.tif"
     with rasterio.open(pair.msi) as source:

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from geolift.refinement import Refined
     from geolift.uncertainty.calibration import ErrorModel
 
+NOT_SAVED = (
+    "the model saved was learned from an MSI set right first (coarse bands sharpened, bands moved, or gains evened "
+    "that vary over the scene): 'geolift apply' does not repeat that. Apply it to an MSI without these faults."
+)
+
 
 def plan_fusion(hsi: xr.DataArray, msi: xr.DataArray, settings: FuseSettings, output: Path | None = None) -> Plan:
     """Settle everything before the first number is computed. Raises InputError or UsageError."""
@@ -309,6 +314,8 @@ def compare_sensors(pair: ScenePair, run: Run) -> tuple[Comparison | None, Check
     if run.settings.strict:
         crosscheck.enforce(result)
     run.warn(*compared.warnings, *map(crosscheck.sentence, findings))
+    if run.settings.save_model is not None and compared.adjustment is not None and not compared.adjustment.is_none:
+        run.warn(NOT_SAVED)
     give_back_memory()
     return compared, result
 
