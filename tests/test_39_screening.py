@@ -219,6 +219,23 @@ def test_repeated_pixels_go_back_to_the_grid_they_came_from(
     assert (5_800_000 - affine.f) / 30 == pytest.approx(-offset * step_y, abs=0.5)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("where", [(17,), (5, 12, 30), (4, 11, 18, 33)])
+def test_lines_recorded_twice_are_left_out_and_not_called_resampled(
+    values: NDArray[np.float32], axis: int, where: tuple[int, ...]
+) -> None:
+    faulty, lines = values.copy(), np.moveaxis(values, axis, 0)
+    for line in where:
+        np.moveaxis(faulty, axis, 0)[line] = lines[line - 1]
+    out, screening = screened(faulty)
+    (fault,) = screening.faults
+    both = tuple(sorted({*where, *(line - 1 for line in where)}))
+    assert (fault.code, fault.action, fault.rows or fault.cols) == ("line-jitter", "left out", both)
+    left = np.isnan(np.moveaxis(out, axis, 0)).all(axis=(1, 2))
+    assert tuple(np.flatnonzero(left)) == both
+    np.testing.assert_array_equal(np.moveaxis(out, axis, 0)[~left], lines[~left])
+
+
 def test_pixels_repeated_here_and_there_are_not_where_they_say(values: NDArray[np.float32]) -> None:
     for degrees, step in ((2.0, 1.02), (20.0, 1.0), (3.0, 3.0)):
         _, screening = screen_hsi(cube_of(turned(values, degrees, step, 0)), np.arange(BANDS), ScreenSettings())

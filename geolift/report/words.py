@@ -34,6 +34,7 @@ VERDICTS = {
     "shift": "The images are shifted",
     "bad-values": "Values in the HSI that no sensor measures",
     "stripes": "Dead or striped columns in the HSI",
+    "line-jitter": "Lines of the HSI recorded twice",
     "noisy-bands": "Bands of the HSI hold little but noise",
     "keystone": "Bands of the HSI lie apart",
     "no-gain": "Fusing hardly pays",

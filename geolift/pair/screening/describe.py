@@ -86,6 +86,28 @@ def dead_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
     return faults
 
 
+def doubled_faults(survey: Survey) -> list[Fault]:
+    """Tell of columns and lines that were recorded twice."""
+    faults = []
+    for noun, doubled in (("line", survey.doubled_lines), ("column", survey.doubled_columns)):
+        if not doubled.any():
+            continue
+        where = np.flatnonzero(doubled)
+        faults.append(
+            Fault(
+                code="line-jitter",
+                message=f"{listed(where, noun)} of the HSI (counted from 0) hold the same as the next or the one "
+                "before: recorded twice, in place of what lies there",
+                done="left out of all that is learned",
+                action="left out",
+                rows=tuple(map(int, where)) if noun == "line" else (),
+                cols=tuple(map(int, where)) if noun == "column" else (),
+                size=float(where.size),
+            )
+        )
+    return faults
+
+
 def stripe_faults(survey: Survey) -> list[Fault]:
     """Tell of stripes."""
     stripes = survey.stripes

@@ -28,6 +28,9 @@ MIXED = 0.5
 """Share of its pairs that agree, beyond which a column is partly a repetition: the grid it came from is turned."""
 
 
+MOST_DOUBLED = 0.25
+"""Share of an axis' lines that may repeat the one before as a fault of the scanner."""
+
 ONE_LINE = 1.02
 """Lines that edges found may lie apart from even ones, from the foremost to the hindmost; one, and rounding."""
 
@@ -118,6 +121,35 @@ def is_repeated(down: Pairs, right: Pairs) -> bool:
     equal = int(down.within.sum() + right.within.sum())
     valid = int(down.valid.sum() + right.valid.sum())
     return equal >= FEWEST_PAIRS and equal >= LEAST_PAIRS * valid
+
+
+def doubled_lines(pairs: Pairs, across: Pairs) -> BoolArray:
+    """Find lines that were recorded twice, in an image that is otherwise as it was measured.
+
+    Parameters
+    ----------
+    pairs, across
+        Neighbours along the axis the lines are counted on, and along the other one.
+
+    Returns
+    -------
+    doubled
+        (n,) True at both lines of each pair, as either may be the one that is missing elsewhere; nowhere True where
+        pixels are repeated in another way: that is a resampled image.
+    """
+    repeats = (pairs.equal >= REPEATED * pairs.valid) & (pairs.valid >= FEWEST_PAIRS)
+    doubled = np.zeros(repeats.size + 1, bool)
+    single = np.flatnonzero(~repeats)
+    if not single.size:
+        return doubled
+    within = slice(single[0], single[-1] + 1)  # interpolation repeats what is outermost
+    found, others = np.flatnonzero(repeats[within]) + within.start, int(pairs.equal[within][~repeats[within]].sum())
+    if others + int(across.within.sum()) >= FEWEST_PAIRS or found.size > MOST_DOUBLED * repeats.size:
+        return doubled
+    if found.size >= FEWEST_EDGES and source_axis(pairs) is not None:
+        return doubled
+    doubled[found] = doubled[found + 1] = True
+    return doubled
 
 
 def source_axis(pairs: Pairs) -> SourceAxis | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geolift.datamodel.cube import bands_of, grid_of, make_cube
 from geolift.pair.screening.bad_values import mend_values
-from geolift.pair.screening.describe import bad_value_faults, dead_faults, noisy_band_faults, stripe_faults
+from geolift.pair.screening.describe import bad_value_faults, dead_faults, doubled_faults, noisy_band_faults, stripe_faults
 from geolift.pair.screening.findings import NOT_SCREENED, NOTHING_FOUND, Fault, Screening, only_told
 from geolift.pair.screening.repeated import is_repeated
 from geolift.pair.screening.source_grid import on_resolved_grid, without_repetitions
@@ -53,7 +53,8 @@ def screen_hsi(
     order = good[np.argsort(bands.wavelength_nm[good], kind="stable")]
     given, survey = hsi, survey_hsi(hsi.data, order)
     faults: tuple[Fault, ...] = ()
-    if is_repeated(survey.down, survey.right):
+    doubled = survey.doubled_lines.any() or survey.doubled_columns.any()
+    if not doubled and is_repeated(survey.down, survey.right):
         hsi, fault = without_repetitions(hsi, survey)
         faults = (fault,)
     if hsi is given and (resolved := on_resolved_grid(hsi, order, survey)) is not None:
@@ -63,6 +64,7 @@ def screen_hsi(
     repair = Repair(order, survey)
     singles = (
         *dead_faults(survey, bands, order),
+        *doubled_faults(survey),
         *bad_value_faults(survey, bands, order),
         *stripe_faults(survey),
         *noisy_band_faults(survey, bands, order),

@@ -13,7 +13,7 @@ from geolift.datamodel.cube import blocks_of, window_values
 from geolift.pair.screening.bad_values import ValueLimits, find_bad_values, most_mended, value_limits
 from geolift.pair.screening.columns import dead_columns
 from geolift.pair.screening.noisy_bands import NoisyBands, find_noisy_bands
-from geolift.pair.screening.repeated import NeighbourCount, Pairs
+from geolift.pair.screening.repeated import NeighbourCount, Pairs, doubled_lines
 from geolift.pair.screening.stripes import LineMeans, PixelSample, Stripes, find_stripes
 
 FloatArray = NDArray[np.float32]
@@ -63,6 +63,8 @@ class Survey:
         (B, width) and (B, height), True where dead.
     down, right
         Neighbours that agree in the last digit of all bands.
+    doubled_lines, doubled_columns
+        (height,) and (width,), True at both of two that hold the same, the others being as they were measured.
     stripes
         What columns or lines are brighter or darker than the scene explains; None if nothing is.
     noisy
@@ -75,12 +77,15 @@ class Survey:
     lines: BoolArray
     down: Pairs
     right: Pairs
+    doubled_lines: BoolArray
+    doubled_columns: BoolArray
     stripes: Stripes | None
     noisy: NoisyBands | None
 
     def wrong(self, values: FloatArray, rows: slice, cols: slice) -> BoolArray | None:
-        """Find bad values and those of dead columns and lines in a block (B, y, x); None if there are none."""
+        """Find bad values and those of dead and doubled columns and lines in a block (B, y, x); None if there are none."""
         dead = self.columns[:, None, cols] | self.lines[:, rows, None]
+        dead |= self.doubled_lines[rows, None] | self.doubled_columns[cols]
         bad = find_bad_values(values, self.limits)
         if bad is None and not dead.any():
             return None
@@ -156,7 +161,8 @@ def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
     sample = sample.without(find_bad_values(sample.values, limits), columns, lines)
     stripes = find_stripes(*means.finish(columns, lines), sample)
     return Survey(
-        limits=limits, bad=counted, columns=columns, lines=lines, down=down, right=right, stripes=stripes,
+        limits=limits, bad=counted, columns=columns, lines=lines, down=down, right=right,
+        doubled_lines=doubled_lines(down, right), doubled_columns=doubled_lines(right, down), stripes=stripes,
         noisy=find_noisy_bands(sample.values),
     )  # fmt: skip
 
