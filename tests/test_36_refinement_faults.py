@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from geolift.refinement import Refined, refine_arrays
 from geolift.refinement.footprint import gaussian_footprint
-from geolift.refinement.misfit import bounded_regression, kept_share, local_relation
+from geolift.refinement.misfit import bounded_regression, fit_misfit, kept_share, local_relation
 from geolift.refinement.process import fit_process
 from geolift.training.fit import fit
 from geolift.training.training_set import training_set_from_cube
@@ -178,6 +178,23 @@ def test_only_what_its_surroundings_predict_is_kept_of_a_misfit() -> None:
     misfit = rng.standard_normal((2, 400))
     predicted = np.stack([misfit[0] + 0.2 * rng.standard_normal(400), rng.standard_normal(400)])
     assert np.allclose(kept_share(misfit, predicted, np.ones(400)), [1.0, 0.0], atol=0.1)
+
+
+@pytest.mark.parametrize(("kind", "stays"), [("fields", True), ("shifted lines", False), ("stripes", False)])
+def test_a_difference_by_field_stays_with_the_hsi_and_a_fault_in_place_does_not(kind: str, stays: bool) -> None:
+    rng = np.random.default_rng(6)
+    seen = (1 + ndimage.gaussian_filter(rng.standard_normal((3, 32, 32)), (0, 1, 1))).astype(np.float32)
+    misfit = {
+        "fields": 0.1 * rng.standard_normal((3, 8, 8)).repeat(4, 1).repeat(4, 2) * seen,
+        "shifted lines": 0.3 * rng.standard_normal((32, 1)) * np.gradient(seen, axis=2),
+        "stripes": 0.1 * rng.standard_normal((3, 1, 32)) * np.ones_like(seen),
+    }[kind]
+    misfit = (misfit + 0.005 * rng.standard_normal(seen.shape)).astype(np.float32)
+    residual = misfit[:2] + 0.01 * rng.standard_normal((2, 32, 32)).astype(np.float32)
+    model = fit_misfit([(residual, misfit, seen)], np.full(3, 0.002))
+    assert model is not None
+    removed = np.diag(model.regression)
+    assert np.all(removed < 0.3) if stays else np.all(removed > 0.7)
 
 
 def test_a_regression_on_chance_is_shrunk_to_nothing_and_one_on_a_fault_is_not() -> None:

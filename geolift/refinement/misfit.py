@@ -6,8 +6,9 @@ the other, a dead column, a jittered line. A fault also shows in the *misfit* v 
 inversion adds nothing. Therefore
 
 * r is freed of what follows from v: r − G v, with G the common regression of r on v (robust, shrunk by its evidence);
-* the smooth part of v is kept, as far as its surroundings predict it: a relation between the sensors that varies over
-  the scene (haze, view angle, terrain) is a fault of the MSI's radiometry, which the HSI sets right;
+* as far as its surroundings predict v by offset and gain, it is kept: where the sensors differ by material, by field or
+  over the scene (response, season, haze, view angle, terrain), the fault is the MSI's radiometry, which the HSI sets
+  right. A shift leaves either sign on either side of an edge, a stripe is not seen from the next column;
 * HSI pixels whose v lies far from what is usual are outliers and take no part in anything.
 """
 
@@ -32,14 +33,12 @@ OUTLIER_SIGMA = 8.0
 BOUNDED_SIGMA = 2.0
 """Beyond so many standard deviations a pixel gains no more influence on the regression of r on v."""
 
-SMOOTH_SIGMA_LR, TRUNCATE = 1.5, 3.0
+SMOOTH_SIGMA_LR, TRUNCATE = 1.0, 3.0
 """Gaussian window of the local relation between the sensors, in HSI pixels, and where it ends, in its sigmas."""
 
-HOLE_LR = 1
-"""The local relation is judged where it is predicted without the pixel and so many around it."""
-
 ENOUGH_EXPLAINED = 0.3
-"""Share of the held-out misfit that the local relation must predict for all of it to be kept; less is kept in part."""
+"""Share of the misfit that the local relation must predict where a pixel's whole line, and whole column, are left out,
+for all of it to be kept; less is kept in part."""
 
 PULL = np.array([0.002, 0.1, 0.1, 0.1])
 """Pull of offset, gain and shift (y, x) of the local relation towards zero, in parts of the local weight."""
@@ -69,7 +68,7 @@ class MisfitModel:
     kept
         (c,) share of the smooth part of v that stays in the residual, 0 … 1.
     regression
-        (K, c) G.
+        (K, c) G, less the mean share that is kept.
     """
 
     slope: DoubleArray
@@ -171,29 +170,31 @@ def _regressed(
     least_sigma: DoubleArray,
 ) -> MisfitModel:
     weights = [start.weight(v, m) for _, v, m in windows]
-    smooth, held_out = (
+    smooth, *held_out = (
         np.concatenate(
             [
-                local_relation(v, m, weight, start.level, start.spread, hole)[:, part]
+                local_relation(v, m, weight, start.level, start.spread, left_out)[:, part]
                 for (_, v, m), weight, part in zip(windows, weights, valid, strict=True)
             ],
             axis=1,
         )
-        for hole in (None, HOLE_LR)
+        for left_out in (None, 0, 1)
     )
     misfit = np.concatenate([v[:, part] for (_, v, _), part in zip(windows, valid, strict=True)], axis=1)
     residual = np.concatenate([r[:, part] for (r, _, _), part in zip(windows, valid, strict=True)], axis=1)
     weight = np.concatenate([w[part] for w, part in zip(weights, valid, strict=True)])
     sigma = np.maximum(quiet_sigma(misfit - smooth), least_sigma)
-    kept = kept_share(misfit.astype(np.float64), held_out, weight)
+    kept = np.min([kept_share(misfit.astype(np.float64), found, weight) for found in held_out], axis=0)
     rest = misfit - kept[:, None] * smooth
     regression = bounded_regression(residual.astype(np.float64), rest, np.maximum(quiet_sigma(rest), least_sigma))
+    # The local relation follows no detail; what it cannot follow is like what it can.
+    regression *= 1.0 - kept.mean()
     fields = {name: getattr(start, name) for name in ("slope", "intercept", "line_sigma", "level", "spread")}
     return MisfitModel(sigma=sigma, kept=kept, regression=regression, **fields)
 
 
 def kept_share(misfit: DoubleArray, held_out: DoubleArray, weight: DoubleArray) -> DoubleArray:
-    """Share (c,) of the smooth part that its surroundings confirm: slope of v (c, n) on its held-out prediction."""
+    """Share (c,) of the misfit that its surroundings confirm: slope of v (c, n) on its held-out prediction."""
     power = np.maximum((weight * np.square(misfit)).sum(axis=1), 1e-300)
     slope = (weight * misfit * held_out).sum(axis=1) / np.maximum((weight * np.square(held_out)).sum(axis=1), 1e-300)
     slope = np.clip(slope, 0.0, 1.0)
@@ -225,12 +226,13 @@ def local_relation(
     weight: DoubleArray,
     level: DoubleArray,
     spread: DoubleArray,
-    hole_lr: int | None = None,
+    left_out: int | None = None,
 ) -> DoubleArray:
     """Offset and gain between the sensors around every HSI pixel, as a misfit (c, h, w).
 
     In Gaussian windows each band of v is regressed on one, on D M and on its gradient; the gradient's part, a local
-    shift, is left out of the result. With a hole the pixel and those so near take no part in what is said of it.
+    shift, is left out of the result. A pixel's own row (``left_out`` 0) or column (1) takes no part in what is said of
+    it.
     """
     fit = np.empty(misfit.shape, np.float64)
     for band, (values, image) in enumerate(zip(misfit, seen, strict=True)):
@@ -240,32 +242,27 @@ def local_relation(
         steep = _gradient(image[None])
         columns = [np.where(valid, image - level[band], 0.0), steep[0][0], steep[1][0]]
         table = [np.ones_like(y), *(column / scale for column, scale in zip(columns, spread[band], strict=True))]
-        total = np.maximum(_around(own, hole_lr), 1e-3)
+        total = np.maximum(_around(own, left_out), 1e-3)
         power, seen_by = np.empty((*y.shape, 4, 4)), np.empty((*y.shape, 4, 1))
         for i, one in enumerate(table):
-            seen_by[..., i, 0] = _around(own * one * y, hole_lr)
+            seen_by[..., i, 0] = _around(own * one * y, left_out)
             for j, other in enumerate(table[: i + 1]):
-                power[..., i, j] = power[..., j, i] = _around(own * one * other, hole_lr)
+                power[..., i, j] = power[..., j, i] = _around(own * one * other, left_out)
         power += total[..., None, None] * np.diag(PULL)
         found = np.linalg.solve(power, seen_by)[..., 0]
         fit[band] = found[..., 0] + found[..., 1] * table[1]
     return fit
 
 
-def _around(image: DoubleArray, hole_lr: int | None) -> DoubleArray:
-    """Gaussian mean around every pixel (h, w), zeros beyond; with a hole less what lies within it."""
+def _around(image: DoubleArray, left_out: int | None) -> DoubleArray:
+    """Gaussian mean around every pixel (h, w), zeros beyond, without its own row (0) or column (1)."""
     radius = int(TRUNCATE * SMOOTH_SIGMA_LR + 0.5)
     kernel = np.exp(-0.5 * np.square(np.arange(-radius, radius + 1) / SMOOTH_SIGMA_LR))
     kernel /= kernel.sum()
-    wide = _twice(image, kernel)
-    if hole_lr is None:
-        return wide
-    return wide - _twice(image, kernel[radius - hole_lr : radius + hole_lr + 1])
-
-
-def _twice(image: DoubleArray, kernel: DoubleArray) -> DoubleArray:
-    part = ndimage.correlate1d(image, kernel, axis=0, mode="constant")
-    return np.asarray(ndimage.correlate1d(part, kernel, axis=1, mode="constant"), np.float64)
+    others = np.where(np.arange(-radius, radius + 1) == 0, 0.0, kernel)
+    for axis in (0, 1):
+        image = ndimage.correlate1d(image, others if axis == left_out else kernel, axis=axis, mode="constant")
+    return np.asarray(image, np.float64)
 
 
 def _gradient(images: FloatArray) -> tuple[DoubleArray, DoubleArray]:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from geolift.datamodel.cube import bands_of, grid_of, make_cube
 from geolift.pair.screening.bad_values import mend_values
-from geolift.pair.screening.describe import bad_value_faults, dead_faults, doubled_faults, noisy_band_faults, stripe_faults
+from geolift.pair.screening.describe import (
+    bad_value_faults,
+    dead_faults,
+    doubled_faults,
+    noisy_band_faults,
+    stripe_faults,
+)
 from geolift.pair.screening.findings import NOT_SCREENED, NOTHING_FOUND, Fault, Screening, only_told
 from geolift.pair.screening.repeated import is_repeated
 from geolift.pair.screening.source_grid import on_resolved_grid, without_repetitions

@@ -83,7 +83,7 @@ class Survey:
     noisy: NoisyBands | None
 
     def wrong(self, values: FloatArray, rows: slice, cols: slice) -> BoolArray | None:
-        """Find bad values and those of dead and doubled columns and lines in a block (B, y, x); None if there are none."""
+        """Find bad values and those of dead and doubled lines in a block (B, y, x); None if there are none."""
         dead = self.columns[:, None, cols] | self.lines[:, rows, None]
         dead |= self.doubled_lines[rows, None] | self.doubled_columns[cols]
         bad = find_bad_values(values, self.limits)
