@@ -78,11 +78,11 @@ def make_pair(folder: Path, bands: int, size: int, ratio: int = 3) -> tuple[Path
     rng = np.random.default_rng(0)
     paths = folder / "hsi.tif", folder / "msi.tif"
     blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "zstd", "zstd_level": 1}
-    whole = size // ratio
+    whole, strip = size // ratio, max(1, 288 // ratio)
     hsi = _create(paths[0], bands, whole, 10 * ratio, **blocks)
     with hsi, _create(paths[1], len(MSI_BANDS), size, 10, **blocks) as msi:
-        for row in range(0, whole, 96):
-            rows = min(96, whole - row)
+        for row in range(0, whole, strip):
+            rows = min(strip, whole - row)
             fine = rows * ratio, whole * ratio
             coarse = rng.dirichlet(np.ones(len(library)) / 3, (fine[0] // 8 + 1, fine[1] // 8 + 1)).astype(np.float32)
             shares = np.kron(coarse, np.ones((8, 8, 1), np.float32))[: fine[0], : fine[1]]

@@ -1,4 +1,4 @@
-"""Tiles computed on a Dask cluster, written here."""
+"""Tiles computed on a Dask cluster, written by its workers where they see the file, else here."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from geolift.runtime.machine import BLOCK_CACHE_MB, keep_freed_memory
 from geolift.runtime.scratch import Piece, lent
 from geolift.writer.executor import TileWork
 from geolift.writer.journal import Packed
+from geolift.writer.tiff import write_at
 from geolift.writer.tiles import Tile
 
 CONNECT_TIMEOUT_S = 30
@@ -75,6 +76,31 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile, pieces: Sequence[Piece
     except OSError as error:
         told = ResourceError(f"worker {get_worker().address}: {str(error).splitlines()[0]}")
     raise told  # alone: what compiled libraries raised before it cannot travel, and nothing would arrive but its text
+
+
+def without_content(packed: Packed) -> Packed:
+    """What the command is to know of a tile whose bytes stay with a worker."""
+    return replace(packed, content=None)
+
+
+def write_blocks(file: str, packed: Packed, sizes: tuple[int, ...], position: int) -> None:
+    """Write a tile's blocks into the growing file, from a worker that sees it. Raises ResourceError."""
+    from distributed import get_worker
+
+    assert packed.content is not None
+    if packed.sizes != sizes:
+        raise ResourceError(
+            f"a tile computed again by {get_worker().address} is another; use one type of CPU. {WAY_OUT}"
+        )
+    try:
+        with Path(file).open("r+b", buffering=0) as stream:
+            write_at(stream, packed.content.data, position)
+    except OSError as error:
+        raise ResourceError(f"{file}: worker {get_worker().address} cannot write it: {error.strerror}") from None
+
+
+def _sees(stamps: Stamps) -> bool:
+    return all(os.access(name, os.W_OK) for name in stamps) and stamps_of(map(Path, stamps)) == stamps
 
 
 Stamps = Mapping[str, tuple[int, int]]
@@ -150,6 +176,54 @@ def _stalled(states: list[str], client_status: str) -> str:
     return f"for {STALL_S:.0f} s no worker has answered: {', '.join(sorted(set(states)))}"
 
 
+class _Tiles:
+    """The tiles of one run on their way through the workers.
+
+    Where all workers see the growing file they write its blocks themselves: a tile then stays with its worker, this
+    process hears of its sizes and tells where it belongs. Else its bytes come here.
+    """
+
+    def __init__(self, client: Any, work: TileWork, files: Iterable[Path]) -> None:
+        import cloudpickle
+
+        self.client, self.lend = client, work.lend
+        blob = cloudpickle.dumps((replace(work, lend=None, target=None), stamps_of(files)))
+        self.digest = hashlib.sha256(blob).hexdigest()
+        self.shipped = client.submit(_same, blob, key=f"geolift-work-{self.digest}", retries=10)
+        seen = work.target is not None and all(client.run(_sees, stamps_of([work.target.file])).values())
+        self.target = work.target if seen else None
+        self.ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.under_way: dict[Any, tuple[Any, Packed | None]] = {}
+        """Future → the one that keeps the tile's bytes, and what is known of the tile once it is being written."""
+
+    def submit(self, tile: Tile) -> None:
+        """Have a tile computed."""
+        key = f"geolift-tile-{self.digest[:16]}-{tile.row}-{tile.col}"
+        pieces = [] if self.lend is None else self.lend(tile)
+        kept = self.client.submit(compute_tile, self.shipped, self.digest, tile, pieces, key=key)
+        told = kept if self.target is None else self.client.submit(without_content, kept, key=f"{key}-known")
+        self._follow(told, kept, None)
+
+    def _follow(self, future: Any, kept: Any, known: Packed | None) -> None:
+        self.under_way[future] = kept, known
+        future.add_done_callback(self.ended.put)
+
+    def taken(self, future: Any, result: Any) -> Packed | None:
+        """Take a result; return the tile if it is finished."""
+        kept, known = self.under_way.pop(future)
+        future.release()
+        if self.target is None:
+            packed: Packed = result
+            return packed
+        if known is not None:
+            kept.release()
+            return known
+        known = replace(result, position=self.target.reserve(sum(result.sizes)))
+        arguments = str(self.target.file), kept, known.sizes, known.position
+        self._follow(self.client.submit(write_blocks, *arguments, key=f"{kept.key}-written"), kept, known)
+        return None
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The workers of a Dask cluster; ``address``: tcp://HOST:PORT or a scheduler file.
@@ -169,37 +243,27 @@ class Cluster:
         UsageError, InputError, ResourceError
             If the cluster cannot be used, its workers do not see the files, die again and again, or do nothing.
         """
-        import cloudpickle
-
         with self.client() as client:
-            blob = cloudpickle.dumps((replace(work, lend=None), stamps_of(self.files)))
-            digest = hashlib.sha256(blob).hexdigest()
-            shipped = client.submit(_same, blob, key=f"geolift-work-{digest}", retries=10)
-            ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            waiting, pulse, under_way = iter(tiles), _Pulse(client), set[Any]()
+            run = _Tiles(client, work, self.files)
+            waiting, pulse = iter(tiles), _Pulse(client)
 
             def submit(count: int) -> None:
                 for tile in islice(waiting, count):
-                    key = f"geolift-tile-{digest[:16]}-{tile.row}-{tile.col}"
-                    pieces = [] if work.lend is None else work.lend(tile)
-                    future = client.submit(compute_tile, shipped, digest, tile, pieces, key=key)
-                    under_way.add(future)
-                    future.add_done_callback(ended.put)
+                    run.submit(tile)
 
             submit(max(2, TILES_PER_THREAD * sum(client.nthreads().values())))
-            while under_way:
+            while run.under_way:
                 try:
-                    future = ended.get(timeout=LOOK_EVERY_S)
+                    future = run.ended.get(timeout=LOOK_EVERY_S)
                 except queue.Empty:
                     pulse.require(self.address)
                     continue
-                packed = self._result(future, pulse)
-                under_way.discard(future)
-                future.release()
-                submit(1)
-                yield packed
+                packed = run.taken(future, self._result(future, pulse))
+                if packed is not None:
+                    submit(1)
+                    yield packed
 
-    def _result(self, future: Any, pulse: _Pulse) -> Packed:
+    def _result(self, future: Any, pulse: _Pulse) -> Any:
         from concurrent.futures import CancelledError
 
         from distributed import KilledWorker
@@ -207,8 +271,7 @@ class Cluster:
         try:
             while True:
                 try:
-                    packed: Packed = future.result(timeout=LOOK_EVERY_S)
-                    return packed
+                    return future.result(timeout=LOOK_EVERY_S)
                 except TimeoutError:  # its worker died with the result, which another one computes again
                     pulse.require(self.address)
         except GeoliftError:

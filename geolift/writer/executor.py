@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,9 +54,20 @@ def encode_values(values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[n
     return encoding.encode_block(values)
 
 
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A file to whose end blocks are appended, by whoever sees it. ``reserve`` gives so many bytes of it to a tile."""
+
+    file: Path
+    reserve: Callable[[int], int]
+
+
 @dataclass(frozen=True)
 class TileWork:
-    """Everything done for one tile away from the writer: compute, encode, compress, and keep what ``cells`` show."""
+    """Everything done for one tile away from the writer: compute, encode, compress, and keep what ``cells`` show.
+
+    ``lend`` and ``target``: for executors on other machines.
+    """
 
     values: TileValues
     encoding: Encoding
@@ -63,6 +75,7 @@ class TileWork:
     encode: Encode = encode_values
     cells: Sequence[Tile] = ()
     lend: Lend | None = None
+    target: Target | None = None
 
     def __call__(self, tile: Tile) -> Packed:
         """Do it."""

@@ -122,12 +122,18 @@ class GrowingTiff:
         self.stream.truncate(self._end)
 
     def put(self, packed: Packed) -> Entry:
-        """Append the blocks of one tile."""
-        assert packed.content is not None
-        entry = Entry(packed.tile, packed.counts, self._end, packed.sizes, packed.checksum)
-        write_at(self.stream, packed.content.data, self._end)
+        """Append the blocks of one tile, or note those that a worker has appended."""
+        position = packed.position if packed.content is None else self.reserve(sum(packed.sizes))
+        if packed.content is not None:
+            write_at(self.stream, packed.content.data, position)
+        entry = Entry(packed.tile, packed.counts, position, packed.sizes, packed.checksum)
         self._note(entry)
         return entry
+
+    def reserve(self, count: int) -> int:
+        """Give bytes at the file's end to a tile; return where they begin."""
+        self._end += count
+        return self._end - count
 
     def _note(self, entry: Entry) -> None:
         tile, (height, width) = entry.tile, self._directory.block_shape

@@ -26,8 +26,8 @@ MARK = b'{"synced"'
 class Packed:
     """A finished tile as it goes into the file.
 
-    ``content``: its bytes (n,), None if they are on disk already. ``sizes``: bytes of each block in it, in file order.
-    ``seen``: what is kept of cells within it for statistics.
+    ``content``: its bytes (n,), None if they are on disk already, from ``position`` on in a file of blocks. ``sizes``:
+    bytes of each block in it, in file order. ``seen``: what is kept of cells within it for statistics.
     """
 
     tile: Tile
@@ -36,6 +36,7 @@ class Packed:
     sizes: tuple[int, ...]
     checksum: int
     seen: dict[Tile, np.ndarray] = field(default_factory=dict)
+    position: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from geolift.runtime.system import gdal_threads
 from geolift.settings import WritingSettings
 from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
-from geolift.writer.executor import Executor, Threads, TileSource, TileWork, encode_values
+from geolift.writer.executor import Executor, Target, Threads, TileSource, TileWork, encode_values
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
 from geolift.writer.styles import write_ramp
@@ -108,7 +108,8 @@ def write_cube(
             made_from = source or TileSource(cube.data, encode_values)
             cells = [] if settings.of == "Zarr" else cells_of((cube.shape[1], cube.shape[2]))
             values = TileValues(made_from.data, shape)
-            work = TileWork(values, encoding, growing.packer, made_from.encode, cells, made_from.lend)
+            target = Target(data, growing.reserve) if isinstance(growing, GrowingTiff) else None
+            work = TileWork(values, encoding, growing.packer, made_from.encode, cells, made_from.lend, target)
             written = _write_tiles(growing, opened, work, tiles, executor or Threads(threads), progress)
             growing.finish()
         finally:
