@@ -1,7 +1,7 @@
-"""One GPU: training time, pixels per second end to end and kernel only, shares of copy bandwidth and of peak.
+"""One GPU: training, pixels per second end to end and kernel only, the refinement's equations; shares of what it can.
 
-Needs geolift, numpy, torch with CUDA and safetensors; neither rasterio nor dask. Without CUDA it says so and
-ends well.
+Needs geolift, numpy, scipy, torch and safetensors; neither rasterio nor dask. Takes less than four minutes. ``--device
+cpu`` lets torch on the CPU stand in for the GPU, with smaller work, to show that the script runs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from geolift.network.engine import Engine
 from geolift.network.model import SpectralModel
 from geolift.network.torch_backend import TorchNetwork
+from geolift.refinement.footprint import gaussian_footprint
+from geolift.refinement.process import ResidualProcess
+from geolift.refinement.solution import solve_block
 from geolift.training.fit import fit
 from geolift.training.training_set import TrainingSet
 
-PIXELS = 2**20
-EDGE = 8192
+DEVICE = "cuda"
+PIXELS, EDGE, BYTES, BLOCK_LR = 2**20, 8192, 2**28, 160
+SMALL = 2**15, 512, 2**22, 40
+"""The same where the CPU stands in."""
 
 
 def training_set(pixels: int, bands: int, msi: int) -> TrainingSet:
@@ -47,15 +51,21 @@ def training_set(pixels: int, bands: int, msi: int) -> TrainingSet:
     )
 
 
+def wait() -> None:
+    """Wait for what the GPU has been given."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 def seconds(run: Callable[[], object], repeats: int = 5) -> float:
     """Return the best time of a few runs, the GPU's work included."""
     run()
     times = []
     for _ in range(repeats):
-        torch.cuda.synchronize()
+        wait()
         started = time.perf_counter()
         run()
-        torch.cuda.synchronize()
+        wait()
         times.append(time.perf_counter() - started)
     return min(times)
 
@@ -64,10 +74,10 @@ def peaks() -> dict[str, float]:
     """Return the card's matrix rates (GFLOP/s) and its copy rates from and to pinned memory (GB/s)."""
     found = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        square = torch.rand(EDGE, EDGE, device="cuda").to(dtype)
+        square = torch.rand(EDGE, EDGE, device=DEVICE).to(dtype)
         found[f"{name} GFLOP/s"] = 2 * EDGE**3 / seconds(lambda square=square: square @ square) / 1e9  # type: ignore[misc]
-    there = torch.empty(2**28, dtype=torch.uint8, pin_memory=True)
-    here = torch.empty(2**28, dtype=torch.uint8, device="cuda")
+    there = torch.empty(BYTES, dtype=torch.uint8, pin_memory=DEVICE == "cuda")
+    here = torch.empty(BYTES, dtype=torch.uint8, device=DEVICE)
     found["GB/s there"] = there.numel() / seconds(lambda: here.copy_(there, non_blocking=True)) / 1e9
     found["GB/s back"] = there.numel() / seconds(lambda: there.copy_(here, non_blocking=True)) / 1e9
     return found
@@ -77,16 +87,15 @@ def inference(model: SpectralModel, precision: Any, threads: int, card: dict[str
     """Measure one network in one precision, against the CPU's product and the card's peaks."""
     network = model.network
     msi = np.random.default_rng(1).uniform(0.1, 0.6, (network.inputs, PIXELS)).astype("f4")
-    alone = TorchNetwork(network, "cuda", precision)
-    given = torch.rand(network.inputs, 2**16, device="cuda")
+    alone = TorchNetwork(network, DEVICE, precision, streams=threads)
+    given = torch.rand(network.inputs, min(PIXELS, 2**16), device=DEVICE)
     with torch.inference_mode():
-        kernel = seconds(lambda: alone.product(given)) / 2**16
-    engine = Engine("cuda", precision)
+        kernel = seconds(lambda: alone.product(given)) / given.shape[1]
     tiles = np.array_split(msi, 16, axis=1)
     with ThreadPoolExecutor(threads) as pool:
-        whole = seconds(lambda: list(pool.map(lambda tile: model.apply(tile, engine), tiles))) / PIXELS
+        whole = seconds(lambda: list(pool.map(alone, tiles))) / PIXELS
     exact = model.apply(msi[:, :65_536])
-    error = np.abs(model.apply(msi[:, :65_536], engine) - exact)
+    error = np.abs(alone(msi[:, :65_536]) - exact)
     return {
         "method": model.method,
         "precision": precision,
@@ -99,29 +108,57 @@ def inference(model: SpectralModel, precision: Any, threads: int, card: dict[str
     }
 
 
+def equations(components: int = 24) -> dict[str, float]:
+    """Measure the refinement's equations on a block, on the device and on one core of the CPU."""
+    rng = np.random.default_rng(2)
+    footprint = gaussian_footprint(3, (0.2, 0.0), (1.5, 1.8))
+    turn = np.linalg.qr(rng.standard_normal((components, components)))[0]
+    strength = np.geomspace(50, 0.1, components)
+    process = ResidualProcess(footprint, 1.0, 4.0, 0.3, turn, strength, np.ones(components))
+    residual = rng.standard_normal((components, BLOCK_LR, BLOCK_LR)).astype("f4")
+    factors = np.concatenate([np.ones((1, BLOCK_LR, BLOCK_LR)), rng.standard_normal((3, BLOCK_LR, BLOCK_LR))])
+    found, times = {}, {}
+    for device in dict.fromkeys((DEVICE, "cpu")):
+        times[device] = seconds(
+            lambda device=device: found.update({device: solve_block(process, residual, factors, device)}), 2
+        )  # type: ignore[misc]
+    apart = np.abs(found[DEVICE] - found["cpu"]).max() / np.abs(found["cpu"]).max()
+    pixels = BLOCK_LR**2
+    return {f"us a HSI pixel on {d}": 1e6 * t / pixels for d, t in times.items()} | {"largest difference": float(apart)}
+
+
 def main() -> None:
     """Measure."""
+    global DEVICE, PIXELS, EDGE, BYTES, BLOCK_LR
+    started = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--bands", type=int, default=191)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     given = parser.parse_args()
-    if not torch.cuda.is_available():
+    if given.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device answers: nothing to measure here")
         return
+    DEVICE, name = given.device, "CPU"
+    if DEVICE == "cpu":
+        PIXELS, EDGE, BYTES, BLOCK_LR = SMALL
+    else:
+        name = torch.cuda.get_device_name()
     card = peaks()
-    figures: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, **card}
-    training = training_set(24_320, given.bands, 4)
+    figures: dict[str, Any] = {"device": name, "torch": torch.__version__, **card}
+    training = training_set(24_320 if DEVICE == "cuda" else 2_000, given.bands, 4)
     rows = []
-    for method in ("auto", "spectralift"):
+    for method, options in (("auto", {}), ("spectralift", {} if DEVICE == "cuda" else {"epochs": 20})):
         models = {}
-        for device in ("cuda", "cuda", "cpu") if method == "auto" else ("cuda",):  # the first pays for the start
-            started = time.perf_counter()
-            models[device] = fit(method, training, device=device)
-            torch.cuda.synchronize()
-            figures[f"training {method} on {device}, s"] = time.perf_counter() - started
-        rows += [inference(models["cuda"], precision, given.threads, card) for precision in ("fp32", "bf16")]
-    figures["inference"] = rows
+        # The first on a GPU pays for the start.
+        for device in (DEVICE, DEVICE, "cpu") if method == "auto" or DEVICE == "cuda" else (DEVICE,):
+            begun = time.perf_counter()
+            models[device] = fit(method, training, device=device, **options)  # type: ignore[arg-type]
+            wait()
+            figures[f"training {method} on {device}, s"] = time.perf_counter() - begun
+        rows += [inference(models[DEVICE], precision, given.threads, card) for precision in ("fp32", "bf16")]
+    figures |= {"inference": rows, "equations": equations(), "all of it, s": time.perf_counter() - started}
     json.dump(figures, sys.stdout, indent=1)
     if given.json is not None:
         given.json.write_text(json.dumps(figures, indent=1))

@@ -69,6 +69,8 @@ def test_the_batch_is_the_largest_power_of_two_that_the_free_memory_takes() -> N
     for pixels, expected in ((10**7, 65_536), (5000, 4096), (4096, 4096), (4095, 2048), (3, 1024)):
         free = int(pixels * each / torch_backend.SHARE_OF_FREE)
         assert TorchNetwork(NETWORKS[1], free_bytes=lambda free=free: free).batch_pixels == expected  # type: ignore[misc]
+        shared = TorchNetwork(NETWORKS[1], free_bytes=lambda free=free: 8 * free, streams=8)  # type: ignore[misc]
+        assert shared.batch_pixels == expected
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_the_product_is_the_same() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +170,35 @@ def test_a_strong_long_process_comes_to_rest_too(process: ResidualProcess) -> No
     for k, (s, n) in enumerate(zip(strong.strength, strong.noise, strict=True)):
         left = (s * gram + n * np.eye(known.sum())) @ beta[k].ravel()[known] - rotated[k]
         assert np.linalg.norm(left) < 1.2 * solution.LEFT_OF_NOISE * (n * known.sum()) ** 0.5
+
+
+def test_a_gpu_that_is_asked_every_tenth_step_finds_the_same_solution(
+    process: ResidualProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    residual, factors = (rng.standard_normal((3, 30, 20)).astype(np.float32) for _ in range(2))
+    residual[1] = 0  # at rest from the first step on
+    here = solve_block(process, residual, factors)
+    looks = {1: 0, solution.STEPS_UNASKED: 0}
+    whole = torch.Tensor.all
+    monkeypatch.setattr(solution, "_computing", on_torch)
+    for steps in looks:
+
+        def counted(tensor: torch.Tensor, steps: int = steps) -> torch.Tensor:
+            looks[steps] += 1
+            return whole(tensor)
+
+        monkeypatch.setattr(torch.Tensor, "all", counted)
+        monkeypatch.setattr(solution, "STEPS_UNASKED", steps)
+        there = solve_block(process, residual, factors, "stand-in")
+        assert np.abs(there - here).max() < 0.05 * np.abs(here).max()
+    assert 5 * looks[10] < looks[1]
+
+
+@contextmanager
+def on_torch(device: str, pixels: int) -> Iterator[tuple[Any, Any]]:
+    """A CPU that stands in for a GPU."""
+    yield torch, lambda values: torch.from_numpy(values.astype(np.float32))
 
 
 def test_a_correction_that_does_not_come_to_rest_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from geolift.network.engine import ON_CPU, Engine, choose_engine, require_torch
 from geolift.network.formula import NO_RESIDUAL, Floats, Network
 from geolift.network.llvm.cpu import Cpu, this_cpu
 from geolift.network.pixels import Placing
+from geolift.runtime.machine import available_cpus
 
 
 class Runner(Protocol):
@@ -87,4 +88,4 @@ def made_ready(network: Network, engine: Engine = ON_CPU) -> Runner:
 
     if engine.device == "cuda":
         choose_engine(engine.device)  # a worker of a cluster may have none
-    return TorchNetwork(network, engine.device, engine.precision)
+    return TorchNetwork(network, engine.device, engine.precision, streams=available_cpus())

@@ -22,7 +22,7 @@ LARGEST_BATCH = 2**16
 SMALLEST_BATCH = 2**10
 
 SHARE_OF_FREE = 0.5
-"""Of the device's free memory for one batch; threads share the rest."""
+"""Of the device's free memory for the batches of all streams; torch keeps what it has freed, and rounds up."""
 
 CPU_BATCH = 1536
 """Pixels, whose values stay in a core's caches. A multiple of 24, which MKL's products for AVX2 treat at once: it may
@@ -42,6 +42,8 @@ class TorchNetwork:
     precision
         With ``bf16`` the products between hidden layers and into the head take and give bfloat16; the first layers,
         which see the pixels, the linear path and the basis stay fp32.
+    streams
+        Threads that may compute at once.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class TorchNetwork:
         device: str = "cpu",
         precision: Precision = "fp32",
         free_bytes: Callable[[], int] | None = None,
+        streams: int = 1,
     ) -> None:
         self.network, self.device = network, torch.device(device)
         self._short = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -62,7 +65,7 @@ class TorchNetwork:
             self.batch_pixels = CPU_BATCH
             return
         free = (free_bytes or self._free_bytes)()
-        fitting = int(free * SHARE_OF_FREE) // max(bytes_per_pixel(network), 1)
+        fitting = int(free * SHARE_OF_FREE) // (streams * max(bytes_per_pixel(network), 1))
         self.batch_pixels = max(SMALLEST_BATCH, min(LARGEST_BATCH, 1 << max(fitting.bit_length() - 1, 0)))
 
     def _send_weights(self) -> None:

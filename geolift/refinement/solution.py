@@ -32,6 +32,12 @@ TOGETHER = 8
 Array = Any
 """Of NumPy on the CPU, a torch tensor on a GPU: what is written here means the same for both."""
 
+LEAST_POWER = 1e-200
+"""Instead of zero, of a component that is solved exactly before anybody looks."""
+
+STEPS_UNASKED = 10
+"""Steps between two looks at what is left where a look waits for a GPU."""
+
 BAND_ROWS, BAND_LEAST, BAND_SHARE = 40, 1e-6, 0.8
 """Covariances end where they fall below this part of their peak: products are made of so many rows at a time, with the
 columns in reach, where that takes less than this share of the whole product."""
@@ -78,7 +84,7 @@ def solve_block(process: ResidualProcess, residual: FloatArray, factors: FloatAr
         goal = there(rotated) * system.mask
         for first in range(0, len(used), together):
             some = slice(first, first + together)
-            solution = conjugate_gradients(system.of(some), goal[:, some])
+            solution = conjugate_gradients(system.of(some), goal[:, some], 1 if device == "cpu" else STEPS_UNASKED)
             here = solution if device == "cpu" else solution.cpu().numpy()
             out[used[some]] = here.swapaxes(0, 1)
     return out
@@ -222,8 +228,8 @@ def _matrices(footprint: Footprint, length_lr: float, shape: tuple[int, ...]) ->
     return matrices
 
 
-def conjugate_gradients(system: _System, goal: Array) -> Array:
-    """Solve for every component of (h, k, w) on its own; one at rest takes no more part."""
+def conjugate_gradients(system: _System, goal: Array, steps: int = 1) -> Array:
+    """Solve for every component of (h, k, w) on its own; after so many ``steps`` one at rest takes no more part."""
 
     library = system.library
 
@@ -236,9 +242,9 @@ def conjugate_gradients(system: _System, goal: Array) -> Array:
     left = goal
     near = system.nearly_solved(left)
     way, power = near, dot(left, near)
-    for _ in range(MAX_ITERATIONS):
-        moving = (dot(left, left) > enough)[:, 0]
-        if not moving.all():
+    for step in range(MAX_ITERATIONS):
+        moving = (dot(left, left) > enough)[:, 0] if step % steps == 0 else None
+        if moving is not None and not moving.all():
             solution[:, which[~moving]] = found[:, ~moving]
             still = library.argwhere(moving)[:, 0]
             if not len(still):
@@ -247,12 +253,12 @@ def conjugate_gradients(system: _System, goal: Array) -> Array:
             which, enough, power = which[still], enough[still], power[still]
             left, way, found = left[:, still], way[:, still], found[:, still]
         image = system.times(way)
-        step = library.asarray(power / dot(way, image), dtype=goal.dtype)
-        found = found + step * way
-        left = left - step * image
+        length = library.asarray(power / library.clip(dot(way, image), LEAST_POWER, None), dtype=goal.dtype)
+        found = found + length * way
+        left = left - length * image
         near = system.nearly_solved(left)
         new = dot(left, near)
-        way, power = near + library.asarray(new / power, dtype=goal.dtype) * way, new
+        way, power = near + library.asarray(new / library.clip(power, LEAST_POWER, None), dtype=goal.dtype) * way, new
     raise FloatingPointError(f"the correction did not come to rest in {MAX_ITERATIONS} steps")
 
 
