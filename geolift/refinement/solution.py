@@ -236,7 +236,7 @@ def conjugate_gradients(system: _System, goal: Array, steps: int = 1) -> Array:
     def dot(a: Array, b: Array) -> Array:
         return (a * b).sum(axis=(0, 2), dtype=library.float64)[:, None]
 
-    solution, which = library.zeros_like(goal), library.arange(goal.shape[1], device=goal.device)
+    solution, which = library.zeros_like(goal), library.argwhere(library.ones_like(goal[0, :, 0]))[:, 0]
     found = library.zeros_like(goal)
     enough = LEFT_OF_NOISE**2 * library.minimum(dot(goal, goal), system.noise * system.mask.sum())
     left = goal
