@@ -37,6 +37,7 @@ VERDICTS = {
     "line-jitter": "Lines of the HSI recorded twice",
     "noisy-bands": "Bands of the HSI hold little but noise",
     "keystone": "Bands of the HSI lie apart",
+    "smile": "Wavelengths differ across the HSI",
     "no-gain": "Fusing hardly pays",
     "resampled": "An image was put onto another grid",
     "band-shift": "Bands of the MSI lie apart",

@@ -13,11 +13,18 @@ from geolift.degradation.degrade import apply_srf
 from geolift.errors import GeoliftError, TrustError
 from geolift.pair.checks import Candidate, CheckResult, Finding, Reading, check_pair
 from geolift.pair.checks.findings import FOREIGN_FRACTION
-from geolift.pair.checks.relation import coarse_findings, geometry_findings, radiometry_findings, saturation_findings
+from geolift.pair.checks.relation import (
+    coarse_findings,
+    geometry_findings,
+    radiometry_findings,
+    saturation_findings,
+    smile_findings,
+)
 from geolift.pair.comparison import Comparison
 from geolift.pair.robust import outlier_pixels
 from geolift.pair.scene_pair import ScenePair
 from geolift.pair.screening.findings import Screening
+from geolift.pair.smile import STRIPS, Smile, derivative_weights, find_smile
 from geolift.srf import SpectralResponse, list_sensors, twins_of
 from geolift.srf.weights import SrfWeights
 
@@ -29,6 +36,9 @@ FEWEST_CANDIDATE_BANDS = 3
 CURVED_SIGMA = 6.0
 """Distance from a curve that counts as cloud or change: a mean of bent values is not the bent mean of values."""
 
+
+SMILE_PX = 40_000
+"""HSI pixels, whole lines, in which a smile is looked for."""
 
 VISIBLE = 0.1
 """Cloud, shadow and change differ by this part of a band's mean, in the median over the bands; mixed pixels do not."""
@@ -68,6 +78,7 @@ def check(pair: ScenePair, compared: Comparison, threads: int = 1) -> CheckResul
         *coarse_findings(None if compared.adjustment is None else compared.adjustment.coarse, names),
         *saturation_findings(compared.saturation, names),
         *geometry_findings(compared.geometry, names),
+        *smile_findings(_smile(pair, compared)),
         *radiometry_findings(compared.harmonization),
     )
     if not first:
@@ -105,6 +116,18 @@ def _units(hsi: xr.DataArray, msi: xr.DataArray, compared: Comparison) -> list[F
         text += "the MSI is fitted to the HSI" if fitted else "nothing fits the MSI to the HSI"
         findings.append(Finding("units", text, "" if fitted else "--harmonize gain", settled=fitted))
     return findings
+
+
+def _smile(pair: ScenePair, compared: Comparison) -> Smile | None:
+    """Look for a smile of the HSI in whole lines of the middle of the scene."""
+    overlap, (height, width) = compared.overlay, compared.simulated.shape[1:]
+    kept = min(height, max(STRIPS, SMILE_PX // width))
+    rows = slice((height - kept) // 2, (height - kept) // 2 + kept)
+    there = slice(overlap.rows.start + rows.start, overlap.rows.start + rows.stop)
+    spectra = window_values(pair.hsi.data, there, overlap.cols)[pair.learned_bands]
+    centres = np.asarray(pair.spectra.bands.wavelength_nm[list(pair.spectra.good)], np.float64)
+    slopes = apply_srf(spectra, derivative_weights(pair.spectra.weights, centres))
+    return find_smile(compared.simulated[:, rows], compared.degraded[:, rows], slopes)
 
 
 def _central(shape: tuple[int, ...]) -> tuple[slice, slice]:

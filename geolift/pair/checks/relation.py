@@ -11,6 +11,7 @@ from geolift.pair.coarse_bands import CoarseBands
 from geolift.pair.geometry import Geometry
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.saturation import Saturation
+from geolift.pair.smile import Smile
 
 MOST_NAMED = 4
 """Bands named in one sentence."""
@@ -76,6 +77,18 @@ def geometry_findings(geometry: Geometry | None, names: Sequence[str]) -> list[F
         )
         found.append(Finding("keystone", text, settled=True))
     return found
+
+
+def smile_findings(smile: Smile | None) -> list[Finding]:
+    """Centre wavelengths of the HSI that differ across the track."""
+    if smile is None:
+        return []
+    text = (
+        "the HSI's centre wavelengths differ across its columns (smile): those of the outermost lie about "
+        f"{smile.curvature_nm:+.1f} nm from the middle one's, seen from the MSI; they are left as they are; ask for a "
+        "product of the HSI that is corrected for smile"
+    )
+    return [Finding("smile", text, settled=True)]
 
 
 def radiometry_findings(relation: Harmonization) -> list[Finding]:
