@@ -126,7 +126,7 @@ def test_one_shift_does_not_wander_however_noisy(low_noise: float, fine_noise: f
 def test_undoing_a_wandering_shift_is_the_inverse_of_adding_it() -> None:
     field = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(2, 20, 24)), (0, 4, 4)).astype(np.float32)
     field *= 0.8 / field.std()
-    wandering = WanderingShift(field, np.zeros((20, 24), np.float32), (4.0, 4.0), 0.5)
+    wandering = WanderingShift(field, (4.0, 4.0), 0.5)
     rows, cols = np.meshgrid(np.arange(3.0, 16.0), np.arange(3.0, 20.0), indexing="ij")
     dy, dx = wandering.at(rows, cols)
     again = wandering.brought(rows + dy / RATIO, cols + dx / RATIO, RATIO)

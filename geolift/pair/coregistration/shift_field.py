@@ -53,8 +53,6 @@ class WanderingShift:
     ----------
     deviation_px
         (2, h, w) dy, dx in fine pixels at the pixels' centres.
-    sigma_px
-        (h, w) error of each, one sigma, both axes together.
     reach_lr
         Width (y, x) of the neighbourhood that told it.
     explained
@@ -64,7 +62,6 @@ class WanderingShift:
     """
 
     deviation_px: FloatArray
-    sigma_px: FloatArray
     reach_lr: tuple[float, float]
     explained: float
     first_lr: tuple[float, float] = (0.0, 0.0)
@@ -110,13 +107,13 @@ def find_wandering(look: Callable[[WanderingShift | None], Evidence | None]) -> 
     reach = None if evidence is None else evidence.best_reach()
     if evidence is None or reach is None:
         return None
-    found = WanderingShift(*evidence.solved(reach), reach, evidence.gain(reach)[0])
+    found = WanderingShift(evidence.solved(reach), reach, evidence.gain(reach)[0])
     for _ in range(ROUNDS - 1):
         rest = look(found)
         if rest is None:
             break
-        step, sigma = rest.solved(reach)
-        found = replace(found, deviation_px=np.clip(found.deviation_px + step, -MOST_PX, MOST_PX), sigma_px=sigma)
+        deviation = np.clip(found.deviation_px + rest.solved(reach), -MOST_PX, MOST_PX)
+        found = replace(found, deviation_px=deviation)
     return found if found.rms_px >= LEAST_RMS_PX else None
 
 
@@ -135,7 +132,7 @@ class Evidence:
 
     def gain(self, reach: tuple[float, float]) -> tuple[float, float]:
         """Share of the misfit that neighbours explain, without a pixel and those beside it, and its standard errors."""
-        dy, dx = self._shift(*(_around(field, reach, apart=True) for field in (self.gradient, self.curvature)))[0]
+        dy, dx = self._shift(*(_around(field, reach, apart=True) for field in (self.gradient, self.curvature)))
         yy, yx, xx = self.curvature
         gained = 2 * (dy * self.gradient[0] + dx * self.gradient[1]) - (yy * dy**2 + 2 * yx * dy * dx + xx * dx**2)
         rows, cols = (-(-size // BLOCK_LR) for size in gained.shape)
@@ -144,20 +141,18 @@ class Evidence:
         chance = blocks.std() * np.sqrt(blocks.size)
         return float(gained.sum() / max(self.misfit.sum(), 1e-30)), float(blocks.sum() / max(chance, 1e-30))
 
-    def solved(self, reach: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
-        """Shift (2, h, w) and its error (h, w)."""
-        shift, variance = self._shift(*(_around(f, reach, apart=False) for f in (self.gradient, self.curvature)))
-        return np.stack(shift).astype(np.float32), np.sqrt(variance).astype(np.float32)
+    def solved(self, reach: tuple[float, float]) -> FloatArray:
+        """Shift (2, h, w)."""
+        shift = self._shift(*(_around(f, reach, apart=False) for f in (self.gradient, self.curvature)))
+        return np.stack(shift).astype(np.float32)
 
-    def _shift(
-        self, gradient: DoubleArray, curvature: DoubleArray
-    ) -> tuple[tuple[DoubleArray, DoubleArray], DoubleArray]:
+    def _shift(self, gradient: DoubleArray, curvature: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
         yy, yx, xx = curvature
         yy, xx = yy + 1.0 / PRIOR_PX**2, xx + 1.0 / PRIOR_PX**2
         det = yy * xx - yx * yx
         dy = (xx * gradient[0] - yx * gradient[1]) / det
         dx = (yy * gradient[1] - yx * gradient[0]) / det
-        return (dy, dx), (xx + yy) / det / 2
+        return dy, dx
 
 
 def find_evidence(
