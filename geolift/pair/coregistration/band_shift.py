@@ -29,7 +29,7 @@ COMMON_SIGMAS = 3.0
 LEAST_NATS = 0.01
 """Log determinant of the bands' correlation, per band, by which alignment must make them predict each other better."""
 
-KEYSTONE_LR, KEYSTONE_SIGMAS = 0.1, 5.0
+KEYSTONE_LR, KEYSTONE_SIGMAS = 0.05, 5.0
 """Bands of the HSI lie apart by wavelength from so many of its pixels on, between the MSI's first and last band, and
 from so many errors."""
 
