@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from geolift.errors import ResourceError
 from geolift.runtime.limits import cpu_shares, memory_limits
+from geolift.runtime.scratch import scratch_folder
 
 V1 = "36 25 0:31 {root} {point} rw - cgroup cgroup rw,memory\n"
 V2 = "36 25 0:31 {root} {point} rw - cgroup2 cgroup2 rw\n"
@@ -56,3 +59,9 @@ def test_a_quota_of_cpu_time_counts_as_cpus(tmp_path: Path) -> None:
     proc = machine(tmp_path, V2.replace("{root}", "/"), "0::/a\n", {"a/cpu.max": "150000 100000\n"})
     assert cpu_shares(proc, {}) == [1.5]
     assert cpu_shares(proc, {"SLURM_CPUS_PER_TASK": "4"}) == [1.5, 4.0]
+
+
+def test_no_folder_for_temporary_files_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(ResourceError, match="set TMPDIR"), scratch_folder():
+        pass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TypedDict
 
 import psutil
@@ -12,11 +10,13 @@ from rasterio.crs import CRS
 from rasterio.drivers import is_blacklisted
 
 from geolift.demo import showcase
+from geolift.errors import ResourceError
 from geolift.network.backends import compiled_for
 from geolift.network.engine import gpu_name
 from geolift.pipeline import files, wald
 from geolift.provenance.sidecar import software_versions
 from geolift.runtime.machine import available_cpus, memory_limit_bytes
+from geolift.runtime.scratch import scratch_folder
 from geolift.settings import FuseSettings
 from geolift.srf import list_sensors
 
@@ -77,12 +77,14 @@ def _proj_works() -> bool | str:
 
 def _self_test() -> dict[str, float] | str:
     """Fuse a scene of 48 × 48 pixels and compare with its truth."""
-    with tempfile.TemporaryDirectory(prefix="geolift-doctor-") as name:
-        folder = Path(name)
-        paths = showcase.make_pair(folder, size=48).paths
-        output = folder / "fused.tif"
-        files.fuse_files(paths["hsi"], paths["msi"], output, FuseSettings(sensor=showcase.SENSOR))
-        scores = wald.evaluate(output, paths["truth"])
+    try:
+        with scratch_folder() as folder:
+            paths = showcase.make_pair(folder, size=48).paths
+            output = folder / "fused.tif"
+            files.fuse_files(paths["hsi"], paths["msi"], output, FuseSettings(sensor=showcase.SENSOR))
+            scores = wald.evaluate(output, paths["truth"])
+    except ResourceError as error:
+        return str(error)
     if not scores.sam_deg < SELF_TEST_MAX_SAM_DEG:
         return f"the self-test's product is {scores.sam_deg:.1f}° from its truth; below 20° is expected"
     return {"sam_deg": round(scores.sam_deg, 2), "psnr_db": round(scores.psnr_db, 2)}

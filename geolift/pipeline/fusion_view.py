@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from geolift.report.images import colour_picture
 from geolift.report.verdict import verdict
 from geolift.report.views import RGB_NM, View, nearest_bands, seen_on, view_of
 from geolift.runtime.machine import available_cpus
+from geolift.runtime.scratch import scratch_folder
 from geolift.settings import WritingSettings
 from geolift.writer import Encoding, write_cube
 
@@ -127,12 +127,10 @@ def plot(fusion: Fusion) -> Figure:
 
 def report(fusion: Fusion, target: Path) -> Path:
     """Write the report of a fusion in memory; the product is computed into a folder that goes again."""
-    with TemporaryDirectory() as folder:
-        product = Path(folder) / "fused.tif"
+    with scratch_folder() as folder:
+        product = folder / "fused.tif"
         parts: dict[str, xr.DataArray | None] = {"qa": fusion.quality, "uncertainty": fusion.sigma}
-        growing = {
-            Path(f"{name}.tif"): Path(folder) / f"{name}.tif" for name, part in parts.items() if part is not None
-        }
+        growing = {Path(f"{name}.tif"): folder / f"{name}.tif" for name, part in parts.items() if part is not None}
         threads = fusion.settings.threads or available_cpus()
         writing = WritingSettings(dtype="float32", overviews="none")
         encoding = Encoding.of(writing, 1.0)

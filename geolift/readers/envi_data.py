@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from geolift.errors import InputError
 from geolift.readers.envi_header import SUFFIX, EnviHeader
 from geolift.readers.shared_raster import open_raster
 from geolift.readers.source import BandIndices, Layout
+from geolift.runtime.scratch import scratch_folder
 
 DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 """NumPy's words for ENVI's `data type`."""
@@ -52,8 +52,8 @@ def understood_by_gdal(header: EnviHeader, path: str) -> Iterator[Any]:
     The text lies, as GDAL wants it, in a scratch folder beside an empty file of the data's size; nothing is written
     beside the input.
     """
-    with tempfile.TemporaryDirectory(prefix="geolift-") as folder:
-        image = Path(folder) / "image"
+    with scratch_folder() as folder:
+        image = folder / "image"
         image.with_suffix(SUFFIX).write_text(header.text, encoding="utf-8")
         with image.open("wb") as stream:
             stream.truncate(Path(path).stat().st_size)

@@ -17,7 +17,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from geolift.errors import ResourceError
+
 IN_MEMORY_BYTES = 8_000_000
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder that goes again. Raises ResourceError where none can be made."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="geolift-")
+    except OSError as error:
+        raise ResourceError(f"no folder for temporary files can be written; set TMPDIR to one: {error}") from error
+    with made as name:
+        yield Path(name)
 
 
 _here = threading.local()
