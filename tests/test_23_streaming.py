@@ -29,7 +29,7 @@ from geolift.pipeline.files import fuse_files
 from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
 from geolift.runtime.machine import limit_block_cache
 from geolift.settings import FuseSettings, WritingSettings
-from geolift.writer import Cluster, Encoding, Threads, write_cube
+from geolift.writer import Cluster, Encoding, Threads, cog_block, write_cube
 from geolift.writer.executor import TileWork
 from geolift.writer.tiff import Directory
 from geolift.writer.tiles import TileValues, tile_shape, tiles_of
@@ -174,6 +174,14 @@ def test_the_cache_of_gdal_is_cut_to_the_budget_unless_the_user_has_set_it(monke
 def test_a_budget_that_nothing_fits_says_how_much_is_needed() -> None:
     with pytest.raises(ResourceError, match=r"224 bands need at least 0\.\d\d GB"):
         estimate_cost((3000, 3000), 224, 4, FuseSettings(sensor="x", memory="300MB"))  # type: ignore[arg-type]
+
+
+def test_blocks_of_a_cog_stay_small_and_its_copy_is_planned() -> None:
+    cog = FuseSettings(sensor="x", memory="2GB", of="COG")  # type: ignore[arg-type]
+    assert [cog_block(cog, bands, 2) for bands in (60, 200, 425)] == [512, 256, 128]
+    costs = [estimate_cost((600, 600), 200, 4, cog.model_copy(update={"co": co})) for co in ((), ("BLOCKSIZE=512",))]
+    assert costs[1].memory_bytes - costs[0].memory_bytes > 3 * 512**2 * 200 * 2
+    assert costs[0].memory_bytes > 326e6 + 4e8  # the copy, and what the process holds by then, as measured
 
 
 @pytest.mark.parametrize(("text", "number"), [("2GB", 2 * 10**9), ("512MiB", 2**29), ("800 mb", 8 * 10**8), ("7", 7)])

@@ -8,7 +8,7 @@ from typing import TypeVar
 from geolift.errors import ResourceError
 from geolift.runtime.machine import available_cpus, block_cache_bytes, spare_memory_bytes
 from geolift.settings import ApplySettings, FuseSettings
-from geolift.writer import Encoding, overview_factors, tile_shape
+from geolift.writer import Encoding, copying_bytes, overview_factors, tile_shape
 
 Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 
@@ -115,12 +115,16 @@ def estimate_cost(
     while peak(tile, threads) > budget and tile > 16:
         tile = max(16, tile // 2)
     memory = peak(tile, threads)
+    copying = copying_bytes(settings, hsi_bands, encoding.itemsize)
+    if copying:
+        memory = max(memory, IMPORTS_BYTES + block_cache_bytes(budget) + copying)
     if is_kept(hsi_bytes, budget):
         memory = max(memory, base + READING_BYTES + hsi_bytes)
     if settings.memory is not None and memory > budget:
+        blocks = "--co BLOCKSIZE" if settings.of == "COG" else "--co BLOCKXSIZE, BLOCKYSIZE"
         raise ResourceError(
             f"--memory {budget / 1e9:.2f}GB: {hsi_bands} bands need at least {memory / 1e9:.2f} GB. "
-            "Give more, or keep fewer bands (--bands), or choose smaller file blocks (--co BLOCKXSIZE, BLOCKYSIZE)."
+            f"Give more, or keep fewer bands (--bands), or choose smaller file blocks ({blocks})."
         )
     copies = 2.0 if settings.of == "COG" else 1.0
     copies += sum(factor**-2 for factor in overview_factors(shape, settings))

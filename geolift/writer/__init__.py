@@ -14,6 +14,8 @@ from geolift.writer.draft import Draft, check_output, disk_errors, draft_of, is_
 from geolift.writer.executor import Executor, Lend, Threads, TileSource
 from geolift.writer.formats import (
     SUFFIXES,
+    cog_block,
+    copying_bytes,
     format_of,
     ignored_options,
     is_envi,
@@ -47,7 +49,9 @@ __all__ = [
     "WriteReport",
     "check_output",
     "choose_scale",
+    "cog_block",
     "companions",
+    "copying_bytes",
     "default_rgb",
     "described_by",
     "disk_errors",

@@ -17,6 +17,9 @@ SUFFIXES = {"GTiff": ".tif", "COG": ".tif", "ENVI": ".img", "Zarr": ".zarr"}
 TIFF = (".tif", ".tiff")
 ENVI = {".img": None, ".dat": None, ".bsq": "BSQ", ".bil": "BIL", ".bip": "BIP"}
 """Suffix → interleave; None where the suffix leaves it open."""
+LARGEST_COG_BLOCK = 2**25
+"""Bytes, decoded: a viewer reads a whole one to show a pixel, and the COG driver holds several."""
+COPIED_BLOCKS, COPIED_BYTES_PER_BAND = 8, 600_000
 FITTING = {"GTiff": TIFF, "COG": TIFF, "ENVI": tuple(ENVI), "Zarr": (".zarr",)}
 
 Writing = TypeVar("Writing", bound=WritingSettings)
@@ -96,6 +99,21 @@ def require_packages(of: str) -> None:
     """Refuse a format whose package is not installed. Raises UsageError."""
     if of == "Zarr" and find_spec("zarr") is None:
         raise UsageError("--of Zarr needs the package zarr: pip install 'geolift[zarr]'")
+
+
+def cog_block(settings: WritingSettings, bands: int, itemsize: int) -> int:
+    """Return the edge of a COG's blocks, which hold all bands: 512 where that leaves them small, or what is asked."""
+    asked = settings.creation_options.get("BLOCKSIZE", "")
+    if asked.isdecimal():
+        return int(asked)
+    return next((edge for edge in (512, 256) if edge**2 * bands * itemsize <= LARGEST_COG_BLOCK), 128)
+
+
+def copying_bytes(settings: WritingSettings, bands: int, itemsize: int) -> int:
+    """Return what making a COG of the finished file takes: it does not grow with the scene (GDAL 3.10, two threads)."""
+    if settings.of != "COG":
+        return 0
+    return COPIED_BLOCKS * cog_block(settings, bands, itemsize) ** 2 * bands * itemsize + COPIED_BYTES_PER_BAND * bands
 
 
 def ignored_options(settings: WritingSettings, gdal: str = rasterio.__gdal_version__) -> list[str]:

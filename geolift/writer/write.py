@@ -19,6 +19,7 @@ from geolift.settings import WritingSettings
 from geolift.writer.description import create_empty, default_rgb, name_envi_product, profile_of
 from geolift.writer.draft import Draft, check_output, disk_errors, draft_of
 from geolift.writer.executor import Executor, Target, Threads, TileSource, TileWork, encode_values
+from geolift.writer.formats import cog_block
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
 from geolift.writer.styles import write_ramp
@@ -190,7 +191,8 @@ def _complete(
         give_back_memory()
         build_overviews(data, factors, threads)
     if settings.of == "COG":
-        _to_cog(data, draft.finished, settings)
+        give_back_memory()
+        _to_cog(data, draft.finished, settings, cube.shape[0], encoding.itemsize)
         verify(draft.finished, expected, encoding.itemsize)
 
 
@@ -206,12 +208,12 @@ def _write_look(file: Path, cube: xr.DataArray, sampled: np.ndarray, scale: floa
         write_style(file, sampled, rgb, scale)
 
 
-def _to_cog(plain: Path, cog: Path, settings: WritingSettings) -> None:
+def _to_cog(plain: Path, cog: Path, settings: WritingSettings, bands: int, itemsize: int) -> None:
     """Turn the finished GeoTIFF into a COG; a second step, since the COG driver copies whole files."""
     options = {
         "COMPRESS": "ZSTD",
         "BIGTIFF": "IF_SAFER",
-        "BLOCKSIZE": "512",
+        "BLOCKSIZE": str(cog_block(settings, bands, itemsize)),
         "NUM_THREADS": gdal_threads(2),
         "OVERVIEWS": "NONE" if settings.overviews == "none" else "AUTO",
         "OVERVIEW_RESAMPLING": "AVERAGE",
