@@ -12,7 +12,7 @@ from geolift.network.model import SpectralModel
 from geolift.runtime.blas import set_blas_threads
 from geolift.training.fit import fit
 from geolift.training.methods.common import NOISE_SHARE
-from geolift.training.methods.features import learn_network, random_features, sharpen
+from geolift.training.methods.features import learn_network, random_features, sharpen, steady_line
 from geolift.training.methods.normal import CHUNK_PIXELS, NormalSums, accumulate, least_squares, solve
 from geolift.training.methods.small_network import evaluate, train_network
 from geolift.training.methods.subspace import find_subspace
@@ -237,6 +237,18 @@ def test_the_choices_are_told(training: TrainingSet) -> None:
     )
     assert 0 < choices["network_share"] < (1 - choices["linear_share"]) / 2
     assert len(choices["ridges"]) == choices["components"]
+
+
+def test_a_handful_of_pixels_lets_all_members_count_alike_and_least_squares_knows_the_noise() -> None:
+    few = training_set_from_cube(curved_scene(5, 6), box_weights(), np.full(4, 0.02))
+    choices = fit("auto", few).choices
+    assert choices["linear_share"] == pytest.approx(1 / 3) and choices["network_share"] == pytest.approx(1 / 3)
+    subspace, pixels = sharpen(few, 2, 0)
+    mapping = random_features(pixels[1].inputs, pixels[0].inputs, 8, 0)
+    head = steady_line(few, mapping, subspace)
+    told = subspace.mean + mapping(few.simulated.astype(np.float64)) @ head @ subspace.decode.T
+    expected = subspace.projected(fit("linear", few).predict(few.simulated))
+    np.testing.assert_allclose(told, expected, atol=1e-5)
 
 
 def test_the_small_network_bends_where_least_squares_cannot() -> None:

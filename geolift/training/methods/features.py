@@ -36,7 +36,7 @@ NETWORK_PIXELS = 40  # with so few, half of that
 FOLDS = 5
 FOLD_BLOCK_PIXELS = 3
 MANY_PIXELS = 144  # from here on held-out pixels choose the share alone, and pixels are sharpened as far as it goes
-FEWEST_PIXELS = 36  # below, what is held out tells nothing of least squares, which then does more harm than good
+FEWEST_PIXELS = 36  # below, what is held out tells nothing: ridge, least squares and network count alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +111,16 @@ def fit_features(
     total, straight = NormalSums.total([both for both, _ in sums]), NormalSums.total([one for _, one in sums])
     ridge = solve(total)
     plain = least_squares(straight, len(ridge.head))
-    share = 0.0
-    if len(training.spectra) >= FEWEST_PIXELS and len(sums) > 1:
+    few = len(training.spectra) < FEWEST_PIXELS
+    share = 1 / 3 if few else 0.0
+    if few:
+        plain = steady_line(training, mapping, subspace)
+    elif len(sums) > 1:
         share = _shrunk(held_out_share(sums, subspace.decode.T @ subspace.decode), len(training.spectra))
     layers, outward = None, np.eye(subspace.decode.shape[1])
     network_share = 0.0
     if learned and training.weights.shape[0] > 1:  # with one band it does not help
-        network_share = NETWORK_SHARE * (1 - share) / (1 + NETWORK_PIXELS / len(training.spectra))
+        network_share = NETWORK_SHARE * (1 - share) / (1 if few else 1 + NETWORK_PIXELS / len(training.spectra))
         layers, unit = learn_network(training, mapping, subspace, plain[features:], seed)
         outward = np.asarray(np.linalg.inv(unit), np.float64)
     head = (1 - share - network_share) * ridge.head + share * plain
@@ -158,6 +161,19 @@ def learn_network(
     noise = np.asarray(np.linalg.cholesky(least + seen_noise @ seen_noise.T), np.float64)
     layers = train_network(inputs, input_detail, plain @ unit, detail @ unit, linear @ unit, noise, seed)
     return layers, unit
+
+
+def steady_line(training: TrainingSet, mapping: FeatureMap, subspace: Subspace) -> DoubleArray:
+    """(F + c + 1, K) least squares on plain pixels, the variance of the MSI's noise added to the normal equations.
+
+    One draw of that noise, as the other members get it, is too much chance for few pixels.
+    """
+    targets, _, simulated, _ = project(training, subspace)
+    inputs = mapping(simulated)[:, len(mapping.bias) :]
+    gram, spread = inputs.T @ inputs, mapping.linear * input_noise(training)
+    gram[:-1, :-1] += len(inputs) * spread @ spread.T
+    head = np.linalg.pinv(gram, 1e-12, hermitian=True) @ inputs.T @ targets
+    return np.concatenate([np.zeros((len(mapping.bias), head.shape[1])), head])
 
 
 def _shrunk(share: float, pixels: int) -> float:
