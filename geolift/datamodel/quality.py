@@ -36,6 +36,16 @@ class Flag(IntFlag):
     """The product is refined, but little or not at all here, in or beside such a place: it is what the MSI shows."""
 
 
+def marks_in_words(bits: int) -> str:
+    """Return quality bits as words.
+
+    >>> marks_in_words(20), marks_in_words(0)
+    ('out of range, outside HSI', '')
+    """
+    names = (str(flag.name).replace("_", " ").lower() for flag in Flag if bits & flag)
+    return ", ".join(names).replace("hsi", "HSI")
+
+
 def quality_bits(
     *,
     nodata: BoolArray,

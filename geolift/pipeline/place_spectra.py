@@ -17,7 +17,6 @@ from shapely.geometry.base import BaseGeometry
 
 from geolift.datamodel.alignment import transformer
 from geolift.datamodel.cube import bands_of, grid_of
-from geolift.datamodel.quality import Flag
 from geolift.errors import InputError
 from geolift.pipeline.place_values import PlaceValues, pixels_in, values_at
 from geolift.provenance.record import read_record
@@ -173,15 +172,6 @@ def _marks(quality: xr.DataArray, geometry: BaseGeometry) -> int:
     for values in pixels_in(quality, geometry, grid_of(quality)):
         bits |= int(np.bitwise_or.reduce(np.nan_to_num(values).astype(np.int64), axis=None))
     return bits
-
-
-def marks_in_words(bits: int) -> str:
-    """Return quality bits as words.
-
-    >>> marks_in_words(20), marks_in_words(0)
-    ('out of range, outside hsi', '')
-    """
-    return ", ".join(str(flag.name).replace("_", " ").lower() for flag in Flag if bits & flag)
 
 
 def _spectrum(name: str, values: PlaceValues, cube: xr.DataArray) -> dict[str, object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from geolift.pipeline.place_spectra import marks_in_words
+from geolift.datamodel.quality import marks_in_words
 from geolift.runtime.whole_files import write_whole
 
 COLUMNS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geolift.datamodel.quality import Flag
+from geolift.datamodel.quality import Flag, marks_in_words
 
 FLAG_COLOURS = {
     Flag.NODATA: ("#9aa3a9", "no data in the MSI"),
@@ -21,7 +21,7 @@ NOTHING = "nothing known against it"
 
 def mark_of(flag: Flag) -> tuple[str, str]:
     """Return a mark's colour and meaning."""
-    other = OTHER_COLOURS[flag.value.bit_length() % len(OTHER_COLOURS)], str(flag.name).replace("_", " ").lower()
+    other = OTHER_COLOURS[flag.value.bit_length() % len(OTHER_COLOURS)], marks_in_words(flag)
     return FLAG_COLOURS.get(flag) or other
 
 
@@ -29,9 +29,9 @@ def class_of(bits: int) -> tuple[str, str]:
     """Return the colour and the meaning of a pixel's bits: the colour of its first mark, the names of them all.
 
     >>> class_of(0)[1], class_of(20)[1]
-    ('nothing known against it', 'out of range, outside hsi')
+    ('nothing known against it', 'out of range, outside HSI')
     """
     flags = [flag for flag in Flag if bits & flag]
     if not flags:
         return TRUSTED, NOTHING
-    return mark_of(flags[0])[0], ", ".join(str(flag.name).replace("_", " ").lower() for flag in flags)
+    return mark_of(flags[0])[0], marks_in_words(bits)
