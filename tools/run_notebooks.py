@@ -17,9 +17,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "helpers"))
 
-STANDS_IN = """!!! note
-    What is shown here came from a small made-up scene and a catalogue's answer in a file, in place of yours.
-"""
+STANDS_IN = (
+    "> What is shown here came from a small made-up scene and a catalogue's answer in a file, in place of yours."
+)
 
 
 def executed(notebook: Path, folder: Path) -> dict[str, Any]:
