@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from geolift.pair.coregistration import (
     choose_windows,
     estimate_shift_by_windows,
 )
-from geolift.pair.coregistration.local_shift import ShiftField, estimate_local_shifts
+from geolift.pair.coregistration.local_shift import ShiftField, ShiftFieldDocument, estimate_local_shifts
 from geolift.pair.degraded import degrade_along, degrade_by_rows, degrade_overlay
 from geolift.pair.geometry import MARGIN_LR, Geometry, settle_geometry
 from geolift.pair.harmonization import Harmonization, fit_harmonization
@@ -53,6 +54,28 @@ VIEW_PX = 128
 
 TYPICAL_BLUR_LR = 0.425
 """Sigma of a Gaussian whose FWHM is one LR pixel, in LR pixels."""
+
+
+class Motion(TypedDict):
+    """A motion, +dy down, +dx right."""
+
+    dy: float
+    dx: float
+
+
+class ShiftDocument(TypedDict, total=False):
+    """What `geolift coregister --json` prints; ``shift_msi_px`` in MSI pixels, ``confidence`` 0 to 1."""
+
+    shift_msi_px: Motion
+    shift_m: Motion
+    confidence: float
+    applied: bool
+    sigma_dy: float
+    sigma_dx: float
+    reliable: bool
+    reason: str
+    local: ShiftFieldDocument
+    output: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,13 +129,13 @@ class Comparison:
         """Return the pair with the MSI as it was compared in the end."""
         return pair if self.adjustment is None else adjusted_pair(pair, self.adjustment)
 
-    def shift_json(self) -> dict[str, object]:
+    def shift_json(self) -> ShiftDocument:
         """Return the stable document of `geolift coregister --json`."""
         fine = (0.0, 0.0) if self.shift is None else (self.shift.dy, self.shift.dx)
         applied = self.applied_px != (0.0, 0.0)
         dy, dx = self.overlay.shift_msi_px(*fine) if self.shift is not None else self.applied_px
         move_x, move_y = self.overlay.shift_units(*self.overlay.fine_shift(dy, dx))
-        document: dict[str, object] = {
+        document: ShiftDocument = {
             "shift_msi_px": {"dy": dy, "dx": dx},
             "shift_m": {"dy": -move_y, "dx": move_x},
             "confidence": 1.0 if self.shift is None else self.shift.confidence,
@@ -120,7 +143,7 @@ class Comparison:
         }
         if self.shift is not None:
             facts = asdict(self.shift)
-            document |= {key: facts[key] for key in facts if key not in ("dy", "dx", "confidence")}
+            document |= cast(ShiftDocument, {key: facts[key] for key in facts if key not in ("dy", "dx", "confidence")})
         if self.shift is not None and self.field is not None:
             document["local"] = self.field.to_json(self.shift)
         return document

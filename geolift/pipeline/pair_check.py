@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Unpack
 
 import dask.array as da
 import numpy as np
@@ -13,7 +13,7 @@ from geolift.datamodel.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import NoOverlapError, TrustError
 from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.checks.crosscheck import CheckDocument, check, document, enforce
-from geolift.pair.comparison import Comparison, compare, look_at_fine_msi
+from geolift.pair.comparison import Comparison, ShiftDocument, compare, look_at_fine_msi
 from geolift.pair.coregistration.local_shift import ShiftField, resample
 from geolift.pair.declared_offset import with_true_offset
 from geolift.pair.region import plan_region
@@ -55,42 +55,10 @@ def open_pair(
     return screened_pair(pair, settings)
 
 
-class Place(TypedDict):
-    """A motion, +dy down, +dx right."""
-
-    dy: float
-    dx: float
-
-
-class Variation(TypedDict):
-    """How the shift varies over the scene: a polynomial, its largest distance from one shift, and why it was chosen."""
-
-    degree: int
-    coefficients_px: list[list[float]]
-    heldout_rms_px: list[float]
-    largest_px: float
-    reason: str
-
-
-class ShiftDocument(TypedDict, total=False):
-    """What `geolift coregister --json` prints; ``shift_msi_px`` in MSI pixels, ``confidence`` 0 to 1."""
-
-    shift_msi_px: Place
-    shift_m: Place
-    confidence: float
-    applied: bool
-    sigma_dy: float
-    sigma_dx: float
-    reliable: bool
-    reason: str
-    local: Variation
-    output: str
-
-
 class PairDocument(CheckDocument):
     """What `geolift check --json` prints."""
 
-    coregistration: dict[str, object] | None
+    coregistration: ShiftDocument | None
 
 
 def coregister(
@@ -157,7 +125,7 @@ def coregister_files(
         raise NoOverlapError(f"{names}: no HSI pixel lies under the MSI")
     for text in compared.warnings:
         listener.warn(text)
-    document = cast(ShiftDocument, compared.shift_json())
+    document = compared.shift_json()
     if output is not None:
         if settings.coregister == "local" and compared.field is not None and compared.field.degree > 0:
             writing = WritingSettings(overwrite=settings.overwrite, dtype="float32")

@@ -137,7 +137,7 @@ def stac_item(
     return cast(StacItem, plain(item))
 
 
-def footprint(grid: GeoBox) -> dict[str, object]:
+def footprint(grid: GeoBox) -> Footprint:
     """Return the outline in longitude and latitude, as GeoJSON wants it."""
     if grid.crs is None:
         return {"geometry": None}

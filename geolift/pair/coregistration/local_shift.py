@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,16 @@ HELDOUT_GAIN = 0.8
 
 _WINDOW_SIGMA_PX = 0.03
 """What a window's own error leaves out: relief and band-to-band differences."""
+
+
+class ShiftFieldDocument(TypedDict):
+    """How the shift varies over the scene: a polynomial, its largest distance from one shift, and why it was chosen."""
+
+    degree: int
+    coefficients_px: list[list[float]]
+    heldout_rms_px: list[float]
+    largest_px: float
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +82,7 @@ class ShiftField:
         dy, dx = self.at(y, x)
         return float(np.hypot(dy - shift.dy, dx - shift.dx).max())
 
-    def to_json(self, shift: ShiftEstimate) -> dict[str, object]:
+    def to_json(self, shift: ShiftEstimate) -> ShiftFieldDocument:
         """Return the field and what speaks for it as plain JSON types."""
         return {
             "degree": self.degree,
