@@ -269,9 +269,8 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     mixing = None if settings.abundances is None else unmixed(trained)
     coverage = hsi_coverage(pair, valid, compared)
     return Fusion(
-        settings=settings, pair=pair, plan=plan,
-        screening=pair.screening, compared=compared, check=check, trained=trained, refined=refinement.refined,
-        product=product, errors=errors,
+        settings=settings, pair=pair, plan=plan, screening=pair.screening, compared=compared, check=check,
+        trained=trained, refined=refinement.refined, product=product, errors=errors,
         quality=quality_raster(pair, trained, compared, coverage, correction, change),
         sigma=None if errors is None else standard_error(msi, used, trained, errors, relation),
         abundances=None if mixing is None else inverted(msi, used, mixing, settings, relation).cube,
