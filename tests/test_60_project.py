@@ -294,13 +294,6 @@ def test_no_page_of_the_documentation_scrolls_sideways(site: Path, tmp_path: Pat
     assert [line for line in measured if line[2] > 0] == []
 
 
-def test_every_place_that_contributing_names_is_there() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = re.findall(r"`((?:geolift|tools|srf_library|benchmarks|docs)/[\w./-]*)`", text)
-    assert len(named) > 10
-    assert not [path for path in named if not (ROOT / path).exists()]
-
-
 def test_the_source_distribution_holds_what_the_project_consists_of_and_installs(tmp_path: Path) -> None:
     import tarfile
 

@@ -31,7 +31,7 @@ def mad_sigma(values: NDArray[np.floating], axis: int | None = None) -> DoubleAr
 
 
 def robust_line(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float, float, float]:
-    """Fit y = slope x + intercept where nearly half of the points may be foreign, wherever they lie.
+    """Fit y = slope x + intercept where nearly half of the points may be outliers, wherever they lie.
 
     The line through two points that leaves the smallest 45th percentile of residuals is found first
     (least quantile of squares, a fixed sample of pairs); Tukey's biweight then uses all that fits it.
@@ -102,7 +102,7 @@ def outlier_pixels(
 ) -> NDArray[np.bool_]:
     """Mark pixels of ``other`` that do not belong to the scene in ``seen``: clouds, shadow, change.
 
-    A pixel is foreign when, in the median over the bands, its 3 x 3 neighbourhood lies more than
+    A pixel is an outlier when, in the median over the bands, its 3 x 3 neighbourhood lies more than
     ``limit_sigma`` from the robust line through the band; edges, which misregistration moves both ways,
     mostly cancel in the neighbourhood. A few per cent of a clean scene are marked too.
 

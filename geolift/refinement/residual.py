@@ -90,7 +90,7 @@ class Residual:
         margin = footprint.margin_lr
         edge = block_edge(self.pair.ratio, margin)
         count, bands, terms = self.encode.shape[1], len(self.srf), 1 + len(guide.projection)
-        sheets = tuple(ScratchArray((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
+        arrays = tuple(ScratchArray((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
 
         def form(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
             shape = rows.stop - rows.start, cols.stop - cols.start
@@ -111,9 +111,9 @@ class Residual:
             )
 
         for window, parts in in_blocks(self.pair.shape, edge, self.threads, form, progress):
-            for sheet, part in zip(sheets, parts, strict=True):
-                sheet.write(*window, part)
-        return sheets[0], sheets[1], sheets[2]
+            for array, part in zip(arrays, parts, strict=True):
+                array.write(*window, part)
+        return arrays[0], arrays[1], arrays[2]
 
     def misfit_model(self, residual: ScratchArray, visible: ScratchArray) -> MisfitModel | None:
         """What the residual owes to faults of the sensors, learned where the footprint was."""

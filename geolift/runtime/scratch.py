@@ -71,7 +71,7 @@ class ScratchArray:
         large = folder is not None and 4 * int(np.prod(shape)) > IN_MEMORY_BYTES
         self._values: NDArray[np.float32] | None = None if large else np.zeros(shape, np.float32)
         if large:
-            with tempfile.NamedTemporaryFile(dir=folder, prefix="sheets-", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="scratch-", delete=False) as file:
                 self._path = file.name
                 file.truncate(4 * int(np.prod(shape)))
 

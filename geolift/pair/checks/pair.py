@@ -134,8 +134,8 @@ class Reading:
 class PairedPixels:
     """Pixels that belong to the scene, (c, n) each, and what was left out.
 
-    ``outlier_fraction`` counts the pixels left out, ``outlier_core`` those of them that are foreign
-    themselves and not only beside foreign ones. ``noise_share`` is the part of each simulated band's variance
+    ``outlier_fraction`` counts the pixels left out, ``outlier_core`` those of them that are outliers
+    themselves and not only beside some. ``noise_share`` is the part of each simulated band's variance
     that is the HSI's noise (c,), NaN where too few pixels tell.
     """
 

@@ -1,6 +1,6 @@
 """Kernel regression with drawn rectifier features on sharpened pixels, averaged with a small network: the default.
 
-One hidden layer whose weights are drawn, not learned; its read-out is ridge regression whose ridge is chosen by
+One hidden layer whose weights are drawn, not learned; its linear head is ridge regression whose ridge is chosen by
 the evidence of the data, per spectral component. As the layer widens, this becomes Gaussian-process regression
 with the arc-cosine kernel of order one. A share of plain least squares, chosen on held-out blocks, steadies it
 where pixels are few. `docs/method.md` gives equations and measurements.

@@ -47,14 +47,14 @@ class NormalSums:
         return cls(gram, moment, power, sum(part.weight for part in parts))
 
     def product(self, one: DoubleArray, other: DoubleArray, metric: DoubleArray) -> float:
-        """Σ w rᵀ M s of the residuals r = t − oneᵀφ and s = t − otherᵀφ of two read-outs (F, K)."""
+        """Σ w rᵀ M s of the residuals r = t − oneᵀφ and s = t − otherᵀφ of two linear heads (F, K)."""
         cross = self.power - one.T @ self.moment - self.moment.T @ other + one.T @ self.gram @ other
         return float((metric * cross).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class RidgeFit:
-    """Read-out (F, K) and, per component, the ridge and its degrees of freedom."""
+    """Linear head (F, K) and, per component, the ridge and its degrees of freedom."""
 
     head: DoubleArray
     ridges: DoubleArray
@@ -110,7 +110,7 @@ def solve(sums: NormalSums) -> RidgeFit:
 
 
 def least_squares(sums: NormalSums, rows: int) -> DoubleArray:
-    """(rows, K) read-out that solves the sums of the last features exactly; zeros for the features before them."""
+    """(rows, K) linear head that solves the sums of the last features exactly; zeros for the features before them."""
     head = np.zeros((rows, sums.moment.shape[1]))
     head[-len(sums.gram) :] = np.linalg.pinv(sums.gram, 1e-12, hermitian=True) @ sums.moment
     return head

@@ -49,7 +49,7 @@ def train_network(
     targets, target_detail
         (n, K) in orthonormal coordinates of scale one, and likewise.
     linear
-        (c + 1, K) read-out of least squares, its constant last.
+        (c + 1, K) linear head of least squares, its constant last.
     noise
         (c, c) factor L of the covariance L Lᵀ of what is added to the inputs, drawn anew in every step.
 
