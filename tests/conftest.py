@@ -21,3 +21,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real scenes in ../shared/data")
     return folder
+
+
+@pytest.fixture
+def few_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's landscape as an instrument of 75 bands sees it; 224 take three times as long."""
+    from geolift.demo.landscape import scene
+
+    wavelength_nm, fwhm_nm, good = (values[::3] for values in scene.band_grid())
+    monkeypatch.setattr(scene, "band_grid", lambda: (wavelength_nm, 3 * fwhm_nm, good))
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default method's network learns a little only: for tests of what is around the pixels."""
+    from geolift.training.methods import small_network
+
+    monkeypatch.setattr(small_network, "FEWEST_STEPS", 40)
+    monkeypatch.setattr(small_network, "MOST_STEPS", 40)

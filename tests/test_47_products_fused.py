@@ -18,6 +18,8 @@ from geolift.readers import open_cube, open_cubes
 from geolift.readers.hyperion import band_table
 from geolift.srf import SpectralResponse
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 BANDS, COARSE, FWHM = 24, 16, 24.0
 NM = np.linspace(430, 985, BANDS)
 TRUTH = spectra_of(NM, COARSE * RATIO, COARSE * RATIO)

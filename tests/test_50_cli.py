@@ -23,6 +23,7 @@ from geolift.cli.console import Console
 from geolift.runtime import interrupts
 
 S2 = ("--sensor", "sentinel-2a")
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ from geolift.report import summary
 from geolift.report.verdict import Verdict, by_weight
 from geolift.report.verdict import verdict as verdict_of
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 WELL = {
     "inputs": {"hsi": {}, "msi": {}},
     "check": {"verdict": [{"code": "ok", "message": "", "option": "", "settled": False}]},

@@ -13,7 +13,7 @@ import run_notebooks
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "notebooks"
 # Warnings are shown to who runs a notebook, and end nothing.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("few_bands", "few_steps")]
 
 NOTEBOOKS = {"first_fusion", "enmap_sentinel2_stac", "trust"}
 

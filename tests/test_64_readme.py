@@ -17,6 +17,7 @@ from geolift.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "docs/index.md", *sorted(f"docs/tasks/{page.name}" for page in ROOT.glob("docs/tasks/*.md"))]
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 def commands(page: str) -> list[list[str]]:

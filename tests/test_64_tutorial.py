@@ -14,6 +14,7 @@ from geolift.cli import cli
 
 TUTORIAL = Path(__file__).resolve().parent.parent / "docs" / "tutorial.md"
 DEMO = "geolift-demo"
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 def blocks(language: str) -> list[str]:
