@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -23,19 +25,20 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture
-def few_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def few_bands() -> Iterator[None]:
     """The demo's landscape as an instrument of 75 bands sees it; 224 take three times as long."""
     from geolift.demo.landscape import scene
 
     wavelength_nm, fwhm_nm, good = (values[::3] for values in scene.band_grid())
-    monkeypatch.setattr(scene, "band_grid", lambda: (wavelength_nm, 3 * fwhm_nm, good))
+    with mock.patch.object(scene, "band_grid", lambda: (wavelength_nm, 3 * fwhm_nm, good)):
+        yield
 
 
-@pytest.fixture
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def few_steps() -> Iterator[None]:
     """The default method's network learns a little only: for tests of what is around the pixels."""
     from geolift.training.methods import small_network
 
-    monkeypatch.setattr(small_network, "FEWEST_STEPS", 40)
-    monkeypatch.setattr(small_network, "MOST_STEPS", 40)
+    with mock.patch.multiple(small_network, FEWEST_STEPS=40, MOST_STEPS=40):
+        yield

@@ -23,6 +23,7 @@ from geolift.pipeline.trained import load_trained
 from geolift.settings import ApplySettings, FuseSettings, SimulateSettings
 
 QUICK = {"sensor": "sentinel-2a", "refine": "off"}
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from geolift.batch.manifest import read_manifest
 from geolift.srf import SpectralResponse
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+pytestmark = pytest.mark.usefixtures("few_bands", "few_steps")
 
 
 def test_every_example_is_run_here() -> None:
@@ -36,7 +37,6 @@ def test_every_example_is_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
-@pytest.mark.usefixtures("few_bands", "few_steps")
 def test_the_walkthrough_maps_the_red_edge(tmp_path: Path) -> None:
     main = runpy.run_path(str(EXAMPLES / "walkthrough.py"))["main"]
     scores = main(tmp_path, size=96, max_train_pixels=200)
@@ -46,7 +46,6 @@ def test_the_walkthrough_maps_the_red_edge(tmp_path: Path) -> None:
         assert np.nanmax(np.abs(edge.read(1))) <= 1
 
 
-@pytest.mark.usefixtures("few_steps")
 def test_products_are_fused_as_delivered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ORIGIN == (product_files.LEFT, product_files.TOP)
     wavelength, fwhm = np.linspace(420, 1000, 40), np.full(40, 16.0)
@@ -86,7 +85,6 @@ def test_a_batch_runs_on_a_cluster_that_is_lent(tmp_path: Path) -> None:
     assert states == ["finished", "missing"], "a second call leaves the first alone"
 
 
-@pytest.mark.usefixtures("few_steps")
 def test_a_stac_api_is_searched_and_its_clearest_scene_fused(tmp_path: Path) -> None:
     """The API is `rustac serve` on loopback, the assets come from a file server that refuses now and then."""
     pytest.importorskip("pystac_client", reason="needs pystac-client from PyPI")
