@@ -109,11 +109,6 @@ def test_the_house_keeps_its_size(count: count_code.Count) -> None:
     assert count.passed, f"{count.what}: {count.figure}, at most {count.most} ({count.where})"
 
 
-def test_the_changes_are_told_in_one_line_each() -> None:
-    text = (PACKAGE.parent / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert not re.findall(r"\n- .*\n +\S.*", text)
-
-
 def test_no_module_is_called_utils() -> None:
     assert not [name for name in MODULES if {"utils", "util", "helpers", "misc"} & set(name.split("."))]
 
