@@ -28,6 +28,9 @@ AREAS_MPX = {"1 000 km²": 10.0, "one Sentinel-2 tile": 10.98**2, "10 000 EnMAP 
 PROCESS_CORES = 6.5
 """Threads of one process keep no more cores busy: they take turns at one interpreter (bench_threads.py, 16 cores)."""
 
+STORED_BYTES = 1.84
+"""A value as int16 and ZSTD 1 in real scenes: 345 to 358 bytes a pixel of 191 bands. Invented mixtures take 303."""
+
 GPU_US = 0.021
 """A pixel there, through the network and back: H200, fp32, 191 bands (bench_gpu.py)."""
 
@@ -70,8 +73,8 @@ class Rates:
     """Of one core, in microseconds a pixel, with the bytes a pixel is read and written as.
 
     ``network_us``: to stored numbers; ``gpu_us``: a GPU's time for a pixel, back to the CPU's memory included;
-    ``dispatch_s``: of the scheduler, a tile; ``handling_us``: what the one writer does for a pixel beside waiting for
-    its disk.
+    ``dispatch_s``: of the scheduler, a tile; ``handling_us``: what writing a pixel takes beside waiting for the
+    disk, of the one writer or, on a cluster, of each worker.
     """
 
     read_us: float
@@ -87,21 +90,23 @@ class Rates:
         """Return the seconds a tile costs on a machine."""
         pixels = TILE * TILE
         network = 0.0 if machine.gpu else self.network_us
-        compute = (self.read_us + network + self.compress_us) * 1e-6 * machine.cores / machine.busy
+        handling = self.handling_us if machine.workers else 0.0
+        compute = (self.read_us + network + self.compress_us + handling) * 1e-6 * machine.cores / machine.busy
         compute = max(compute, machine.cores * self.msi_bytes / (machine.source_gb_s * 1e9))
         if machine.gpu:
             compute = max(compute, machine.cores * self.gpu_us * 1e-6)
         write = self.stored_bytes / (machine.disk_gb_s * 1e9)
-        if not machine.shards:
+        if not machine.workers:
             write += self.handling_us * 1e-6
         return Load(self.dispatch_s if machine.workers else 0.0, compute * pixels, write * pixels)
 
     def limits(self, machine: Machine) -> dict[str, float]:
         """Return millions of pixels a second of each link of the chain."""
         network = 0.0 if machine.gpu else self.network_us
+        handling = self.handling_us if machine.workers else 0.0
         found = {
             "reading from storage": machine.source_gb_s * 1e3 / self.msi_bytes,
-            "computing and compressing": machine.busy / (self.read_us + network + self.compress_us),
+            "computing and compressing": machine.busy / (self.read_us + network + self.compress_us + handling),
         }
         if machine.gpu:
             found["the GPU and its bus"] = 1 / self.gpu_us
@@ -203,7 +208,7 @@ def measure(bands: int, msi_bands: int) -> dict[str, float]:
             "compress_us": cpu(lambda: packer(tile, stored, Counts())),
             "handling_us": cpu(written) / 8,
             "msi_bytes": float((folder / "msi.tif").stat().st_size / (4 * TILE * TILE)),
-            "stored_bytes": len(content) / (TILE * TILE),
+            "stored_bytes": STORED_BYTES * bands,
         }
     return found | {"gpu_us": GPU_US}
 
