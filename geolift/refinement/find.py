@@ -190,29 +190,35 @@ def corrected(
         Its first row and column, in fine pixels.
     """
 
+    added = np.einsum("ck,kyx->cyx", correction.decode, _coordinates(correction, pair, msi, corner), optimize=True)
+    return np.asarray(fused + added, np.float32)
+
+
+def _coordinates(correction: Correction, pair: Pair, msi: FloatArray, corner: tuple[int, int]) -> FloatArray:
+    """(K, y, x) of the correction on a part of the pair's own fine grid; see `corrected`."""
+
     def places(rows: slice, cols: slice) -> tuple[DoubleArray, DoubleArray]:
         down, across = ((np.arange(part.start, part.stop) + 0.5) / pair.ratio - 0.5 for part in (rows, cols))
         return down[:, None], across[None]
 
     shape = (pair.shape[0] * pair.ratio, pair.shape[1] * pair.ratio)
-    coordinates = correction.coordinates(msi, corner, shape, places)
-    added: FloatArray = np.einsum("ck,kyx->cyx", correction.decode, coordinates, optimize=True)
-    return np.asarray(fused + added, np.float32)
+    return correction.coordinates(msi, corner, shape, places)
 
 
 def _added(pair: Pair, correction: Correction, windows: Sequence[Window]) -> float:
     """RMS of the correction in the middles of windows of HSI pixels."""
     edge, squares, count = max(1, ADDED_PX // pair.ratio), 0.0, 0
+    metric = correction.decode.T @ correction.decode  # no need to form the spectra
     for window in windows:
         rows, cols = (
             slice(first := part.start + max(0, part.stop - part.start - edge) // 2, min(part.stop, first + edge))
             for part in window
         )
         msi = pair.msi(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start, 0)
-        none = np.zeros((len(correction.decode), *msi.shape[1:]), np.float32)
-        added = corrected(none, correction, pair, msi, (rows.start * pair.ratio, cols.start * pair.ratio))
+        added = _coordinates(correction, pair, msi, (rows.start * pair.ratio, cols.start * pair.ratio))
         known = added[:, np.isfinite(msi).all(axis=0)]
-        squares, count = squares + float(np.square(known, dtype=np.float64).sum()), count + known.size
+        squares += float(np.sum(known * (metric @ known), dtype=np.float64))
+        count += len(correction.decode) * known.shape[1]
     return float((squares / max(count, 1)) ** 0.5)
 
 

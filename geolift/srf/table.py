@@ -13,7 +13,6 @@ from geolift.errors import InputError
 __all__ = ["SrfTable", "read_table"]
 
 _LARGEST_NOISE = 0.02
-_EMPTY = re.compile(r",(?=[^\S\n]*(?:,|$))", re.MULTILINE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +100,13 @@ def _cells(line: str) -> list[str]:
 
 def _plain_numbers(lines: list[str], count: int) -> NDArray[np.float64] | None:
     """The table at once where commas separate the cells of each line and the first is a number; else None."""
+    cells = ",".join(lines).split(",")
+    if any(line.count(",") != count - 1 for line in lines) or not all(cells[::count]):
+        return None
     try:
-        filled = _EMPTY.sub(",0", "\n".join(lines)).split("\n")
-        table = np.loadtxt(filled, np.float64, comments=None, delimiter=",", ndmin=2)
+        return np.array([float(cell or 0) for cell in cells]).reshape(-1, count)
     except ValueError:
         return None
-    return table if table.shape[1] == count else None
 
 
 def _columns(cells: list[str], where: str) -> tuple[float, tuple[str, ...]]:
