@@ -59,6 +59,17 @@ def test_where_the_ground_changed_the_msi_gives_way_to_the_hsi_and_clear_neighbo
     assert errors[1] < 0.05 * errors[0]
 
 
+def test_hsi_pixels_that_see_changed_ground_tell_nothing_of_the_others(images: Images) -> None:
+    hsi, msi = images
+    msi[:, 18:36, 30:48] += 0.4
+    change = found_in(hsi, msi)
+    assert change is not None
+    told = np.isfinite(ChangedPair(ArrayPair(hsi, msi), change).hsi(slice(0, SIDE), slice(0, SIDE))[0])
+    assert not told[6:12, 10:16].any()
+    told[4:14, 8:18] = True  # the rim, which the footprint reaches into, may go as well
+    assert told.all()
+
+
 def test_a_pixel_gives_way_alike_in_every_tile(images: Images) -> None:
     hsi, msi = images
     msi[:, 20:33, 31:41] += 0.4

@@ -62,6 +62,8 @@ class Change:
     shown
         (c, h, w) what the HSI shows instead, in the harmonised MSI's unit, where anything does give way; each value at
         the centre of what its pixel sees.
+    seen
+        (1, h, w) weight with which HSI pixels see what gives way, or may.
     footprint
         How the HSI sees the fine image.
     pixels
@@ -70,6 +72,7 @@ class Change:
 
     share: ScratchArray
     shown: ScratchArray
+    seen: ScratchArray
     footprint: Footprint
     pixels: int
 
@@ -127,7 +130,10 @@ def _hull(indices: NDArray[np.intp]) -> slice:
 
 @dataclass(frozen=True, eq=False)
 class ChangedPair:
-    """`Pair` whose MSI shows the ground that the HSI saw."""
+    """`Pair` whose MSI shows the ground that the HSI saw.
+
+    HSI pixels that see what gives way, which is smoother than the ground, are hidden: they tell nothing of the others.
+    """
 
     pair: Pair
     change: Change
@@ -144,7 +150,8 @@ class ChangedPair:
 
     def hsi(self, rows: slice, cols: slice) -> FloatArray:
         """See `Pair`."""
-        return self.pair.hsi(rows, cols)
+        hidden = self.change.seen.read(rows, cols)[0] > LOST_WEIGHT
+        return np.where(hidden, np.float32(np.nan), self.pair.hsi(rows, cols))
 
     def msi(self, row: int, col: int, height: int, width: int, margin: int) -> FloatArray:
         """See `Pair`."""
@@ -293,17 +300,17 @@ class _Search:
             return None
         ratio, margin = self.pair.ratio, self.footprint.margin_lr
         share = ScratchArray((1, shape[0] * ratio, shape[1] * ratio), self.folder)
-        shown = ScratchArray((count, *shape), self.folder)
+        shown, seen = (ScratchArray((size, *shape), self.folder) for size in (count, 1))
         pixels = 0
 
-        def solved(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray] | None:
+        def solved(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray, FloatArray] | None:
             wide, core = widened((rows, cols), 2 * margin + 3, shape)
             around = compared.read(*wide)
             if not around[-1].any():
                 return None
-            found, values = self._solved(wide, around, scatter)
+            found, *values = self._solved(wide, around, scatter)
             fine = [slice(part.start * ratio, part.stop * ratio) for part in core]
-            return found[fine[0], fine[1]], values[:, core[0], core[1]]
+            return found[fine[0], fine[1]], values[0][:, *core], values[1][:, *core]
 
         for (rows, cols), result in in_blocks(shape, BLOCK_LR, self.threads, solved):
             if result is None:
@@ -311,8 +318,9 @@ class _Search:
             fine = [slice(part.start * ratio, part.stop * ratio) for part in (rows, cols)]
             share.write(fine[0], fine[1], result[0][None])
             shown.write(rows, cols, result[1])
+            seen.write(rows, cols, result[2])
             pixels += int((result[0] > 0).sum())
-        return Change(share=share, shown=shown, footprint=self.footprint, pixels=pixels) if pixels else None
+        return Change(share=share, shown=shown, seen=seen, footprint=self.footprint, pixels=pixels) if pixels else None
 
     def _compared(self, rows: slice, cols: slice, scatter: Scatter) -> tuple[FloatArray, BoolArray]:
         """Simulated MSI as the MSI has it and misfit (2 c, h, w), NaN = unknown; HSI pixels (h, w) that differ."""
@@ -342,8 +350,10 @@ class _Search:
         suspects = np.isfinite(misfit[0]) & (size > OUTLIER_SIGMA)
         return np.concatenate([low, misfit]), suspects
 
-    def _solved(self, wide: tuple[slice, slice], around: FloatArray, scatter: Scatter) -> tuple[FloatArray, FloatArray]:
-        """Share of the fine pixels of a window that gives way, and what the HSI shows (c, h, w)."""
+    def _solved(
+        self, wide: tuple[slice, slice], around: FloatArray, scatter: Scatter
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Share of the fine pixels of a window that gives way, what the HSI shows (c, h, w), and `Change.seen`."""
         (rows, cols), margin, ratio = wide, self.footprint.margin_lr, self.pair.ratio
         low, misfit = np.split(around[:-1], 2)
         shape = rows.stop - rows.start, cols.stop - cols.start
@@ -361,7 +371,8 @@ class _Search:
         )
         inner = [slice(margin * ratio, size - margin * ratio) for size in share.shape]
         # half of it and less is doubt: a clear pixel beside a change stays as it is
-        return _confined(share[inner[0], inner[1]], msi[:, inner[0], inner[1]], scatter.detail), shown
+        confined = _confined(share[inner[0], inner[1]], msi[:, inner[0], inner[1]], scatter.detail)
+        return confined, shown, sight.seen(share)[None]
 
 
 def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArray:

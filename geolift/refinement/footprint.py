@@ -202,15 +202,13 @@ def without_outliers(
     windows: Sequence[tuple[FloatArray, FloatArray]], footprint: Footprint, margin: int
 ) -> list[FloatArray]:
     """The fine images of windows (see `fit_footprint`), NaN where an HSI pixel lies far from what is seen of them."""
-    known = [
-        np.asarray(np.isfinite(low).all(axis=0) & np.isfinite(footprint.degrade(fine, margin)).all(axis=0))
-        for low, fine in windows
-    ]
+    seen = [np.asarray(np.isfinite(footprint.degrade(fine, margin)).all(axis=0)) for _, fine in windows]
+    known = [np.asarray(np.isfinite(low).all(axis=0) & part) for (low, _), part in zip(windows, seen, strict=True)]
     if not any(part.any() for part in known):
         return [fine for _, fine in windows]
     inliers = _inliers(_weighed(windows, footprint, margin, known), footprint, margin, known)
     cleaned = []
-    for (_, fine), valid, own in zip(windows, known, inliers, strict=True):
+    for (_, fine), valid, own in zip(windows, seen, inliers, strict=True):
         outliers = np.pad(valid & ~own, margin, mode="edge")
         hidden = outliers.repeat(footprint.ratio, axis=0).repeat(footprint.ratio, axis=1)
         cleaned.append(np.where(hidden, np.float32(np.nan), fine))
