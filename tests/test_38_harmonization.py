@@ -189,3 +189,17 @@ def test_a_pixel_is_mapped_alike_in_tiles_of_any_shape() -> None:
     for rows, cols in ((slice(0, 1), slice(0, 1)), (slice(3, 20), slice(5, 46)), (slice(60, 61), slice(0, 47))):
         assert np.array_equal(relation.apply(msi[:, rows, cols]), whole[:, rows, cols])
     assert np.allclose(whole[:, 5, 6], relation.matrix @ msi[:, 5, 6] + relation.offset, rtol=1e-5)
+
+
+def test_areas_over_most_of_a_scene_that_do_not_follow_are_marked_where_asked() -> None:
+    rng = np.random.default_rng(3)
+    image = 0.3 + ndimage.gaussian_filter(rng.standard_normal((3, 40, 40)), (0, 2.0, 2.0)).astype(np.float32)
+    cloud, shadow = np.zeros((2, 40, 40), bool)
+    cloud[:, :13] = shadow[26:, 13:] = True
+    opacity = np.where(cloud, rng.uniform(0.3, 0.9, (40, 40)), 0).astype(np.float32)
+    other = np.where(shadow, np.float32(0.35), (1 - opacity)) * image + opacity * np.float32(0.75)
+    other += np.float32(0.005) * rng.standard_normal(image.shape).astype(np.float32)
+    marked, usual = (outlier_pixels(image, other, few=few) for few in (True, False))
+    assert marked[cloud | shadow].mean() > 0.9
+    assert marked[~(cloud | shadow)].mean() < 0.15
+    assert usual[cloud | shadow].mean() < 0.8

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypedDict, cast
 
 import numpy as np
+from scipy import ndimage
 
 from geolift.datamodel.alignment import bounds_in, window_of
 from geolift.datamodel.cube import blocks_of, window_values
@@ -32,7 +33,7 @@ from geolift.pair.degraded import degrade_along, degrade_by_rows, degrade_overla
 from geolift.pair.geometry import MARGIN_LR, Geometry, settle_geometry
 from geolift.pair.harmonization import Harmonization, fit_harmonization
 from geolift.pair.overlay import Overlay, overlay
-from geolift.pair.robust import mad_sigma
+from geolift.pair.robust import mad_sigma, outlier_pixels
 from geolift.pair.saturation import Saturation, find_saturation
 from geolift.pair.scene_pair import ScenePair
 from geolift.settings import ComparisonSettings
@@ -48,6 +49,10 @@ FIELD_BLOCK_LR = 8
 
 NOISE_PX = 100_000
 """Fine pixels that the noise is looked for in: with ten bands 0.1 GB and about a second."""
+
+MOSTLY, CLEARLY = 0.6, 0.5
+"""Part of the valid pixels below which areas that do not follow are left out and shift and blur are estimated anew, and
+part of the disagreement that may then be left."""
 
 VIEW_PX = 128
 """Edge of the windows in which coarse bands are looked for, in MSI pixels."""
@@ -186,13 +191,13 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
         overlap = replace(overlap, msi=pair.used_msi)
     notes: list[str] = []
     # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
-    found = estimate(overlap, simulated)
+    found, common = _estimate(overlap, simulated)
     shift, fine = _coregister(overlap, found, settings, notes)
     follow, field, geometry = settings.coregister == "local", None, None
     if shift is not None and shift.reliable and (follow or look_for_variation):
         field = _field(overlap, simulated, shift, follow, notes)
     if shift is not None and shift.reliable and settings.coregister in ("auto", "local"):
-        geometry = settle_geometry(pair, overlap, simulated, shift)
+        geometry = settle_geometry(pair, overlap, common, shift)
         overlap, shift, found, fine = geometry.overlap, geometry.shift, geometry.shift, geometry.fine_shift_px
     blur = _blur(found, overlap.ratio)
     undone = geometry is not None and geometry.wandering is not None
@@ -224,6 +229,23 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
         adjustment=adjustment,
         geometry=geometry, saturation=saturation,
     )  # fmt: skip
+
+
+def _estimate(overlap: Overlay, simulated: np.ndarray) -> tuple[ShiftEstimate, np.ndarray]:
+    """Estimate shift and blur, once more without the areas that do not follow where these may be most of the scene.
+
+    Returns the estimate and the simulated MSI (c, h, w), NaN where it was left out.
+    """
+    found = estimate(overlap, simulated)
+    if not found.reliable or found.usable_fraction > MOSTLY * np.isfinite(simulated).all(axis=0).mean():
+        return found, simulated
+    usual = TYPICAL_BLUR_LR * overlap.ratio
+    degraded = degraded_msi(overlap, (found.dy, found.dx), (usual, usual))
+    outliers = ndimage.binary_dilation(outlier_pixels(simulated, degraded, few=True), np.ones((3, 3)))
+    common = np.where(outliers, np.float32(np.nan), simulated)
+    again = estimate(overlap, common)
+    better = 1 - again.agreement_after < CLEARLY * (1 - found.agreement_after)
+    return (again, common) if better and again.confidence >= found.confidence else (found, simulated)
 
 
 def _views(pair: ScenePair, overlap: Overlay) -> list[View]:

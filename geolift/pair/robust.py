@@ -15,6 +15,12 @@ _INNER, _INNER_NORMAL = 0.45, 0.59776
 _SAMPLE, _PAIRS = 300, 250
 _ENOUGH = 4_000
 
+_LEAST_OWN = 0.3
+"""Percentile of residuals that tells a line's worth where two thirds of the points may be outliers."""
+
+_CORE, _CORE_NORMAL, _CORE_SIGMA, _CORE_CUT = 0.2, 0.25335, 2.5, 0.911
+"""The core begins with a fifth of the residuals and ends at 2.5 sigma, where a normal variance is cut to 0.911."""
+
 _TUKEY = 4.685
 """Residuals beyond this many sigma do not count (95 % efficiency for normal errors)."""
 
@@ -30,11 +36,16 @@ def mad_sigma(values: NDArray[np.floating], axis: int | None = None) -> DoubleAr
     return np.asarray(MAD_TO_SIGMA * np.median(np.abs(values), axis=axis), np.float64)
 
 
-def robust_line(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float, float, float]:
+def robust_line(x: NDArray[np.floating], y: NDArray[np.floating], *, few: bool = False) -> tuple[float, float, float]:
     """Fit y = slope x + intercept where nearly half of the points may be outliers, wherever they lie.
 
     The line through two points that leaves the smallest 45th percentile of residuals is found first
     (least quantile of squares, a fixed sample of pairs); Tukey's biweight then uses all that fits it.
+
+    Parameters
+    ----------
+    few
+        Only a third of the points may be the scene's own; where more are outliers and alike, theirs is the line.
 
     Returns
     -------
@@ -56,14 +67,15 @@ def robust_line(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float
     """
     step = max(1, x.size // _ENOUGH)
     x, y = (np.asarray(v, np.float64).ravel()[::step] for v in (x, y))
-    slope, intercept = _least_quantile_line(x, y)
+    scale_of = core_sigma if few else _inner_sigma
+    slope, intercept = _least_quantile_line(x, y, _LEAST_OWN if few else _INNER)
     floor = 1e-9 * max(float(np.abs(y).max(initial=0.0)), 1e-12)
     for _ in range(8):
         residual = y - slope * x - intercept
-        scale = max(_inner_sigma(residual), floor)
+        scale = max(scale_of(residual), floor)
         weight = np.clip(1.0 - (residual / (_TUKEY * scale)) ** 2, 0.0, None) ** 2
         slope, intercept = _weighted_line(x, y, weight)
-    return slope, intercept, max(_inner_sigma(y - slope * x - intercept), floor)
+    return slope, intercept, max(scale_of(y - slope * x - intercept), floor)
 
 
 def _inner_sigma(residual: DoubleArray) -> float:
@@ -72,7 +84,22 @@ def _inner_sigma(residual: DoubleArray) -> float:
     return float(np.partition(np.abs(residual), rank)[rank] / _INNER_NORMAL)
 
 
-def _least_quantile_line(x: DoubleArray, y: DoubleArray) -> tuple[float, float]:
+def core_sigma(residual: DoubleArray) -> float:
+    """Standard deviation of the core of residuals, of which two thirds may be outliers.
+
+    Residuals within 2.5 sigma of what their smallest fifth tells say it anew, until it rests.
+    """
+    size = np.abs(residual)
+    inner, sigma = _inner_sigma(residual), float(np.quantile(size, _CORE)) / _CORE_NORMAL
+    for _ in range(20):
+        core = size[size <= _CORE_SIGMA * sigma]
+        before, sigma = sigma, float(np.sqrt(np.square(core).mean() / _CORE_CUT))
+        if abs(sigma - before) <= 1e-3 * before:
+            break
+    return min(inner, sigma)
+
+
+def _least_quantile_line(x: DoubleArray, y: DoubleArray, share: float) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     chosen = rng.permutation(x.size)[:_SAMPLE]
     xs, ys = x[chosen], y[chosen]
@@ -84,7 +111,7 @@ def _least_quantile_line(x: DoubleArray, y: DoubleArray) -> tuple[float, float]:
         return 0.0, float(np.median(ys)) if ys.size else 0.0
     intercepts = ys[first][apart] - slopes * xs[first][apart]
     residual = np.abs(ys - slopes[:, None] * xs - intercepts[:, None])
-    count = min(int(_INNER * xs.size), xs.size - 1)
+    count = min(int(share * xs.size), xs.size - 1)
     best = int(np.argmin(np.partition(residual, count, axis=1)[:, count]))
     return float(slopes[best]), float(intercepts[best])
 
@@ -98,7 +125,7 @@ def _weighted_line(x: DoubleArray, y: DoubleArray, weight: DoubleArray) -> tuple
 
 
 def outlier_pixels(
-    seen: NDArray[np.float32], other: NDArray[np.float32], limit_sigma: float = 4.0
+    seen: NDArray[np.float32], other: NDArray[np.float32], limit_sigma: float = 4.0, *, few: bool = False
 ) -> NDArray[np.bool_]:
     """Mark pixels of ``other`` that do not belong to the scene in ``seen``: clouds, shadow, change.
 
@@ -112,6 +139,8 @@ def outlier_pixels(
         (c, h, w), NaN = invalid in either.
     limit_sigma
         Distance from the line in standard deviations of the pixels that fit it.
+    few
+        See `robust_line`.
 
     Returns
     -------
@@ -124,8 +153,8 @@ def outlier_pixels(
     share = np.maximum(ndimage.uniform_filter(valid.astype(np.float64), 3, mode="constant"), 1e-3)
     distance = []
     for x, y in zip(seen, other, strict=True):
-        slope, intercept, _ = robust_line(x[valid], y[valid])
+        slope, intercept, _ = robust_line(x[valid], y[valid], few=few)
         residual = np.where(valid, y - slope * x - intercept, 0.0)
         mean = ndimage.uniform_filter(residual, 3, mode="constant") / share
-        distance.append(np.abs(mean) / max(_inner_sigma(mean[valid]), 1e-12))
+        distance.append(np.abs(mean) / max((core_sigma if few else _inner_sigma)(mean[valid]), 1e-12))
     return np.asarray((np.median(distance, axis=0) > limit_sigma) & valid)
