@@ -51,8 +51,7 @@ NOISE_PX = 100_000
 """Fine pixels that the noise is looked for in: with ten bands 0.1 GB and about a second."""
 
 MOSTLY, CLEARLY = 0.6, 0.5
-"""Part of the valid pixels below which areas that do not follow are left out and shift and blur are estimated anew, and
-part of the disagreement that may then be left."""
+"""With fewer of the pixels used, the estimate is made anew without outliers; so much disagreement may then be left."""
 
 VIEW_PX = 128
 """Edge of the windows in which coarse bands are looked for, in MSI pixels."""
@@ -232,10 +231,7 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
 
 
 def _estimate(overlap: Overlay, simulated: np.ndarray) -> tuple[ShiftEstimate, np.ndarray]:
-    """Estimate shift and blur, once more without the areas that do not follow where these may be most of the scene.
-
-    Returns the estimate and the simulated MSI (c, h, w), NaN where it was left out.
-    """
+    """Estimate shift and blur, without outliers where these may be most: with the simulated MSI, NaN where left out."""
     found = estimate(overlap, simulated)
     if not found.reliable or found.usable_fraction > MOSTLY * np.isfinite(simulated).all(axis=0).mean():
         return found, simulated
