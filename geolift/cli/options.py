@@ -25,7 +25,7 @@ from geolift.settings.validation import validated
 
 Model = TypeVar("Model", bound=Settings)
 Command = Callable[..., Any]
-AT_ONCE = {"info", "sensors", "install", "report"}
+AT_ONCE = {"sensors", "install"}
 METAVARS = {int: "INTEGER", float: "NUMBER", Path: "FILE", str: "TEXT"}
 
 
