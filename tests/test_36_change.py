@@ -107,8 +107,14 @@ def test_a_faulty_pixel_or_a_displaced_line_of_the_hsi_is_no_change_of_ground(im
     assert found_in(hsi, msi) is None
 
 
-def test_what_is_saturated_is_no_change_of_ground(images: Images) -> None:
+def test_what_is_saturated_is_no_change_of_ground_and_tells_nothing_of_the_rest(images: Images) -> None:
     hsi, msi = images
     limit = float(np.quantile(msi, 0.98))
     np.minimum(msi, np.float32(limit), out=msi)
-    assert found_in(hsi, msi, limit) is None
+    change = found_in(hsi, msi, limit)
+    assert change is not None
+    assert change.pixels == 0
+    saturated = (msi >= limit).any(axis=0).reshape(SIDE, RATIO, SIDE, RATIO).any(axis=(1, 3))
+    told = np.isfinite(ChangedPair(ArrayPair(hsi, msi), change).hsi(slice(0, SIDE), slice(0, SIDE))[0])
+    assert not told[saturated].any()
+    assert told.any()

@@ -203,7 +203,7 @@ def _tile_correction(correction: Correction | None, shape: tuple[int, int], plac
 
 
 def _tile_change(change: Change | None, places: Places) -> TileChange | None:
-    if change is None:
+    if change is None or not change.pixels:
         return None
     found = change
 

@@ -63,11 +63,11 @@ class Change:
         (c, h, w) what the HSI shows instead, in the harmonised MSI's unit, where anything does give way; each value at
         the centre of what its pixel sees.
     seen
-        (1, h, w) weight with which HSI pixels see what gives way, or may.
+        (1, h, w) weight with which HSI pixels see what gives way, or may; one where they see saturated pixels.
     footprint
         How the HSI sees the fine image.
     pixels
-        Fine pixels that give way.
+        Fine pixels that give way; none where HSI pixels are hidden only.
     """
 
     share: ScratchArray
@@ -132,7 +132,8 @@ def _hull(indices: NDArray[np.intp]) -> slice:
 class ChangedPair:
     """`Pair` whose MSI shows the ground that the HSI saw.
 
-    HSI pixels that see what gives way, which is smoother than the ground, are hidden: they tell nothing of the others.
+    HSI pixels that see what gives way, which is smoother than the ground, or saturates, are hidden: they tell nothing
+    of the others.
     """
 
     pair: Pair
@@ -178,7 +179,7 @@ def find_change(
     folder: Path | None = None,
     threads: int = 1,
 ) -> Change | None:
-    """Find where the MSI gives way to what the HSI shows; None where it does nowhere.
+    """Find where the MSI gives way to what the HSI shows; None where it does nowhere and none is saturated.
 
     Parameters
     ----------
@@ -289,18 +290,21 @@ class _Search:
         """Compare all of the scene, and look for changed pixels around the HSI pixels that differ."""
         shape, count = self.pair.shape, len(self.srf)
         compared = ScratchArray((2 * count + 1, *shape), self.folder)
-        any_suspect = False
+        seen = ScratchArray((1, *shape), self.folder)
+        any_suspect = any_saturated = False
         edge = block_edge(self.pair.ratio, self.footprint.margin_lr)
-        for window, (values, suspects) in in_blocks(
+        for window, (values, suspects, saturated) in in_blocks(
             shape, edge, self.threads, lambda rows, cols: self._compared(rows, cols, scatter)
         ):
             compared.write(*window, np.concatenate([values, suspects[None].astype(np.float32)]))
+            seen.write(*window, saturated[None].astype(np.float32))
             any_suspect |= bool(suspects.any())
-        if not any_suspect:
+            any_saturated |= bool(saturated.any())
+        if not (any_suspect or any_saturated):
             return None
         ratio, margin = self.pair.ratio, self.footprint.margin_lr
         share = ScratchArray((1, shape[0] * ratio, shape[1] * ratio), self.folder)
-        shown, seen = (ScratchArray((size, *shape), self.folder) for size in (count, 1))
+        shown = ScratchArray((count, *shape), self.folder)
         pixels = 0
 
         def solved(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray, FloatArray] | None:
@@ -318,12 +322,13 @@ class _Search:
             fine = [slice(part.start * ratio, part.stop * ratio) for part in (rows, cols)]
             share.write(fine[0], fine[1], result[0][None])
             shown.write(rows, cols, result[1])
-            seen.write(rows, cols, result[2])
+            seen.write(rows, cols, np.maximum(seen.read(rows, cols), result[2]))
             pixels += int((result[0] > 0).sum())
-        return Change(share=share, shown=shown, seen=seen, footprint=self.footprint, pixels=pixels) if pixels else None
+        found = Change(share=share, shown=shown, seen=seen, footprint=self.footprint, pixels=pixels)
+        return found if pixels or any_saturated else None
 
-    def _compared(self, rows: slice, cols: slice, scatter: Scatter) -> tuple[FloatArray, BoolArray]:
-        """Simulated MSI as the MSI has it and misfit (2 c, h, w), NaN = unknown; HSI pixels (h, w) that differ."""
+    def _compared(self, rows: slice, cols: slice, scatter: Scatter) -> tuple[FloatArray, BoolArray, BoolArray]:
+        """Simulated MSI as the MSI has it and misfit (2 c, h, w), NaN = unknown; pixels that differ, or saturate."""
         margin, ratio = self.footprint.margin_lr, self.pair.ratio
         shape = rows.stop - rows.start, cols.stop - cols.start
         wide = shape[1] + 2 * margin
@@ -340,7 +345,8 @@ class _Search:
         coarse = seen[:-2] / np.maximum(present, LEAST_PRESENT)
         low = low - self.line[0] * coarse - self.line[1]
         misfit = np.where(present < LEAST_PRESENT, np.float32(np.nan), low - coarse)
-        misfit = np.where(seen[-2] > LEAST_SATURATED, np.minimum(misfit, 0), misfit)
+        saturated = np.asarray(seen[-2] > LEAST_SATURATED)
+        misfit = np.where(saturated, np.minimum(misfit, 0), misfit)
         variance = variance_unchanged(scatter, present, low)
         misfit[:, _displaced(misfit / scatter.sigma[:, None, None], low / scatter.sigma[:, None, None])] = np.nan
         size = misfit_size(misfit, variance)
@@ -348,7 +354,7 @@ class _Search:
         zeros = (present < 1 - LOST_WEIGHT) & (misfit_size(low - seen[:-2], variance) < np.minimum(size, OUTLIER_SIGMA))
         misfit[:, zeros] = np.nan
         suspects = np.isfinite(misfit[0]) & (size > OUTLIER_SIGMA)
-        return np.concatenate([low, misfit]), suspects
+        return np.concatenate([low, misfit]), suspects, saturated
 
     def _solved(
         self, wide: tuple[slice, slice], around: FloatArray, scatter: Scatter
