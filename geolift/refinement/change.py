@@ -402,9 +402,14 @@ def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArr
 
 
 def _unlike(values: FloatArray, mask: BoolArray) -> FloatArray:
-    """Squared distance (y, x) of values (c, y, x) from the mean of those in a mask around; infinite without any."""
+    """Squared distance (y, x) of values (c, y, x) from the mean of those in a mask around, in units of how far these lie
+    from it, noise included; infinite without any.
+    """
     weight = ndimage.uniform_filter(mask.astype(np.float32), RIM_WINDOW)
     total = ndimage.uniform_filter(np.where(mask, values, np.float32(0)), (0, RIM_WINDOW, RIM_WINDOW))
     few = 0.5 / RIM_WINDOW**2
-    distance = np.square(values - total / np.maximum(weight, few)).sum(axis=0)
+    mean = total / np.maximum(weight, few)
+    squares = ndimage.uniform_filter(np.where(mask, np.square(values).sum(axis=0), np.float32(0)), RIM_WINDOW)
+    scatter = np.maximum(squares / np.maximum(weight, few) - np.square(mean).sum(axis=0), 0) + len(values)
+    distance = np.square(values - mean).sum(axis=0) / scatter
     return np.where(weight > few, distance, np.inf)
