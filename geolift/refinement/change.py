@@ -402,8 +402,9 @@ def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArr
 
 
 def _unlike(values: FloatArray, mask: BoolArray) -> FloatArray:
-    """Squared distance (y, x) of values (c, y, x) from the mean of those in a mask around, in units of how far these lie
-    from it, noise included; infinite without any.
+    """Squared distance (y, x) of values (c, y, x) from the mean of those in a mask around, by how far these lie from it.
+
+    Their noise is included; infinite without any.
     """
     weight = ndimage.uniform_filter(mask.astype(np.float32), RIM_WINDOW)
     total = ndimage.uniform_filter(np.where(mask, values, np.float32(0)), (0, RIM_WINDOW, RIM_WINDOW))
