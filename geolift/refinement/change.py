@@ -402,7 +402,7 @@ def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArr
 
 
 def _unlike(values: FloatArray, mask: BoolArray) -> FloatArray:
-    """Squared distance (y, x) of values (c, y, x) from the mean of those in a mask around, by how far these lie from it.
+    """Squared distance (y, x) of values (c, y, x) from the mean of those in a mask around, by how far these lie.
 
     Their noise is included; infinite without any.
     """
