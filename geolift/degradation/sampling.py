@@ -151,8 +151,10 @@ def sample_columns(image: FloatArray, first_px: int, ratio: int, count: int, tap
     return turned.swapaxes(-1, -2)
 
 
-def pad_for_sampling(msi_fine: FloatArray, ratio: int, margin: int, reach_px: int) -> tuple[FloatArray, int]:
-    """Add invalid pixels around the fine image until kernels may reach ``reach_px`` beyond the LR grid.
+def pad_for_sampling(
+    msi_fine: FloatArray, ratio: int, margin: int, reach_px: int, value: float = np.nan
+) -> tuple[FloatArray, int]:
+    """Add pixels, invalid ones, around the fine image until kernels may reach ``reach_px`` beyond the LR grid.
 
     Returns the image and the fine pixel at which LR pixel (0, 0) begins.
     """
@@ -160,7 +162,7 @@ def pad_for_sampling(msi_fine: FloatArray, ratio: int, margin: int, reach_px: in
     if extra == 0:
         return msi_fine, margin * ratio
     width = [(0, 0)] * (msi_fine.ndim - 2) + [(extra, extra), (extra, extra)]
-    return np.pad(msi_fine, width, constant_values=np.nan), margin * ratio + extra
+    return np.pad(msi_fine, width, constant_values=value), margin * ratio + extra
 
 
 def degrade_msi(

@@ -22,6 +22,7 @@ from geolift.degradation.sampling import (
     sample_rows,
 )
 from geolift.pair.robust import mad_sigma
+from geolift.runtime.blas import one_blas_thread
 
 DoubleArray = NDArray[np.float64]
 
@@ -100,7 +101,7 @@ class Footprint:
             (n, h, w); NaN where more than 2 % of the weight falls on invalid pixels.
         """
         lost = np.isnan(images[0])
-        seen = self._read(np.where(lost, np.float32(0), images), margin)
+        seen = self._read(np.where(lost, np.float32(0), images) if lost.any() else images, margin)
         if not lost.any() and margin >= self.margin_lr:
             return seen
         whole = np.ones((1, *lost.shape), np.float32)
@@ -138,8 +139,7 @@ class Footprint:
         return found
 
     def _read(self, images: FloatArray, margin: int) -> FloatArray:
-        padded, origin = pad_for_sampling(images, self.ratio, margin, self.margin_lr * self.ratio)
-        padded = np.nan_to_num(padded, copy=False)
+        padded, origin = pad_for_sampling(images, self.ratio, margin, self.margin_lr * self.ratio, 0.0)
         height, width = (size // self.ratio - 2 * margin for size in images.shape[1:])
         (start_y, start_x), (along_y, along_x) = self.start_px, self.weights
         part = sample_rows(padded, origin + start_y, self.ratio, height, along_y[None])[0]
@@ -235,10 +235,8 @@ def _equations(
         table, seen = _equations(low.swapaxes(1, 2), fine.swapaxes(1, 2), turned, 0, margin)
         return table.swapaxes(2, 3), seen.swapaxes(1, 2)
     ratio, height, width = current.ratio, low.shape[1], low.shape[2]
-    padded, origin = pad_for_sampling(fine, ratio, margin, current.margin_lr * ratio)
-    across = sample_columns(
-        np.nan_to_num(padded), origin + current.start_px[1], ratio, width, current.weights[1][None]
-    )[0]
+    padded, origin = pad_for_sampling(fine, ratio, margin, current.margin_lr * ratio, 0.0)
+    across = sample_columns(padded, origin + current.start_px[1], ratio, width, current.weights[1][None])[0]
     first, last = origin + current.start_px[0], (height - 1) * ratio + 1
     taps = range(len(current.weights[0]))
     return np.stack([across[:, first + tap : first + tap + last : ratio] for tap in taps]), low
@@ -247,12 +245,11 @@ def _equations(
 def _solved(table: DoubleArray, seen: DoubleArray, start: Footprint, current: Footprint, axis: int) -> Footprint:
     """Least squares for the weights of one axis, drawn towards smooth weights near the first ones, summing to one."""
     prior = start.weights[axis]
-    power = np.einsum("in,jn->ij", table, table)  # einsum: BLAS would share the sum among threads
+    with one_blas_thread():
+        power, wanted = table @ table.T, table @ (seen - prior @ table)
     bends = np.diff(np.eye(len(prior)), 2, axis=0)
     wishes = SMOOTHNESS * bends.T @ bends + NEARNESS * np.eye(len(prior)) + SUM_TO_ONE
-    change = np.linalg.solve(
-        power + np.trace(power) / len(prior) * wishes, np.einsum("in,n->i", table, seen - prior @ table)
-    )
+    change = np.linalg.solve(power + np.trace(power) / len(prior) * wishes, wanted)
     both = [*current.weights]
     both[axis] = (prior + change) / (prior + change).sum()
     return Footprint(current.ratio, current.start_px, (both[0], both[1]))

@@ -34,6 +34,9 @@ NOISE_PIXELS = 512
 MOST_WINDOWS, WINDOW_LR = 4, 24
 """Windows in which the fits are applied, and their edge in HSI pixels."""
 
+MOST_FINE_PX = MOST_WINDOWS * (12 * WINDOW_LR) ** 2
+"""Fine pixels in these windows; at large ratios there are fewer windows."""
+
 Fit = Callable[[TrainingSet], SpectralModel]
 Locate = Callable[[Ints, Ints], tuple[Ints, Ints]]
 """From rows and columns of a pair to those of the HSI that training pixels are counted in."""
@@ -146,10 +149,11 @@ def _thinned(data: TrainingSet, seed: int) -> TrainingSet:
 def _windows(pair: Pair, seed: int) -> list[Window]:
     """The scene, or windows spread over it by a hash of their place."""
     height, width = pair.shape
-    if height * width <= MOST_WINDOWS * WINDOW_LR**2:
+    most = max(1, min(MOST_WINDOWS, MOST_FINE_PX // (pair.ratio * WINDOW_LR) ** 2))
+    if height * width <= most * WINDOW_LR**2:
         return [(slice(0, height), slice(0, width))]
     corners = np.array([(y, x) for y in range(0, height, WINDOW_LR) for x in range(0, width, WINDOW_LR)])
-    order = np.argsort(position_hash(corners[:, 0], corners[:, 1], seed), kind="stable")[:MOST_WINDOWS]
+    order = np.argsort(position_hash(corners[:, 0], corners[:, 1], seed), kind="stable")[:most]
     return [
         (slice(int(y), min(int(y) + WINDOW_LR, height)), slice(int(x), min(int(x) + WINDOW_LR, width)))
         for y, x in corners[order]
