@@ -110,8 +110,9 @@ def learn_twice(
         return as_it_was(f"fewer than {FEWEST_HELD_OUT} HSI pixels could be held out", **facts)
     facts |= {"held_out_gain": told.gain, "held_out_gain_sigma": told.doubt if np.isfinite(told.doubt) else None}
     if told.gain <= told.doubt:
+        went = "fell" if told.gain > 0 else "rose"
         return as_it_was(
-            f"in a trial the error at held-out HSI pixels fell by {told.gain:.1%} ± {told.doubt:.1%}", **facts
+            f"in a trial the error at held-out HSI pixels {went} by {abs(told.gain):.1%} ± {told.doubt:.1%}", **facts
         )
     second = fit(sample)
     second = replace(second, choices=second.choices | {"learned_from": "the refined product"})
