@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from geolift.refinement import Change, ChangedPair, find_change
+from geolift.refinement.change import _confined
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.pair import ArrayPair
 from geolift.runtime.scratch import lent
@@ -98,6 +99,16 @@ def test_a_pixel_gives_way_alike_where_only_pieces_of_the_arrays_are(images: Ima
 
 def test_a_clean_pair_is_left_alone(images: Images) -> None:
     assert found_in(*images) is None
+
+
+def test_what_is_smaller_than_an_hsi_pixel_is_no_change_of_ground() -> None:
+    share = np.zeros((12, 12), np.float32)
+    share[4:7, 4:7] = 1
+    msi, sigma = np.full((BANDS, 12, 12), 0.3, np.float32), np.full(BANDS, NOISE, np.float32)
+    assert (_confined(share, msi, sigma, 1) > 0).sum() == 1
+    assert not _confined(share, msi, sigma, 9).any()
+    msi[:, 4:7, 4:7] = 0.5
+    assert np.array_equal(_confined(share, msi, sigma, 9), share)
 
 
 def test_a_faulty_pixel_or_a_displaced_line_of_the_hsi_is_no_change_of_ground(images: Images) -> None:

@@ -377,11 +377,11 @@ class _Search:
         )
         inner = [slice(margin * ratio, size - margin * ratio) for size in share.shape]
         # half of it and less is doubt: a clear pixel beside a change stays as it is
-        confined = _confined(share[inner[0], inner[1]], msi[:, inner[0], inner[1]], scatter.detail)
+        confined = _confined(share[inner[0], inner[1]], msi[:, inner[0], inner[1]], scatter.detail, ratio**2)
         return confined, shown, sight.seen(share)[None]
 
 
-def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArray:
+def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray, fewest: int) -> FloatArray:
     """Share (y, x) of an MSI (c, y, x) that gives way: clear pixels beside a change stay as they are.
 
     Half of a share and less is doubt. A pixel at the rim of what is left counts where it looks more like the changed
@@ -391,6 +391,8 @@ def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArr
     ----------
     sigma
         (c,) by which pixels of one kind differ.
+    fewest
+        Pixels that change together: what is smaller than an HSI pixel cannot be told from a shift of what lies there.
     """
     given = np.clip(2 * share - 1, 0, 1)
     core = ndimage.binary_erosion(given > 0, np.ones((3, 3)), border_value=1)
@@ -398,7 +400,9 @@ def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArr
     scaled = np.nan_to_num(msi) / sigma[:, None, None]
     alike = _unlike(scaled, core) < _unlike(scaled, given == 0)
     steep = np.clip(RIM_SLOPE * (share - 1) + 1, 0, 1)
-    return np.where(core, given, np.where(rim & alike, steep, 0)).astype(np.float32)
+    found = np.where(core, given, np.where(rim & alike, steep, 0)).astype(np.float32)
+    areas, _ = ndimage.label(found > 0, np.ones((3, 3)))
+    return np.where(np.bincount(areas.ravel())[areas] >= fewest, found, np.float32(0))
 
 
 def _unlike(values: FloatArray, mask: BoolArray) -> FloatArray:
