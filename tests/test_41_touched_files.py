@@ -17,7 +17,7 @@ from geolift.pipeline.readiness import FilesRead
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers.source_files import files_of_input
 from geolift.settings import FuseSettings
-from geolift.writer import ignored_options, settled_output
+from geolift.writer import ignored_options, is_store, settled_output
 
 VRT = (
     '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Float32" band="1"><SimpleSource>'
@@ -184,7 +184,7 @@ def test_a_fusion_is_refused_before_it_reads_a_pixel(tmp_path: Path) -> None:
 def test_a_zarr_store_that_is_read_is_not_replaced_and_nothing_is_put_into_one(tmp_path: Path) -> None:
     store = tmp_path / "a.zarr"
     store.mkdir()
-    (store / "zarr.json").write_text("{}", encoding="utf-8")
+    (store / "zarr.json").write_text('{"zarr_format": 3}', encoding="utf-8")
     (tmp_path / "a.json").write_text(
         '{"properties": {"geolift:settings": {}}, "assets": {"data": {"href": "a.zarr"}}}', encoding="utf-8"
     )
@@ -200,3 +200,10 @@ def test_statistics_beside_an_input_do_not_make_its_folder_an_input(tmp_path: Pa
     touch(tmp_path / "scene.tif.aux.xml", "<PAMDataset/>")
     require_untouched([scene], [Output(marks)], overwrite=True)
     assert "scene.tif.aux.xml" in refused(UsageError, [scene], tmp_path / "scene.tif.aux.xml")
+
+
+def test_a_product_called_zarr_leaves_its_folder_a_place_for_others(tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_text('{"type": "Feature"}', encoding="utf-8")
+    assert not is_store(tmp_path)
+    (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}', encoding="utf-8")
+    assert is_store(tmp_path)

@@ -109,7 +109,12 @@ def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> N
 
 def is_store(folder: Path) -> bool:
     """Tell whether a folder is a Zarr store, which is an output and not a place for one."""
-    return (folder / "zarr.json").exists() or (folder / ".zgroup").exists()
+    if (folder / ".zgroup").exists():
+        return True
+    try:  # the sidecar of a product called zarr is no store
+        return "zarr_format" in json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 @contextmanager
