@@ -49,28 +49,13 @@ from geolift.readers import envi_header, spectral_metadata
 from geolift.readers.places import read_places
 from geolift.readers.stac_item import read_item
 from geolift.report import make_report
-from geolift.settings import (
-    ApplySettings,
-    BenchmarkSettings,
-    EvaluateSettings,
-    FuseSettings,
-    MosaicSettings,
-    PairSettings,
-    SimulateSettings,
-    TrainSettings,
-)
+from geolift.settings import FuseSettings, commands
 from geolift.settings.base import Settings
 from geolift.srf import SpectralResponse
 
 SECONDS = 60
-COMMANDS = (
-    ApplySettings,
-    BenchmarkSettings,
-    EvaluateSettings,
-    MosaicSettings,
-    PairSettings,
-    SimulateSettings,
-    TrainSettings,
+COMMANDS = tuple(
+    model for model in vars(commands).values() if isinstance(model, type) and model.__module__ == commands.__name__
 )
 ENCODINGS, SEPARATORS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"), (",", ";", "\t", "|")
 NASTY = (
@@ -197,7 +182,7 @@ def _options(path: Path, model: type[Settings] = FuseSettings) -> object:
 
 def of_commands() -> Iterator[Kind]:
     """Give a configuration and a list of options for every command."""
-    for model in (*COMMANDS, FuseSettings):
+    for model in COMMANDS:
         known = {name: value for name, value in dump_settings(model()).items() if isinstance(value, str | int | float)}
         known |= {name: value for name, value in map(str.split, OPTIONS.splitlines()) if name in model.model_fields}
         toml = "".join(f"{name} = {json.dumps(value)}\n" for name, value in known.items())
