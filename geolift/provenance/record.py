@@ -133,11 +133,11 @@ class CoregistrationFacts(Facts):
 
 
 class CurveFacts(Facts):
-    """A curve through (seen, wanted) that was applied to the MSI before the relation."""
+    """A curve per band through (seen, wanted), (c, k), that was applied to the MSI before the relation."""
 
     name: str
-    seen: list[float]
-    wanted: list[float]
+    seen: list[list[float]]
+    wanted: list[list[float]]
 
 
 class HarmonizationFacts(Facts):
