@@ -14,7 +14,7 @@ from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
 from geolift.refinement import Patchwork, Refined, learn_arrays_twice, refine_arrays
 from geolift.refinement.footprint import gaussian_footprint
-from geolift.refinement.learning_twice import sample_refined
+from geolift.refinement.learning_twice import learn_twice, sample_refined
 from geolift.refinement.pair import ArrayPair
 from geolift.refinement.trial import amplified_noise, run_trial
 from geolift.training.fit import fit
@@ -101,6 +101,25 @@ def test_where_the_second_inversion_leaves_as_much_of_the_hsi_the_first_product_
     assert product is None and not lesson.applied and lesson.model is model and lesson.refined is refined
     assert lesson.to_json()["left_of_hsi"] == pytest.approx(1, abs=1e-6)
     assert lesson.reason == "the second inversion would leave 100% of the first one's squared error"
+
+
+def test_ground_that_the_refinement_must_not_see_teaches_as_the_hsi_shows_it(first_round: tuple) -> None:
+    _, hsi, msi, training, model, _, refined = first_round
+    hsi = hsi.copy()
+    hsi[:, :, :14] = np.nan
+    hidden, given = training.subset(training.cols < 14), []
+
+    def fitted(part: TrainingSet) -> SpectralModel:
+        given.append(part)
+        return model
+
+    lesson = learn_twice(
+        ArrayPair(hsi, msi), model, training, refined, fit=fitted, trial=fits()["trial"], limit=4096, hidden=hidden,
+        refine=lambda second, known: Refined(None, "not asked"),
+    )  # fmt: skip
+    left = given[0].subset(given[0].cols < 14)
+    np.testing.assert_array_equal(left.spectra, hidden.spectra)
+    assert len(given[0].rows) == lesson.facts["pixels"] > 3 * len(hidden.rows)
 
 
 def test_nothing_is_learned_where_nothing_was_refined(first_round: tuple) -> None:

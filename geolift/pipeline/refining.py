@@ -288,6 +288,7 @@ def _learned(
         trial=lambda part: learned(part, learned=False),
         refine=lambda model, known: refined(model, seen, known=known, forced=True),
         locate=locate,
+        hidden=_hidden(images, overlap, training),
         limit=settings.max_train_pixels,
         seed=settings.seed,
         engine=engine,
@@ -298,9 +299,22 @@ def _learned(
         if lesson.applied and result.correction is None:
             lesson = replace(lesson, model=trained.model, applied=False, reason=result.reason)
             result = refined(trained.model, known=first)
-    return replace(trained, model=lesson.model), replace(
-        result, facts=result.facts | {"learned_twice": lesson.to_json()}
-    )
+    facts = result.facts | {"learned_twice": lesson.to_json()}
+    return replace(trained, model=lesson.model), replace(result, facts=facts)
+
+
+def _hidden(images: Pair, overlap: Overlay, training: TrainingSet) -> TrainingSet | None:
+    """Training pixels that a pair hides from its refinement; None if there are none."""
+    from geolift.refinement import ChangedPair
+
+    if not isinstance(images, ChangedPair):
+        return None
+    height, width = images.shape
+    rows, cols = training.rows - overlap.rows.start, training.cols - overlap.cols.start
+    inside = np.flatnonzero((rows >= 0) & (rows < height) & (cols >= 0) & (cols < width))
+    hidden = images.hidden(slice(0, height), slice(0, width))
+    chosen = inside[hidden[rows[inside], cols[inside]]]
+    return training.subset(chosen) if chosen.size else None
 
 
 def _following(overlap: Overlay, compared: Comparison) -> Overlay:

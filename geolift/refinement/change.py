@@ -151,8 +151,11 @@ class ChangedPair:
 
     def hsi(self, rows: slice, cols: slice) -> FloatArray:
         """See `Pair`."""
-        hidden = self.change.seen.read(rows, cols)[0] > LOST_WEIGHT
-        return np.where(hidden, np.float32(np.nan), self.pair.hsi(rows, cols))
+        return np.where(self.hidden(rows, cols), np.float32(np.nan), self.pair.hsi(rows, cols))
+
+    def hidden(self, rows: slice, cols: slice) -> BoolArray:
+        """(y, x) HSI pixels that are."""
+        return np.asarray(self.change.seen.read(rows, cols)[0] > LOST_WEIGHT)
 
     def msi(self, row: int, col: int, height: int, width: int, margin: int) -> FloatArray:
         """See `Pair`."""

@@ -73,6 +73,7 @@ def learn_twice(
     trial: Fit,
     refine: Callable[[SpectralModel, Refined], Refined],
     limit: int,
+    hidden: TrainingSet | None = None,
     locate: Locate = lambda rows, cols: (rows, cols),
     seed: int = 0,
     engine: Engine = ON_CPU,
@@ -89,6 +90,9 @@ def learn_twice(
         Refines a model's product of the same pair, with what was found in the first round; not to be refused.
     limit
         Most pixels to learn from.
+    hidden
+        Those of the first round that show ground which the refinement must not see. They teach as they are: without
+        them the second inversion would be asked for materials that it has never met.
     locate
         Rows and columns that pixels of the pair have in the training set.
     """
@@ -104,6 +108,8 @@ def learn_twice(
         return as_it_was("no refined pixel is valid")
     rows, cols = locate(sample.rows, sample.cols)
     sample = replace(sample, rows=rows, cols=cols)
+    if hidden is not None:
+        sample = sample.joined(hidden.thinned(len(sample.rows), seed))
     told = run_trial(pair, training, sample, correction.process.footprint, trial, locate, seed)
     facts: dict[str, Any] = {"pixels": len(sample.spectra), "held_out_pixels": told.pixels}
     if told.pixels < FEWEST_HELD_OUT:

@@ -84,7 +84,7 @@ def run_trial(
     edge = BLOCK_LR if min(pair.shape) >= SMALL_LR else SMALL_BLOCK_LR
     trials = []
     for kind in KINDS:
-        parts = [_thinned(data.subset(~_near(data, edge, kind)), seed) for data in (first, second)]
+        parts = [data.subset(~_near(data, edge, kind)).thinned(TRIAL_PIXELS, seed) for data in (first, second)]
         if min(len(part.rows) for part in parts) < FEWEST_PIXELS:
             continue
         models = [fit(part) for part in parts]
@@ -136,14 +136,6 @@ def _near(data: TrainingSet, edge: int, kind: int) -> NDArray[np.bool_]:
     steps = range(-GAP_LR, GAP_LR + 1)
     kinds = [_kind_of(data.rows + dy, data.cols + dx, edge) for dy in steps for dx in steps]
     return np.asarray((np.stack(kinds) == kind).any(axis=0))
-
-
-def _thinned(data: TrainingSet, seed: int) -> TrainingSet:
-    """At most so many pixels, spread by their order."""
-    if len(data.rows) <= TRIAL_PIXELS:
-        return data
-    order = np.argsort(position_hash(np.arange(len(data.rows)), data.cols, seed), kind="stable")
-    return data.subset(np.sort(order[:TRIAL_PIXELS]))
 
 
 def _windows(pair: Pair, seed: int) -> list[Window]:

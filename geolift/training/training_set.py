@@ -92,6 +92,18 @@ class TrainingSet:
             cols=self.cols[keep],
         )
 
+    def thinned(self, limit: int, seed: int) -> TrainingSet:
+        """At most so many of its pixels, spread by their order."""
+        if len(self.rows) <= limit:
+            return self
+        order = np.argsort(position_hash(np.arange(len(self.rows)), self.cols, seed), kind="stable")
+        return self.subset(np.sort(order[:limit]))
+
+    def joined(self, other: TrainingSet) -> TrainingSet:
+        """Its pixels and those of another one with the same bands."""
+        names = ("spectra", "neighbour_means", "rows", "cols")
+        return replace(self, **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names})
+
 
 def position_hash(rows: Ints, cols: Ints, seed: int) -> NDArray[np.uint64]:
     """A uniform 64-bit number per position (the SplitMix64 mixer), the same wherever the pixel is met."""
