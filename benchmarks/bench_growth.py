@@ -11,6 +11,7 @@ import numpy as np
 from common import SENSOR, arguments, make_pair, table
 
 from geolift.pipeline.files import fuse_files
+from geolift.runtime.progress import heard_by
 from geolift.settings import FuseSettings
 
 SIZES_PX = (192, 384, 768)
@@ -47,7 +48,8 @@ def main() -> None:
             hsi, msi = make_pair(folder, given.bands, size)
             stages = Stages()
             settings = FuseSettings(sensor=SENSOR, threads=1, overwrite=True)
-            fuse_files(str(hsi), str(msi), folder / "fused.tif", settings, stages)
+            with heard_by(stages):
+                fuse_files(str(hsi), str(msi), folder / "fused.tif", settings)
             stages.progress("end", 1.0)
             found.append(stages.spent)
     rows = []

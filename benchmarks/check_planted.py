@@ -17,7 +17,6 @@ from geolift.pair.checks import Reading, check_pair
 from geolift.pair.checks.crosscheck import simulate_candidates
 from geolift.pair.comparison import compare
 from geolift.pipeline.pair_check import open_pair
-from geolift.runtime.progress import SILENT
 from geolift.settings import PairSettings
 
 ALIKE_R = 0.98
@@ -113,7 +112,7 @@ def ask(pair: Pair, folder: Path) -> Iterator[dict[str, object]]:
     write(hsi_path, pair.hsi, 10.0 * pair.ratio, tags)
     write(msi_path, pair.msi, 10.0, [{} for _ in pair.msi], edge_px=pair.edge_px)
     settings = PairSettings(sensor=pair.sensor, msi_bands=",".join(pair.names), harmonize="off")
-    opened = open_pair(hsi_path, msi_path, settings, SILENT)
+    opened = open_pair(hsi_path, msi_path, settings)
     opened, spectra = replace(opened, hsi=opened.hsi.compute()), opened.spectra
     others = simulate_candidates(opened, (slice(None), slice(None)))
     bands = list(spectra.msi_bands)

@@ -20,7 +20,7 @@ from geolift.datamodel.quality import Flag
 from geolift.errors import InputError, TrustError
 from geolift.pair.checks import noise_amplification
 from geolift.pipeline import files, pair_check
-from geolift.runtime.progress import Silent
+from geolift.runtime.progress import Silent, heard_by
 from geolift.settings import FuseSettings, PairSettings
 from geolift.srf import SpectralResponse
 
@@ -130,9 +130,8 @@ def test_a_shift_that_varies_is_told_and_followed_only_on_request(
     straight = planted(tmp_path / "straight", truth)
     pair = planted(tmp_path / "sheared", (sheared.astype(np.float32), wavelength))
     listener = Remembering()
-    told = pair_check.coregister_files(
-        pair.hsi, straight.msi, tmp_path / "moved.tif", PairSettings(sensor="s2a"), listener
-    )
+    with heard_by(listener):
+        told = pair_check.coregister_files(pair.hsi, straight.msi, tmp_path / "moved.tif", PairSettings(sensor="s2a"))
     assert told["local"]["degree"] == 1
     assert told["local"]["largest_px"] == pytest.approx(1.5, abs=0.3)
     assert "--coregister local" in " ".join(listener.warnings)

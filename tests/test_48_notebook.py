@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,20 @@ def test_progress_is_shown_in_a_notebook_and_only_there(monkeypatch: pytest.Monk
     shell.execution_count = 8
     listener.progress("writing", 1.0)
     assert "training" not in Display.shown[-1], "another cell has a display of its own"
+
+
+def test_whoever_hears_a_run_hears_its_threads_and_nothing_after_it() -> None:
+    heard: list[tuple[str, float]] = []
+
+    class Hearing(progress.Silent):
+        def progress(self, stage: str, fraction: float, detail: str = "") -> None:
+            heard.append((stage, fraction))
+
+    with progress.heard_by(Hearing()), ThreadPoolExecutor(1) as pool:
+        with progress.heard_by(None):
+            progress.advance("reading", 0.5)
+        with progress.heard_by(progress.SILENT):
+            progress.advance("hidden", 0.5)
+        pool.submit(progress.of_stage("writing"), 0.75).result()
+    progress.advance("later", 1.0)
+    assert heard == [("reading", 0.5), ("writing", 0.75)]

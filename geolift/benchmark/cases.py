@@ -19,7 +19,7 @@ from geolift.errors import InputError, UsageError
 from geolift.pair.spectra import plan_spectra
 from geolift.readers import open_cube
 from geolift.readers.mat_scene import open_mat_scene
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import SILENT, heard_by, warn
 from geolift.settings import BandSettings, BenchmarkSettings, Reading, SensorSettings
 
 Cube = NDArray[np.float32]
@@ -132,7 +132,7 @@ def open_scene(path: str, reading: Reading) -> xr.DataArray:
     return open_cube(path, reading)
 
 
-def weights_of(scene: xr.DataArray, degradation: Degradation, listener: Listener = SILENT) -> NDArray[np.float32]:
+def weights_of(scene: xr.DataArray, degradation: Degradation) -> NDArray[np.float32]:
     """Return the SRF weights (MSI band, good HSI band) of a degradation.
 
     Raises
@@ -144,8 +144,7 @@ def weights_of(scene: xr.DataArray, degradation: Degradation, listener: Listener
         return gaussian_srf(int(degradation.srf), int(bands_of(scene).good.sum())).astype(np.float32)
     chosen = SensorSettings(sensor=degradation.srf, msi_bands=tuple(degradation.msi_bands.split()) or None)
     plan = plan_spectra(scene, chosen, BandSettings())
-    for text in plan.warnings:
-        listener.warn(text)
+    warn(*plan.warnings)
     return plan.weights
 
 
@@ -161,7 +160,8 @@ def make_pair(scene: xr.DataArray, degradation: Degradation) -> Pair:
     InputError, UsageError
         If the scene is smaller than two LR pixels along an edge, or see `weights_of`.
     """
-    weights = weights_of(scene, degradation)
+    with heard_by(SILENT):  # what there is to warn of was told when the sweep began
+        weights = weights_of(scene, degradation)
     rows, cols = (size // degradation.ratio * degradation.ratio for size in scene.shape[1:])
     if min(rows, cols) < 2 * degradation.ratio:
         raise InputError(

@@ -29,7 +29,7 @@ from geolift.errors import (
 from geolift.metrics import Stretch, evaluate_arrays
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.provenance.sidecar import software_versions
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import advance, warn
 from geolift.runtime.whole_files import write_whole
 from geolift.settings import BenchmarkSettings
 
@@ -56,7 +56,7 @@ class Sweep:
     exit_code: int
 
 
-def run(scenes: Sequence[str], output: Path, settings: BenchmarkSettings, listener: Listener = SILENT) -> Sweep:
+def run(scenes: Sequence[str], output: Path, settings: BenchmarkSettings) -> Sweep:
     """Run every case that the CSV does not hold yet; a case that fails leaves its error there and the next one begins.
 
     Parameters
@@ -81,7 +81,7 @@ def run(scenes: Sequence[str], output: Path, settings: BenchmarkSettings, listen
         require_known(method)
     rows = begin(output, scenes, settings)
     opener = _opener(scenes, settings)
-    _require_possible(cases, opener, listener)
+    _require_possible(cases, opener)
     known = {_key(row) for row in rows if not row["error"]}
     versions = {name: version for name, version in software_versions().items() if name in VERSIONS}
     todo = [case for case in cases if tuple(case.axes().values()) not in known]
@@ -95,10 +95,10 @@ def run(scenes: Sequence[str], output: Path, settings: BenchmarkSettings, listen
             # A sweep of a night must not end with one case; the exit code will tell, and the row says why.
             row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             failures.append(_exit_code(error))
-            listener.warn(f"{_words(case)}: {_explained(error)}")
+            warn(f"{_words(case)}: {_explained(error)}")
         append(output, row)
         rows.append(row)
-        listener.progress("sweeping", number / len(todo), _words(case))
+        advance("sweeping", number / len(todo), _words(case))
     last = {_key(row): row for row in rows}
     done = len(todo) - len(failures)
     return Sweep(done, len(cases) - len(todo), len(failures), tuple(last.values()), next(iter(failures), 0))
@@ -110,14 +110,13 @@ def _opener(scenes: Sequence[str], settings: BenchmarkSettings) -> Callable[[str
     return lru_cache(1)(lambda name: open_scene(paths[name], settings.hsi_reading))
 
 
-def _require_possible(cases: Sequence[Case], opener: Callable[[str], xr.DataArray], listener: Listener) -> None:
+def _require_possible(cases: Sequence[Case], opener: Callable[[str], xr.DataArray]) -> None:
     """Open every scene and settle every response before the first case is begun."""
     for name in dict.fromkeys(case.degradation.scene for case in cases):
-        for text in opener(name).attrs.get("warnings", ()):
-            listener.warn(text)
+        warn(*opener(name).attrs.get("warnings", ()))
     places = {(c.degradation.scene, c.degradation.srf, c.degradation.msi_bands): c.degradation for c in cases}
     for degradation in places.values():
-        weights_of(opener(degradation.scene), degradation, listener)
+        weights_of(opener(degradation.scene), degradation)
 
 
 def picture_of(output: Path) -> Path:

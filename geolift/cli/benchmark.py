@@ -34,7 +34,7 @@ def benchmark_command(scenes: tuple[str, ...], output: Path, settings: Benchmark
     """
     from geolift.benchmark import summary, sweep
 
-    found = sweep.run(scenes, output, settings, console)
+    found = sweep.run(scenes, output, settings)
     lines = summary.lines_of(found.rows)
     picture = sweep.picture_of(output)
     drawn = any(line.means for line in lines)

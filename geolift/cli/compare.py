@@ -33,7 +33,7 @@ def coregister_command(hsi: str, msi: str, output: Path | None, settings: PairSe
     """
     from geolift.pipeline import pair_check
 
-    document = pair_check.coregister_files(hsi, msi, output, settings, console)
+    document = pair_check.coregister_files(hsi, msi, output, settings)
     shift, metres = document["shift_msi_px"], document["shift_m"]
     lines = [
         f"shift       dy {shift['dy']:+.3f}, dx {shift['dx']:+.3f} MSI pixels "
@@ -66,5 +66,5 @@ def check_command(hsi: str, msi: str, settings: PairSettings, console: Console) 
     from geolift.pair.checks import crosscheck
     from geolift.pipeline import pair_check
 
-    document = pair_check.check_files(hsi, msi, settings, console)
+    document = pair_check.check_files(hsi, msi, settings)
     console.result("\n".join(crosscheck.lines(document)), document)

@@ -24,7 +24,7 @@ def demo_command(folder: Path, overwrite: bool, console: Console) -> None:
     """
     from geolift.demo import showcase
 
-    document = showcase.run(folder, overwrite=overwrite, listener=console)
+    document = showcase.run(folder, overwrite=overwrite)
     scores, files = document["scores"], document["outputs"]
     text = [
         f"HSI      {files['hsi']}   224 bands, 30 m",

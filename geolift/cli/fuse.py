@@ -73,12 +73,12 @@ def fuse_command(
     target = Path(from_run("output", named_once(out, output)) or default)
 
     if dry_run:
-        plan = files.plan_files(hsi, source, target, settings, console)
+        plan = files.plan_files(hsi, source, target, settings)
         for text in plan.warnings:
             console.warn(text)
         console.result("\n".join(plan.lines()), plan.to_json())
         return
-    result = files.fuse_files(hsi, source, target, settings, console)
+    result = files.fuse_files(hsi, source, target, settings)
     console.note(json.dumps(result.sidecar["properties"]["geolift:written"]), level=1)
     tell(result.output, result.sidecar, console, settings.report)
     console.result(str(result.output), result.to_json())

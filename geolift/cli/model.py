@@ -33,7 +33,7 @@ def train_command(hsi: str, output: Path | None, settings: TrainSettings, consol
 
     read = (hsi, settings.srf, settings.wavelengths)
     require_untouched(read, [Output(target)], overwrite=settings.overwrite)
-    trained = fusion.train(hsi, listener=console, **settings.model_dump())
+    trained = fusion.train(hsi, **settings.model_dump())
     trained.save(target)
     document = {
         "output": str(target),
@@ -92,6 +92,6 @@ def apply_command(
         plan = files.plan_application(model, msi, target, settings)
         console.result("\n".join(f"{key:8}{value}" for key, value in plan.items()), plan)
         return
-    result = files.apply_files(model, msi, target, settings, console)
+    result = files.apply_files(model, msi, target, settings)
     tell(result.output, result.sidecar, console)
     console.result(str(result.output), result.to_json())

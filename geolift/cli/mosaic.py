@@ -31,7 +31,7 @@ def mosaic_command(products: tuple[str, ...], output: Path | None, settings: Mos
     from geolift.pipeline.mosaicking import mosaic_files
 
     target = output or Path("mosaic.tif")
-    item = mosaic_files(products, target, settings, console)
+    item = mosaic_files(products, target, settings)
     properties = item["properties"]
     document = {
         "output": str(target),

@@ -20,6 +20,7 @@ from geolift.cli.arguments import FilePath
 from geolift.cli.command import ADVANCED, MAIN, RUN, option
 from geolift.cli.console import Console
 from geolift.errors import InputError, UsageError
+from geolift.runtime.progress import heard_by
 from geolift.settings import Settings
 from geolift.settings.validation import validated
 
@@ -184,7 +185,7 @@ def run_options(command: Command) -> Command:
     def with_console(*args: Any, progress: str, quiet: bool, verbose: int, as_json: bool, **kwargs: Any) -> Any:
         title = _title(click.get_current_context())
         console = Console(progress, quiet=quiet, verbose=verbose, as_json=as_json, title=title)
-        with console:
+        with console, heard_by(console):
             return command(*args, console=console, **kwargs)
 
     wrapped: Command = with_console

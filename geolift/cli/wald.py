@@ -29,7 +29,7 @@ def simulate_command(hsi: str, output: Path, settings: SimulateSettings, console
     """
     from geolift.pipeline import wald
 
-    document = wald.simulate_files(hsi, output, settings, console)
+    document = wald.simulate_files(hsi, output, settings)
     console.result("\n".join(document["outputs"].values()), document)
 
 
@@ -57,7 +57,7 @@ def evaluate_command(
     from geolift.pipeline import wald
 
     rules = [quality_gate.parse(text) for text in require]
-    scores = wald.evaluate(product, reference, listener=console, **settings.model_dump())
+    scores = wald.evaluate(product, reference, **settings.model_dump())
     lines = [
         f"RMSE   {scores.rmse:.6g}",
         f"PSNR   {scores.psnr_db:.3f} dB (peak {scores.data_range:.4g})",

@@ -16,6 +16,7 @@ from geolift.network.engine import gpu_name
 from geolift.pipeline import files, wald
 from geolift.provenance.sidecar import software_versions
 from geolift.runtime.machine import available_cpus, memory_limit_bytes
+from geolift.runtime.progress import SILENT, heard_by
 from geolift.runtime.scratch import scratch_folder
 from geolift.settings import FuseSettings
 from geolift.srf import list_sensors
@@ -78,7 +79,7 @@ def _proj_works() -> bool | str:
 def _self_test() -> dict[str, float] | str:
     """Fuse a scene of 48 × 48 pixels and compare with its truth."""
     try:
-        with scratch_folder() as folder:
+        with scratch_folder() as folder, heard_by(SILENT):
             paths = showcase.make_pair(folder, size=48).paths
             output = folder / "fused.tif"
             files.fuse_files(paths["hsi"], paths["msi"], output, FuseSettings(sensor=showcase.SENSOR))

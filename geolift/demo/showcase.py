@@ -17,7 +17,7 @@ from geolift.demo import landscape
 from geolift.pipeline import files, wald
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers import open_cube
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import advance
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.srf import SpectralResponse
 from geolift.writer import Encoding, choose_scale, default_rgb, write_cube
@@ -82,24 +82,24 @@ class Shown(TypedDict):
     sidecar: str
 
 
-def run(folder: Path, *, overwrite: bool = False, listener: Listener = SILENT) -> Shown:
+def run(folder: Path, *, overwrite: bool = False) -> Shown:
     """Make the pair, fuse it, evaluate it, draw it; return paths and scores."""
     outputs = [Output(folder / name, told=key == "fused") for key, name in FILES.items()]
     if folder.exists():
         require_untouched([], outputs, overwrite=overwrite)
-    listener.progress("scene", 0.0)
+    advance("scene", 0.0)
     pair = make_pair(folder, overwrite=overwrite)
     paths = pair.paths
-    listener.progress("scene", 1.0)
+    advance("scene", 1.0)
     fused = folder / FILES["fused"]
     settings = FuseSettings(sensor=SENSOR, overwrite=overwrite)
-    result = files.fuse_files(paths["hsi"], paths["msi"], fused, settings, listener)
-    scores = wald.evaluate(fused, paths["truth"], ratio=RATIO, listener=listener)
+    result = files.fuse_files(paths["hsi"], paths["msi"], fused, settings)
+    scores = wald.evaluate(fused, paths["truth"], ratio=RATIO)
     picture = folder / FILES["picture"]
     title = f"geolift demo: PSNR {scores.psnr_db:.1f} dB, SAM {scores.sam_deg:.2f}°"
-    listener.progress("drawing", 0.0)
+    advance("drawing", 0.0)
     draw({**paths, "fused": fused}, pair.places, picture, title)
-    listener.progress("drawing", 1.0)
+    advance("drawing", 1.0)
     return {
         "outputs": {key: str(path) for key, path in {**paths, "fused": fused, "picture": picture}.items()},
         "scores": {key: value for key, value in wald.scores_json(scores).items() if key != "per_band"},

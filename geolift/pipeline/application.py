@@ -22,7 +22,7 @@ from geolift.pipeline.radiometry import (
 from geolift.pipeline.trained import Trained, inverted, load_trained
 from geolift.readers import opened
 from geolift.report.scene import relation_of
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import Listener, heard_by, warn
 from geolift.settings import ApplySettings, SensorSettings
 from geolift.settings.typed import ApplyOptions
 from geolift.settings.validation import validated
@@ -33,7 +33,7 @@ def apply(
     msi: str | Path | xr.DataArray,
     settings: ApplySettings | None = None,
     *,
-    listener: Listener = SILENT,
+    listener: Listener | None = None,
     **options: Unpack[ApplyOptions],
 ) -> xr.DataArray:
     """Apply a saved model to an MSI of its sensor, lazily.
@@ -64,8 +64,8 @@ def apply(
     cube = opened(msi, settings.msi_reading, settings.tile_size, settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)
     relation, told = settle_radiometry(trained, cube, bands, settings)
-    for text in (*notes, *told):
-        listener.warn(text)
+    with heard_by(listener):
+        warn(*notes, *told)
     return inverted(window, bands, trained, settings, relation).cube
 
 

@@ -47,7 +47,7 @@ from geolift.provenance.sidecar import (
 from geolift.provenance.staleness import change_since
 from geolift.readers import open_cube, open_cubes
 from geolift.runtime.machine import available_cpus, limit_block_cache, spare_memory_bytes
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import SILENT, heard_by, of_stage, warn
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
 from geolift.writer import (
     Cluster,
@@ -94,23 +94,17 @@ def open_pair(hsi: str | Path, msi: Source, settings: FuseSettings) -> tuple[xr.
     )
 
 
-def plan_files(hsi: str | Path, msi: Source, output: Path, settings: FuseSettings, listener: Listener = SILENT) -> Plan:
+def plan_files(hsi: str | Path, msi: Source, output: Path, settings: FuseSettings) -> Plan:
     """Tell what `fuse_files` would do, or refuse it as that would be refused at once."""
     output, settings = settled_output(output, settings)
     require_ready([str(hsi), *paths_of(msi)], output, side_products(settings).values(), settings)
     cubes = open_pair(hsi, msi, settings)
-    _, settled = settle_device(settings, listener)
+    _, settled = settle_device(settings)
     mask_of(cubes[1], settings.mask, settings.mask_dilate)
     return plan_fusion(*cubes, settled, output)
 
 
-def fuse_files(
-    hsi: str | Path,
-    msi: Source,
-    output: Path,
-    settings: FuseSettings,
-    listener: Listener = SILENT,
-) -> FileResult:
+def fuse_files(hsi: str | Path, msi: Source, output: Path, settings: FuseSettings) -> FileResult:
     """Fuse two files into a third; see `fuse`. The output appears whole or not at all."""
     started = time.perf_counter()
     output, settings = settled_output(output, settings)
@@ -124,21 +118,21 @@ def fuse_files(
     read = require_ready(inputs.values(), output, asked.values(), settings)
     limit_block_cache(settings.memory or spare_memory_bytes())
     cubes = open_pair(hsi, msi, settings)
-    engine, settled = settle_device(settings, listener)
+    engine, settled = settle_device(settings)
     identity = run_identity(settled, inputs)
     with draft_of(output, identity, resume=settings.resume) as draft, drafts_of(asked) as beside:
-        fusion = fuse_cubes(*cubes, Run(settings=settled, listener=listener, output=output, kept_model=draft.model))
+        fusion = fuse_cubes(*cubes, Run(settings=settled, output=output, kept_model=draft.model))
         trained_s = time.perf_counter() - started
         streaming = fitted(settled, fusion.plan.cost)
-        write_side_products(fusion, beside, streaming, listener)
-        report = _write(fusion.product, fusion.trained, streaming, listener, draft, read)
+        write_side_products(fusion, beside, streaming)
+        report = _write(fusion.product, fusion.trained, streaming, draft, read)
         facts = {
             **_run_facts(settings, inputs, draft, fusion.trained, report, engine),
             **fusion_facts(fusion),
             "timings_s": {"understand_and_train": trained_s, "total": time.perf_counter() - started},
         }
         result = _finish(fusion.fused, draft, settings, report, facts)
-        write_report(draft, beside, listener)
+        write_report(draft, beside)
         read.require_unchanged()
         draft.publish(list(beside.values()))
     return result
@@ -189,9 +183,7 @@ def _bytes(file: Path) -> int | None:
     return file.stat().st_size if file.is_file() else None
 
 
-def apply_files(
-    model: str | Path, msi: str | Path, output: Path, settings: ApplySettings, listener: Listener = SILENT
-) -> FileResult:
+def apply_files(model: str | Path, msi: str | Path, output: Path, settings: ApplySettings) -> FileResult:
     """Apply a saved model to a file; see `apply`. The output appears whole or not at all."""
     started = time.perf_counter()
     output, settings = settled_output(output, settings)
@@ -214,9 +206,8 @@ def apply_files(
     window, bands, notes = match_bands(trained, cube, settings)
     relation, told = settle_radiometry(trained, cube, bands, settings)
     notes += told
-    for text in notes:
-        listener.warn(text)
-    engine, settled = settle_device(settings, listener)
+    warn(*notes)
+    engine, settled = settle_device(settings)
     cost = estimate_cost((window.shape[1], window.shape[2]), len(trained.bands), len(bands), settled)
     streaming = fitted(settled, cost)
     product = inverted(window, bands, trained, streaming, relation)
@@ -224,8 +215,8 @@ def apply_files(
     with draft_of(output, identity, resume=settings.resume) as draft, drafts_of(asked) as beside:
         if mixing is not None:
             mixed = inverted(window, bands, mixing, streaming, relation).cube
-            write_abundances(mixed, trained, beside, streaming, listener)
-        report = _write(product, trained, streaming, listener, draft, read)
+            write_abundances(mixed, trained, beside, streaming)
+        report = _write(product, trained, streaming, draft, read)
         facts = {
             **_run_facts(settings, inputs, draft, trained, report, engine),
             "warnings": notes,
@@ -241,7 +232,8 @@ def plan_application(model: str | Path, msi: str | Path, output: Path, settings:
     """Tell what applying a model to a file would do, without doing it; refuse it as it would be refused at once."""
     output, settings = settled_output(output, settings)
     require_ready([str(model), str(msi)], output, side_products(settings).values(), settings)
-    settle_device(settings, SILENT)
+    with heard_by(SILENT):
+        settle_device(settings)
     trained = load_trained(model)
     cube = open_cube(msi, settings.msi_reading, bands=settings.msi_bands)
     window, bands, notes = match_bands(trained, cube, settings)
@@ -264,9 +256,7 @@ def plan_application(model: str | Path, msi: str | Path, output: Path, settings:
     }
 
 
-def _write(
-    product: Inverted, trained: Trained, settings: Any, listener: Listener, draft: Draft, read: FilesRead
-) -> WriteReport:
+def _write(product: Inverted, trained: Trained, settings: Any, draft: Draft, read: FilesRead) -> WriteReport:
     scale = trained.facts.scales.get(settings.dtype, 1.0)
     tags = {
         "TIFFTAG_SOFTWARE": f"geolift {software_versions().get('geolift', '')}",
@@ -282,7 +272,7 @@ def _write(
         threads=settings.threads or available_cpus(),
         tile_size=settings.tile_size,
         tags=tags,
-        progress=lambda share: listener.progress("writing", share),
+        progress=of_stage("writing"),
         draft=draft,
         executor=None if settings.scheduler is None else Cluster(settings.scheduler, tuple(map(Path, read.stamps))),
         source=product.source,

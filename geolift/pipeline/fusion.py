@@ -31,7 +31,7 @@ from geolift.pipeline.trained import Inverted, Trained, inverted, kept_or, learn
 from geolift.pipeline.unmixing import unmixed
 from geolift.readers import opened
 from geolift.runtime.machine import give_back_memory
-from geolift.runtime.progress import AUTO, Listener
+from geolift.runtime.progress import Listener, advance, heard_by, of_stage, warn
 from geolift.settings import FuseSettings, MethodSettings, TrainSettings
 from geolift.settings.typed import FuseOptions, TrainOptions
 from geolift.settings.validation import validated
@@ -77,7 +77,7 @@ def train(
     hsi: str | Path | xr.DataArray,
     settings: TrainSettings | None = None,
     *,
-    listener: Listener = AUTO,
+    listener: Listener | None = None,
     **options: Unpack[TrainOptions],
 ) -> Trained:
     """Learn the spectral inversion of an HSI for a sensor; no MSI is needed.
@@ -94,19 +94,21 @@ def train(
     ------
     InputError, UsageError
     """
+    with heard_by(listener):
+        return _trained(hsi, validated(TrainSettings, options, given=settings))
+
+
+def _trained(hsi: str | Path | xr.DataArray, settings: TrainSettings) -> Trained:
     from geolift.network.engine import choose_engine
 
-    settings = validated(TrainSettings, options, given=settings)
     cube = opened(hsi, settings.hsi_reading)
     choose_engine(settings.device)  # refuses one that is not there before anything is read
     spectra = plan_spectra(cube, settings, settings)
-    for text in (*cube.attrs.get("warnings", []), *spectra.warnings):
-        listener.warn(text)
+    warn(*cube.attrs.get("warnings", []), *spectra.warnings)
     cube, screening = screen_hsi(cube, spectra.learned_bands, settings)
-    for text in screening.sentences:
-        listener.warn(text)
-    training, _ = survey(cube, spectra, settings, listener)
-    return learn(cube, training, spectra, settings, listener)
+    warn(*screening.sentences)
+    training, _ = survey(cube, spectra, settings)
+    return learn(cube, training, spectra, settings)
 
 
 def fuse(
@@ -114,7 +116,7 @@ def fuse(
     msi: str | Path | xr.DataArray,
     settings: FuseSettings | None = None,
     *,
-    listener: Listener = AUTO,
+    listener: Listener | None = None,
     **options: Unpack[FuseOptions],
 ) -> xr.DataArray:
     """Fuse an HSI with an MSI: all the bands of the one at the pixels of the other, lazily.
@@ -169,7 +171,7 @@ class Fusion:
     pixels_without_hsi
         Output pixels whose centre lies on no valid HSI pixel; they are fused all the same.
     warnings
-        Everything the listener was warned of.
+        Everything that was warned of.
     """
 
     settings: FuseSettings
@@ -222,7 +224,7 @@ def prepare(
     hsi: str | Path | xr.DataArray,
     msi: str | Path | xr.DataArray,
     settings: FuseSettings | None = None,
-    listener: Listener = AUTO,
+    listener: Listener | None = None,
     **options: Unpack[FuseOptions],
 ) -> Fusion:
     """Do everything of `fuse` up to the pixels, and return all that is known of it: cube, quality, error, check.
@@ -243,7 +245,8 @@ def prepare(
     chosen = validated(FuseSettings, options, given=settings)
     hsi_cube = opened(hsi, chosen.hsi_reading)
     msi_cube = opened(msi, chosen.msi_reading, chosen.tile_size, chosen.msi_bands)
-    return fuse_cubes(hsi_cube, msi_cube, Run(settings=chosen, listener=listener))
+    with heard_by(listener):
+        return fuse_cubes(hsi_cube, msi_cube, Run(settings=chosen))
 
 
 def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
@@ -283,7 +286,7 @@ def kept_in_memory(pair: ScenePair, plan: Plan, run: Run) -> ScenePair:
     """Decode the HSI once where there is room for it; it is read several times before the first tile."""
     if not is_kept(pair.hsi.nbytes, plan.cost.budget_bytes):
         return pair
-    return replace(pair, hsi=in_memory(pair.hsi, run.threads, run.progress("reading")))
+    return replace(pair, hsi=in_memory(pair.hsi, run.threads, of_stage("reading")))
 
 
 def with_declared_offset(pair: ScenePair, run: Run) -> ScenePair:
@@ -302,9 +305,9 @@ def without_faults(pair: ScenePair, run: Run) -> ScenePair:
 
 def compare_sensors(pair: ScenePair, run: Run) -> tuple[Comparison | None, CheckResult | None]:
     """Hold the two sensors against each other and say what was found; TrustError under ``strict``."""
-    run.listener.progress("comparing", 0.0)
+    advance("comparing", 0.0)
     compared = compare(pair, run.settings)
-    run.listener.progress("comparing", 1.0)
+    advance("comparing", 1.0)
     if compared is None:
         run.warn("no HSI pixel lies under the MSI: the two sensors could not be compared")
         return None, None
@@ -346,14 +349,14 @@ def require_something_to_fuse(pair: ScenePair, compared: Comparison | None, sett
 
 def training_pixels(pair: ScenePair, compared: Comparison | None, run: Run) -> tuple[TrainingSet, np.ndarray]:
     """Draw the pixels to learn from, with the MSI's noise, and tell where the HSI is valid, bool (y, x)."""
-    training, valid = survey(pair.hsi, pair.spectra, run.settings, run.listener)
+    training, valid = survey(pair.hsi, pair.spectra, run.settings)
     fine = None if compared is None else look_at_fine_msi(compared)
     return replace(training, msi_noise=None if fine is None else fine.noise), valid
 
 
 def learn_inversion(pair: ScenePair, training: TrainingSet, run: Run) -> Trained:
     """Learn the spectral inversion from the pair's HSI."""
-    trained = learn(pair.hsi, training, pair.spectra, run.settings, run.listener, run.threads)
+    trained = learn(pair.hsi, training, pair.spectra, run.settings, run.threads)
     give_back_memory()
     return trained
 

@@ -29,7 +29,7 @@ from geolift.provenance.sidecar import (
 from geolift.readers import open_cube
 from geolift.report.views import View, seen_on, view_of
 from geolift.runtime.machine import available_cpus, limit_block_cache, spare_memory_bytes
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import of_stage
 from geolift.settings import MosaicSettings
 from geolift.writer import Encoding, choose_scale, draft_of, require_packages, settled_output, write_cube
 
@@ -235,9 +235,7 @@ def _quality_of(product: str) -> xr.DataArray:
     return open_cube(found)
 
 
-def mosaic_files(
-    products: Sequence[str], output: Path, settings: MosaicSettings, listener: Listener = SILENT
-) -> StacItem:
+def mosaic_files(products: Sequence[str], output: Path, settings: MosaicSettings) -> StacItem:
     """Write the mosaic of product files; see `mosaic`. Returns its sidecar's content."""
     output, settings = settled_output(output, settings)
     require_untouched(products, [Output(output, told=True)], overwrite=settings.overwrite)
@@ -258,7 +256,7 @@ def mosaic_files(
             threads=threads,
             tile_size=tile,
             tags={"GEOLIFT_QUANTITY": str(cube.attrs["quantity"])},
-            progress=lambda share: listener.progress("writing", share),
+            progress=of_stage("writing"),
             draft=draft,
         )
         item = stac_item(

@@ -23,7 +23,7 @@ from geolift.pair.spectra import plan_spectra
 from geolift.pipeline.interpolation import with_worth
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers import opened
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import Listener, heard_by, warn
 from geolift.settings import PairSettings, RegionSettings, WritingSettings
 from geolift.settings.typed import PairOptions
 from geolift.settings.validation import validated
@@ -33,10 +33,8 @@ from geolift.writer.moved import write_moved
 RESAMPLE_PX = 256
 
 
-def open_pair(
-    hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings, listener: Listener
-) -> ScenePair:
-    """Open both files, settle bands and region, screen the HSI, and tell the listener what had to be assumed.
+def open_pair(hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings) -> ScenePair:
+    """Open both files, settle bands and region, screen the HSI, and tell what had to be assumed.
 
     Raises
     ------
@@ -46,12 +44,11 @@ def open_pair(
     hsi_cube = opened(hsi, settings.hsi_reading)
     msi_cube = opened(msi, settings.msi_reading, bands=settings.msi_bands)
     spectra = plan_spectra(hsi_cube, settings, settings, msi_cube)
-    for text in (*hsi_cube.attrs.get("warnings", []), *msi_cube.attrs.get("warnings", []), *spectra.warnings):
-        listener.warn(text)
+    warn(*hsi_cube.attrs.get("warnings", []), *msi_cube.attrs.get("warnings", []), *spectra.warnings)
     region = plan_region(hsi_cube, msi_cube, RegionSettings())
     pair, told = with_true_offset(masked_pair(hsi_cube, msi_cube, spectra, region, settings))
     if told:
-        listener.warn(told)
+        warn(told)
     return screened_pair(pair, settings)
 
 
@@ -66,7 +63,7 @@ def coregister(
     msi: str | Path | xr.DataArray,
     settings: PairSettings | None = None,
     *,
-    listener: Listener = SILENT,
+    listener: Listener | None = None,
     **options: Unpack[PairOptions],
 ) -> ShiftDocument:
     """Estimate the shift that brings an HSI onto an MSI, +dy down, +dx right.
@@ -93,7 +90,8 @@ def coregister(
     InputError
         If the two do not overlap.
     """
-    return coregister_files(hsi, msi, None, validated(PairSettings, options, given=settings), listener)
+    with heard_by(listener):
+        return coregister_files(hsi, msi, None, validated(PairSettings, options, given=settings))
 
 
 def coregister_files(
@@ -101,7 +99,6 @@ def coregister_files(
     msi: str | Path | xr.DataArray,
     output: Path | None,
     settings: PairSettings,
-    listener: Listener = SILENT,
 ) -> ShiftDocument:
     """Estimate the shift that brings the HSI onto the MSI; with ``output`` also write the HSI moved by it.
 
@@ -116,15 +113,13 @@ def coregister_files(
         require_tiff(output, "-o")
         inputs = [name for name in (hsi, msi) if not isinstance(name, xr.DataArray)]
         require_untouched([*inputs, settings.srf, settings.wavelengths], [Output(output)], overwrite=settings.overwrite)
-    pair = open_pair(hsi, msi, settings, listener)
-    for text in pair.screening.sentences:
-        listener.warn(text)
+    pair = open_pair(hsi, msi, settings)
+    warn(*pair.screening.sentences)
     compared = compare(pair, settings, look_for_variation=True)
     if compared is None:
         names = " and ".join(str(cube.attrs.get("source", "a cube")) for cube in (pair.hsi, pair.msi))
         raise NoOverlapError(f"{names}: no HSI pixel lies under the MSI")
-    for text in compared.warnings:
-        listener.warn(text)
+    warn(*compared.warnings)
     document = compared.shift_json()
     if output is not None:
         if settings.coregister == "local" and compared.field is not None and compared.field.degree > 0:
@@ -170,7 +165,7 @@ def _applied_units(compared: Comparison) -> tuple[float, float]:
     return compared.overlay.shift_units(*compared.overlay.fine_shift(*compared.applied_px))
 
 
-def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings, listener: Listener = SILENT) -> PairDocument:
+def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings) -> PairDocument:
     """Check two files against each other; the document of `geolift check --json`.
 
     Raises
@@ -180,7 +175,7 @@ def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings, listen
     """
     quiet = settings.model_copy(update={"strict": False})
     try:
-        pair = open_pair(hsi, msi, settings, listener)
+        pair = open_pair(hsi, msi, settings)
     except NoOverlapError as error:
         if settings.strict:
             raise TrustError(str(error)) from error

@@ -12,7 +12,7 @@ from geolift.errors import InputError
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers.shared_raster import is_virtual
 from geolift.readers.source_files import files_of_input
-from geolift.runtime.progress import Listener
+from geolift.runtime.progress import warn
 from geolift.settings import ApplySettings, FuseSettings
 from geolift.writer import Cluster, Stamps, ignored_options, require_packages, stamps_of
 
@@ -90,11 +90,10 @@ def _files_named(settings: FuseSettings | ApplySettings) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None and str(value) not in words}
 
 
-def settle_device(settings: Streamed, listener: Listener) -> tuple[Engine, Streamed]:
+def settle_device(settings: Streamed) -> tuple[Engine, Streamed]:
     """Settle what computes, and tell what is ignored; the settings too, so that a resumed run computes alike."""
     from geolift.network.engine import choose_engine
 
-    for text in ignored_options(settings):
-        listener.warn(text)
-    engine = choose_engine(settings.device, settings.precision, listener.warn)
+    warn(*ignored_options(settings))
+    engine = choose_engine(settings.device, settings.precision, warn)
     return engine, settings.model_copy(update={"device": engine.device, "precision": engine.precision})

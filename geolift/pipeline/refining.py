@@ -23,6 +23,7 @@ from geolift.pair.scene_pair import ScenePair
 from geolift.pipeline.run import Run
 from geolift.pipeline.trained import TileChange, TileCorrection, Trained
 from geolift.runtime.machine import give_back_memory
+from geolift.runtime.progress import of_stage
 from geolift.runtime.scratch import Piece
 from geolift.settings import FuseSettings
 from geolift.training.training_set import TrainingSet
@@ -264,7 +265,7 @@ def _learned(
             folder=run.scratch_folder,
             threads=run.threads,
             engine=engine,
-            progress=run.progress("refining"),
+            progress=of_stage("refining"),
         )
 
     if trained.model.method != "auto":

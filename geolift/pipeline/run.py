@@ -1,27 +1,24 @@
-"""A run: what it was told, whom it tells, and where it keeps what it learned."""
+"""A run: what it was told, what it warned of, and where it keeps what it learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from geolift.runtime import progress
 from geolift.runtime.machine import available_cpus
-from geolift.runtime.progress import SILENT, Listener
 from geolift.settings import FuseSettings
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Run:
-    """What a fusion was told, and whom it tells.
+    """What a fusion was told, and what it warned of.
 
     Parameters
     ----------
     settings
         Every option in force.
-    listener
-        Hears progress and warnings.
     output
         Where the product will be written; None in memory.
     kept_model
@@ -31,7 +28,6 @@ class Run:
     """
 
     settings: FuseSettings
-    listener: Listener = SILENT
     output: Path | None = None
     kept_model: Path | None = None
     warnings: list[str] = field(default_factory=list)
@@ -55,10 +51,5 @@ class Run:
 
     def warn(self, *texts: str) -> None:
         """Tell the listener, and keep it for sidecar and report."""
-        for text in texts:
-            self.listener.warn(text)
+        progress.warn(*texts)
         self.warnings.extend(texts)
-
-    def progress(self, stage: str) -> Callable[[float], None]:
-        """Return what tells the listener how much of a stage is done."""
-        return lambda share: self.listener.progress(stage, share)

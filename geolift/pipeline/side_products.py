@@ -16,7 +16,7 @@ from geolift.pipeline.radiometry import radiometry_facts
 from geolift.pipeline.trained import Trained
 from geolift.pipeline.unmixing import endmember_facts, endmember_path, unmixed, write_endmembers
 from geolift.runtime.machine import available_cpus
-from geolift.runtime.progress import Listener
+from geolift.runtime.progress import advance, of_stage
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
 from geolift.writer import (
     Draft,
@@ -62,32 +62,32 @@ def drafts_of(paths: dict[str, Path]) -> Iterator[dict[str, Draft]]:
         yield {name: stack.enter_context(draft_of(path)) for name, path in paths.items()}
 
 
-def write_side_products(fusion: Fusion, drafts: dict[str, Draft], settings: FuseSettings, listener: Listener) -> None:
+def write_side_products(fusion: Fusion, drafts: dict[str, Draft], settings: FuseSettings) -> None:
     """Write everything but the report, which tells of the rest."""
     if "qa" in drafts:
         _write_quality(fusion.quality, drafts["qa"], settings)
     if "uncertainty" in drafts and fusion.sigma is not None:
-        _write_sigma(fusion, drafts["uncertainty"], settings, listener)
+        _write_sigma(fusion, drafts["uncertainty"], settings)
     if fusion.abundances is not None:
-        write_abundances(fusion.abundances, fusion.trained, drafts, settings, listener)
+        write_abundances(fusion.abundances, fusion.trained, drafts, settings)
     if "save_model" in drafts:
         relation = None if fusion.compared is None else fusion.compared.harmonization
         facts = fusion.trained.facts.model_copy(update={"radiometry": radiometry_facts(relation)})
         replace(fusion.trained, facts=facts).save(drafts["save_model"].finished)
 
 
-def write_report(product: Draft, drafts: dict[str, Draft], listener: Listener) -> None:
+def write_report(product: Draft, drafts: dict[str, Draft]) -> None:
     """Write the report of files that have not got their names yet."""
     if "report" in drafts:
         from geolift.report import make_report
 
-        listener.progress("report", 0.0)
+        advance("report", 0.0)
         growing = {draft.path: draft.finished for draft in drafts.values()}
         make_report(product.finished, drafts["report"].finished, growing)
-        listener.progress("report", 1.0)
+        advance("report", 1.0)
 
 
-def _write_sigma(fusion: Fusion, draft: Draft, settings: FuseSettings, listener: Listener) -> None:
+def _write_sigma(fusion: Fusion, draft: Draft, settings: FuseSettings) -> None:
     """Write the standard error as the product is written, with a scale that suits it."""
     assert fusion.sigma is not None
     assert fusion.errors is not None
@@ -101,7 +101,7 @@ def _write_sigma(fusion: Fusion, draft: Draft, settings: FuseSettings, listener:
         threads=settings.threads or available_cpus(),
         tile_size=settings.tile_size,
         tags={"GEOLIFT_QUANTITY": STANDARD_ERROR},
-        progress=lambda share: listener.progress("uncertainty", share),
+        progress=of_stage("uncertainty"),
         draft=draft,
     )
 
@@ -133,7 +133,6 @@ def write_abundances(
     trained: Trained,
     drafts: dict[str, Draft],
     settings: FuseSettings | ApplySettings,
-    listener: Listener,
 ) -> None:
     """Write the abundances as the product is written, and the endmembers' spectra beside them."""
     draft, facts = drafts["abundances"], unmixed(trained).facts
@@ -145,7 +144,7 @@ def write_abundances(
         threads=settings.threads or available_cpus(),
         tile_size=settings.tile_size,
         tags={"GEOLIFT_QUANTITY": facts.quantity},
-        progress=lambda share: listener.progress("abundances", share),
+        progress=of_stage("abundances"),
         draft=draft,
     )
     write_endmembers(endmember_facts(trained), drafts[ENDMEMBERS].finished)

@@ -16,6 +16,7 @@ from geolift.pair.scene_pair import ScenePair
 from geolift.pipeline.interpolation import comparable_msi
 from geolift.pipeline.run import Run
 from geolift.pipeline.trained import Trained
+from geolift.runtime.progress import advance
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def calibrate(
 
     twice = refined is not None and bool(refined.facts.get("learned_twice", {}).get("applied"))
 
-    run.listener.progress("calibrating", 0.0)
+    advance("calibrating", 0.0)
     fine = None if compared is None else look_at_fine_msi(compared)
     if compared is None or fine is None:
         errors = fit_errors(training, refit, None, settings.seed)
@@ -64,7 +65,7 @@ def calibrate(
         corner = compared.overlay.rows.start, compared.overlay.cols.start
         observed = observed_pixels(seen, training.rows, training.cols, corner)
         errors = fit_errors(training, refit, spread, settings.seed, observed)
-        run.listener.progress("calibrating", 0.5)
+        advance("calibrating", 0.5)
         found = assess_at_reduced_resolution(
             values, training.weights, refit, blur, training.msi_noise,
             refined=refined is not None and refined.correction is not None,
@@ -73,7 +74,7 @@ def calibrate(
         )  # fmt: skip
         if errors is not None and found is not None:
             errors = replace(errors, needed=found.needed, refined_share=found.refined_share)
-    run.listener.progress("calibrating", 1.0)
+    advance("calibrating", 1.0)
     if errors is None:
         run.warn("too few HSI pixels to hold some out: no uncertainty can be given")
     return errors

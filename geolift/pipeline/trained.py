@@ -20,7 +20,7 @@ from geolift.pair.spectra import SpectralPlan
 from geolift.pipeline.radiometry import Radiometry
 from geolift.provenance.record import HarmonizationFacts, ModelFacts
 from geolift.provenance.sidecar import software_versions
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import advance, of_stage
 from geolift.runtime.scratch import Piece
 from geolift.settings import ApplySettings, FuseSettings, MethodSettings, TrainSettings
 from geolift.training.training_set import Seam, TrainingSampler, TrainingSet
@@ -165,9 +165,7 @@ def kept_or(file: Path | None, learned: Callable[[], Trained]) -> Trained:
     return load_trained(file)
 
 
-def survey(
-    hsi: xr.DataArray, spectra: SpectralPlan, settings: MethodSettings, listener: Listener = SILENT
-) -> tuple[TrainingSet, np.ndarray]:
+def survey(hsi: xr.DataArray, spectra: SpectralPlan, settings: MethodSettings) -> tuple[TrainingSet, np.ndarray]:
     """Read the HSI once, block by block: a bounded, seeded sample of its valid pixels, and where it is valid (y, x).
 
     Raises
@@ -185,7 +183,7 @@ def survey(
         values = window_values(data, rows, cols)[positions]
         valid[rows, cols] = np.isfinite(values).all(axis=0)
         sampler.add(*seam.joined(values, rows, cols))
-        listener.progress("reading", done / len(windows))
+        advance("reading", done / len(windows))
     if sampler.count < MIN_TRAIN_PIXELS:
         raise InputError(
             f"{hsi.attrs.get('source', 'HSI')}: {sampler.count} pixels are valid in all {positions.size} good bands; "
@@ -199,13 +197,13 @@ def learn(
     training: TrainingSet,
     spectra: SpectralPlan,
     settings: TrainSettings | FuseSettings,
-    listener: Listener = SILENT,
     threads: int | None = None,
 ) -> Trained:
     """Learn the spectral inversion from an HSI's training set, for the MSI bands of a spectral plan."""
     from geolift.network.engine import choose_engine
     from geolift.training.fit import fit
 
+    told = of_stage("training")
     model = fit(
         settings.method,
         training,
@@ -213,7 +211,7 @@ def learn(
         device=choose_engine(settings.device).device,
         threads=threads,
         **settings.method_options,
-        progress=lambda share, loss: listener.progress("training", share, f"loss {loss:.5f}" if loss == loss else ""),
+        progress=lambda share, loss: told(share, f"loss {loss:.5f}" if loss == loss else ""),
     )
     quantity = str(hsi.attrs.get("quantity", "unknown"))
     bands = spectra.bands

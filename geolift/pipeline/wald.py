@@ -34,7 +34,7 @@ from geolift.provenance.sidecar import (
     write_json,
 )
 from geolift.readers import open_cube
-from geolift.runtime.progress import SILENT, Listener
+from geolift.runtime.progress import Listener, advance, heard_by, warn
 from geolift.settings import BandSettings, EvaluateSettings, SimulateSettings
 from geolift.settings.typed import EvaluateOptions
 from geolift.settings.validation import validated
@@ -66,7 +66,7 @@ def psf_of(settings: SimulateSettings) -> np.ndarray:
     return psf_kernel(settings.psf, sigma, settings.psf_radius or HYPERBENCH_RADIUS)
 
 
-def degrade_pair(hsi: xr.DataArray, settings: SimulateSettings, listener: Listener = SILENT) -> Triple:
+def degrade_pair(hsi: xr.DataArray, settings: SimulateSettings) -> Triple:
     """Degrade one HSI: blur, block average, noise; and apply the SRF. The LR-HSI and HR-MSI are in memory.
 
     Raises
@@ -84,9 +84,8 @@ def degrade_pair(hsi: xr.DataArray, settings: SimulateSettings, listener: Listen
         )
     reference = crop(hsi, slice(0, rows), slice(0, cols))
     spectra = plan_spectra(reference, settings, BandSettings())
-    for text in (*hsi.attrs.get("warnings", []), *spectra.warnings):
-        listener.warn(text)
-    lr, msi = _degraded(reference, spectra, settings, listener)
+    warn(*hsi.attrs.get("warnings", []), *spectra.warnings)
+    lr, msi = _degraded(reference, spectra, settings)
     if settings.snr is not None:
         lr = _noisy(lr, settings.snr, settings.seed, 0)
         msi = _noisy(msi, settings.snr, settings.seed, 1)
@@ -102,7 +101,7 @@ def degrade_pair(hsi: xr.DataArray, settings: SimulateSettings, listener: Listen
 
 
 def _degraded(
-    reference: xr.DataArray, spectra: SpectralPlan, settings: SimulateSettings, listener: Listener
+    reference: xr.DataArray, spectra: SpectralPlan, settings: SimulateSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Degrade strip by strip: the HSI is read once and never held whole."""
     ratio, kernel = settings.ratio, psf_of(settings)
@@ -123,7 +122,7 @@ def _degraded(
                 lr[band, row // ratio : end // ratio] = block_mean(blurred[inner], ratio)
         # A pixel invalid in any good band gives no MSI value, as a real image would have none there.
         msi[:, row:end] = apply_srf(block[good][:, inner], spectra.weights.astype(np.float64))
-        listener.progress("degrading", end / rows)
+        advance("degrading", end / rows)
     return lr, msi
 
 
@@ -151,7 +150,7 @@ class Simulated(TypedDict):
     msi_bands: list[str]
 
 
-def simulate_files(hsi: str | Path, folder: Path, settings: SimulateSettings, listener: Listener = SILENT) -> Simulated:
+def simulate_files(hsi: str | Path, folder: Path, settings: SimulateSettings) -> Simulated:
     """Write ``lr_hsi``, ``hr_msi``, ``reference`` and ``simulate.json`` into a folder; see `degrade_pair`."""
     folder.mkdir(exist_ok=True) if folder.parent.is_dir() else None
     paths = {key: folder / f"{name}{SUFFIXES[settings.of]}" for key, name in NAMES.items()}
@@ -159,13 +158,13 @@ def simulate_files(hsi: str | Path, folder: Path, settings: SimulateSettings, li
     files = [Output(path) for path in (*paths.values(), document_path)]
     require_untouched([hsi, settings.wavelengths, settings.srf], files, overwrite=settings.overwrite)
     require_packages(settings.of)
-    triple = degrade_pair(open_cube(hsi, settings.hsi_reading), settings, listener)
+    triple = degrade_pair(open_cube(hsi, settings.hsi_reading), settings)
     quantity = str(triple.reference.attrs.get("quantity", "unknown"))
     encoding = Encoding.of(settings, choose_scale(settings.dtype, quantity, triple.hsi.values))
     with drafts_of({**paths, "document": document_path}) as drafts:
         for index, (key, path) in enumerate(paths.items()):
             write_cube(getattr(triple, key), path, settings, encoding=encoding, draft=drafts[key])
-            listener.progress("writing", (index + 1) / len(paths))
+            advance("writing", (index + 1) / len(paths))
         document = _simulated(str(hsi), paths, triple, settings)
         write_json(drafts["document"].finished, document)
         first, *others = drafts.values()
@@ -201,7 +200,7 @@ def evaluate(
     reference: str | Path | xr.DataArray,
     settings: EvaluateSettings | None = None,
     *,
-    listener: Listener = SILENT,
+    listener: Listener | None = None,
     **options: Unpack[EvaluateOptions],
 ) -> Scores:
     """Measure a product against its reference: RMSE, PSNR, SSIM, UIQI, ERGAS, SAM, over what is valid in both.
@@ -220,7 +219,13 @@ def evaluate(
     InputError
         If grids or bands differ, or nothing is valid in both.
     """
-    settings = validated(EvaluateSettings, options, given=settings)
+    with heard_by(listener):
+        return _scores(product, reference, validated(EvaluateSettings, options, given=settings))
+
+
+def _scores(
+    product: str | Path | xr.DataArray, reference: str | Path | xr.DataArray, settings: EvaluateSettings
+) -> Scores:
     truth = reference if isinstance(reference, xr.DataArray) else open_cube(reference)
     given = product if isinstance(product, xr.DataArray) else open_cube(product)
     given, truth = _same_bands(given, truth)
@@ -245,7 +250,7 @@ def evaluate(
     survey = Survey(given.shape[0], used)
     for product_tile, reference_tile, _, share in pairs():
         survey.update(product_tile, reference_tile)
-        listener.progress("surveying", share)
+        advance("surveying", share)
     if not survey.bands.any():
         raise InputError(f"{_name(given)} and {_name(truth)}: no pixel is valid in both; nothing to compare")
     stretch = _stretch(survey.bands, pairs) if settings.convention == "hyperbench" else None
@@ -259,7 +264,7 @@ def evaluate(
     )
     for product_tile, reference_tile, interior, share in pairs(halo=True):
         evaluation.update(product_tile, reference_tile, interior)
-        listener.progress("measuring", share)
+        advance("measuring", share)
     return evaluation.result()
 
 

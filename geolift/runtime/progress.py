@@ -1,4 +1,4 @@
-"""Who wants to know how the work goes."""
+"""Who wants to know how the work goes; who hears it is settled once for a run and not handed from step to step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import html
 import importlib
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 REDRAW_S = 0.2
@@ -107,3 +111,30 @@ def running_cell() -> int | None:
 
 SILENT = Silent()
 AUTO = Automatic()
+_HEARS: ContextVar[Listener] = ContextVar("geolift.listener", default=AUTO)
+
+
+@contextmanager
+def heard_by(listener: Listener | None) -> Iterator[None]:
+    """Tell a listener how the work inside goes; None: whoever hears it already, at first a notebook's cell."""
+    token = _HEARS.set(_HEARS.get() if listener is None else listener)
+    try:
+        yield
+    finally:
+        _HEARS.reset(token)
+
+
+def warn(*texts: str) -> None:
+    """Tell what had to be assumed or looks wrong."""
+    for text in texts:
+        _HEARS.get().warn(text)
+
+
+def advance(stage: str, fraction: float, detail: str = "") -> None:
+    """Tell how much of a stage is done, 0 to 1."""
+    _HEARS.get().progress(stage, fraction, detail)
+
+
+def of_stage(stage: str) -> Callable[..., None]:
+    """Return `advance` of one stage, for the threads too, which do not know who listens."""
+    return partial(_HEARS.get().progress, stage)
