@@ -68,6 +68,8 @@ class Job:
 def read_manifest(path: Path, common: Mapping[str, Any] | None = None) -> list[Job]:
     """Read the jobs of a manifest.
 
+    Raises InputError if the file cannot be read, has no rows, or a column is none of geolift's.
+
     Parameters
     ----------
     path : Path
@@ -79,11 +81,6 @@ def read_manifest(path: Path, common: Mapping[str, Any] | None = None) -> list[J
     -------
     list of Job
         A row that cannot be run carries its error; the others are not concerned.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, has no rows, or a column is none of geolift's.
     """
     shared, rows = _toml(path) if path.suffix.lower() == ".toml" else ({}, _csv(path))
     if not rows:

@@ -31,10 +31,7 @@ class Table:
 def read_text(path: Path) -> str:
     """Read text in the encoding it says, or else in UTF-8, or else in Windows' Western one.
 
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is no text.
+    Raises InputError if it cannot be read, or is no text.
     """
     try:
         if path.stat().st_size > LARGEST_BYTES:
@@ -69,10 +66,7 @@ def _decoded(content: bytes) -> str:
 def read_table(path: Path) -> Table:
     """Read a CSV with a header; blank rows and lines that begin with # are passed over.
 
-    Raises
-    ------
-    InputError
-        If it cannot be read as one.
+    Raises InputError if it cannot be read as one.
     """
     text = read_text(path)
     lines = text.splitlines(keepends=True)

@@ -87,10 +87,7 @@ def usual_snr_db(ratio: int) -> float:
 def expand(scenes: tuple[str, ...], settings: BenchmarkSettings) -> list[Case]:
     """Return every case of a sweep; those of one degradation follow each other.
 
-    Raises
-    ------
-    UsageError
-        If two scenes have one name: the name is what a case is known by.
+    Raises UsageError if two scenes have one name: the name is what a case is known by.
     """
     names = [scene_name(scene) for scene in scenes]
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -135,10 +132,8 @@ def open_scene(path: str, reading: Reading) -> xr.DataArray:
 def weights_of(scene: xr.DataArray, degradation: Degradation) -> NDArray[np.float32]:
     """Return the SRF weights (MSI band, good HSI band) of a degradation.
 
-    Raises
-    ------
-    InputError, UsageError
-        If the sensor is not known or cannot be made of the scene, for want of wavelengths for instance.
+    Raises InputError or UsageError if the sensor is not known or cannot be made of the scene, for want of wavelengths for
+    instance.
     """
     if degradation.srf.isdigit():
         return gaussian_srf(int(degradation.srf), int(bands_of(scene).good.sum())).astype(np.float32)
@@ -153,12 +148,8 @@ def make_pair(scene: xr.DataArray, degradation: Degradation) -> Pair:
 
     Stretch between the 1 and 99 percentiles; blur with zeros outside, average ratio × ratio blocks, add noise of
     ``noise_seed``; apply the SRF, add noise of the next seed. Where pixels are invalid, which HyperBench refuses, see
-    `geolift.degradation.degrade`.
-
-    Raises
-    ------
-    InputError, UsageError
-        If the scene is smaller than two LR pixels along an edge, or see `weights_of`.
+    `geolift.degradation.degrade`. Raises InputError or UsageError if the scene is smaller than two LR pixels along an
+    edge, or see `weights_of`.
     """
     with heard_by(SILENT):  # what there is to warn of was told when the sweep began
         weights = weights_of(scene, degradation)

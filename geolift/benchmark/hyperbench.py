@@ -54,6 +54,9 @@ class HyperBenchPipeline:
     ) -> NDArray[np.float32]:
         """Fuse one case of HyperBench.
 
+        Raises InputError if the arrays do not fit each other, or `refine` is `on` and impossible, as where LR pixels
+        are no whole blocks of HR pixels: HyperBench makes them so of scenes that the ratio does not divide.
+
         Parameters
         ----------
         HR_MSI, LR_HSI
@@ -67,12 +70,6 @@ class HyperBenchPipeline:
         -------
         numpy.ndarray
             (rows, cols, HSI bands) float32 in [0, 1], with a leading axis if the MSI has one.
-
-        Raises
-        ------
-        InputError
-            If the arrays do not fit each other, or `refine` is `on` and impossible, as where LR pixels are no whole
-            blocks of HR pixels: HyperBench makes them so of scenes that the ratio does not divide.
         """
         msi, hsi = (np.asarray(array, np.float32) for array in (HR_MSI, LR_HSI))
         batch = msi.ndim == 4

@@ -64,7 +64,9 @@ def fuse_arrays(
 ) -> Fused:
     """Fuse an LR-HSI with an HR-MSI, both scaled to [0, 1].
 
-    Methods that can keep the scale of such data, as `spectralift` can, are told to.
+    Methods that can keep the scale of such data, as `spectralift` can, are told to. Raises UsageError for an unknown
+    method; InputError if the refinement is `on` and cannot be found, as where LR pixels are no whole blocks of HR
+    pixels.
 
     Parameters
     ----------
@@ -78,13 +80,6 @@ def fuse_arrays(
         Of everything random.
     refine
         What ``+refine`` means: `auto`, if held-out LR pixels speak for it, or `on`, always.
-
-    Raises
-    ------
-    UsageError
-        For an unknown method.
-    InputError
-        If the refinement is `on` and cannot be found, as where LR pixels are no whole blocks of HR pixels.
     """
     require_known(method)
     started = time.perf_counter()

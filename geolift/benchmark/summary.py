@@ -136,10 +136,7 @@ def labels(lines: Sequence[Line]) -> list[str]:
 def draw(lines: Sequence[Line], path: Path) -> None:
     """Draw PSNR, SAM and seconds of the methods, a row for each setting, as a PNG.
 
-    Raises
-    ------
-    ResourceError
-        If the file cannot be written.
+    Raises ResourceError if the file cannot be written.
     """
     from matplotlib.figure import Figure
 

@@ -127,16 +127,9 @@ def picture_of(output: Path) -> Path:
 def begin(output: Path, scenes: Sequence[str], settings: BenchmarkSettings) -> list[Row]:
     """Return the rows of a CSV that is continued, or write the header of a new one.
 
-    A line that a kill has cut off is dropped from the file.
-
-    Raises
-    ------
-    OutputExistsError
-        If the CSV or its picture is there and may be neither replaced nor continued.
-    UsageError, ResourceError
-        If the name is a scene's or the picture's, or the folder cannot be written.
-    InputError
-        If what is to be continued is no CSV of this geolift's benchmark.
+    A line that a kill has cut off is dropped from the file. Raises OutputExistsError if the CSV or its picture is there
+    and may be neither replaced nor continued; UsageError, ResourceError if the name is a scene's or the picture's, or
+    the folder cannot be written; InputError if what is to be continued is no CSV of this geolift's benchmark.
     """
     if picture_of(output) == output:
         raise UsageError(f"{output}: is what the picture would be called; name a CSV")

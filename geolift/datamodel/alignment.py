@@ -32,15 +32,12 @@ UNPLACED = {
 def require_north_up(grid: GeoBox, source: str, georeference: str | None = None) -> None:
     """Refuse grids that geolift does not fuse, by name.
 
+    Raises InputError if the grid has no CRS, is not georeferenced, rotated or south-up.
+
     Parameters
     ----------
     georeference : str, optional
         What the file has instead of a transform: ``gcps`` or ``rpcs``.
-
-    Raises
-    ------
-    InputError
-        If the grid has no CRS, is not georeferenced, rotated or south-up.
     """
     affine = grid.affine
     if affine.is_identity and georeference in UNPLACED:
@@ -125,10 +122,7 @@ def _transformer(source: str, target: str) -> Transformer:
 def transformer(source: CRS | None, target: CRS | None) -> Transformer:
     """Return the transformation between two CRSs, x before y.
 
-    Raises
-    ------
-    InputError
-        If one is missing, or they cannot be transformed into each other.
+    Raises InputError if one is missing, or they cannot be transformed into each other.
     """
     if source is None or target is None:
         raise InputError("a grid without CRS cannot be placed on another. Pass --hsi-crs or --msi-crs EPSG:…")

@@ -98,7 +98,7 @@ def _for_rioxarray(cube: xr.DataArray) -> dict[str, object]:
 
 
 def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any] | None = None) -> xr.DataArray:
-    """Put an array (band, y, x) on a grid with its band description.
+    """Put an array (band, y, x) on a grid with its band description. Raises ValueError if shapes disagree.
 
     Parameters
     ----------
@@ -108,11 +108,6 @@ def make_cube(data: Any, *, grid: GeoBox, bands: Bands, attrs: Mapping[str, Any]
         Shape, affine and CRS (which may be None).
     bands : Bands
         One entry per band.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree.
     """
     if data.shape != (len(bands), *grid.shape):
         raise ValueError(f"array {data.shape} does not fit {len(bands)} bands on a grid of {tuple(grid.shape)}")
@@ -150,10 +145,7 @@ def _grid_attrs(grid: GeoBox) -> dict[str, str]:
 def grid_of(cube: xr.DataArray) -> GeoBox:
     """Return the grid of a cube, exact, also after slicing along x and y by whole pixels.
 
-    Raises
-    ------
-    InputError
-        If the array has no georeferencing that geolift understands.
+    Raises InputError if the array has no georeferencing that geolift understands.
     """
     reference = cube.coords.get("spatial_ref")
     if reference is None or "GeoTransform" not in reference.attrs:

@@ -192,6 +192,8 @@ def add_noise(values: FloatArray, snr_db: float, rng: np.random.Generator) -> Fl
 def apply_srf(cube: FloatArray, weights: Array64) -> FloatArray:
     """Make multispectral bands as weighted sums of hyperspectral ones.
 
+    Raises UsageError if the weights are for another number of bands.
+
     Parameters
     ----------
     cube
@@ -203,11 +205,6 @@ def apply_srf(cube: FloatArray, weights: Array64) -> FloatArray:
     -------
     msi
         Shape (msi band, y, x), dtype of `cube`; NaN where any band of non-zero weight is invalid.
-
-    Raises
-    ------
-    UsageError
-        If the weights are for another number of bands.
     """
     weights = np.asarray(weights, dtype=np.float64)
     n_bands, rows, cols = cube.shape

@@ -37,7 +37,7 @@ class DemoPair:
 
 
 def make_pair(folder: Path, seed: int = 0, size: int = 384, overwrite: bool = False) -> DemoPair:
-    """Write the demo's HSI, MSI and truth into a folder as real files.
+    """Write the demo's HSI, MSI and truth into a folder as real files. Raises OutputExistsError, ResourceError.
 
     Parameters
     ----------
@@ -45,10 +45,6 @@ def make_pair(folder: Path, seed: int = 0, size: int = 384, overwrite: bool = Fa
         Made if it is missing.
     size : int
         Edge of the scene in MSI pixels of 10 m.
-
-    Raises
-    ------
-    OutputExistsError, ResourceError
     """
     scene = landscape.make_scene(seed=seed, rows=size, cols=size)
     response = SpectralResponse.from_library(SENSOR).select(MSI_BANDS)

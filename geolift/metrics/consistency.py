@@ -79,15 +79,12 @@ class Agreement:
 def agreement(found: FloatArray, expected: FloatArray) -> Agreement:
     """Compare two images of one grid over the pixels that are valid in every band of both.
 
+    Raises ValueError if the shapes differ.
+
     Parameters
     ----------
     found, expected
         (band, ...) of one shape, NaN = invalid.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
 
     Examples
     --------

@@ -255,13 +255,7 @@ class Evaluation:
             self._per_image[name] += other._per_image[name]
 
     def result(self) -> Scores:
-        """Return the measures of all tiles so far.
-
-        Raises
-        ------
-        InputError
-            If no pixel is valid in both images.
-        """
+        """Return the measures of all tiles so far. Raises InputError if no pixel is valid in both images."""
         if not self._per_image["pixels"] or not self._bands.any():
             raise InputError("no pixel is valid in product and reference in all bands that are compared.")
         per_band = self._per_band_measures()

@@ -135,12 +135,8 @@ class ExactPercentile:
     def result(self) -> tuple[float, ...]:
         """Return the percentiles in the order asked for.
 
-        Raises
-        ------
-        ValueError
-            If there was no finite value.
-        RuntimeError
-            If the second pass has not seen all values of the first.
+        Raises ValueError if there was no finite value; RuntimeError if the second pass has not seen all values of the
+        first.
         """
         between = []
         for low, high, share in self._ranks():

@@ -46,17 +46,14 @@ ON_CPU = Engine()
 def choose_engine(device: str, precision: Precision = "fp32", warn: Callable[[str], None] | None = None) -> Engine:
     """Settle ``auto`` and what this machine has not got.
 
+    Raises ResourceError for ``cuda`` where torch sees no such device.
+
     Parameters
     ----------
     device
         ``auto`` takes a CUDA device if torch sees one.
     precision
         bf16 is taken where it is fast, else fp32, with a warning.
-
-    Raises
-    ------
-    ResourceError
-        For ``cuda`` where torch sees no such device.
     """
     name = "" if device == "cpu" else gpu_name()
     if device == "cuda" and not name:

@@ -159,17 +159,14 @@ class SpectralModel:
 def save_model(path: str | Path, model: SpectralModel, metadata: Mapping[str, object]) -> None:
     """Write a model as safetensors, whole or not at all.
 
+    Raises ResourceError when the folder cannot be written or the disk is full.
+
     Parameters
     ----------
     path
         Replaced if it is there; the caller has asked for that.
     metadata
         The caller's own JSON-able facts: bands, wavelengths, SRF, versions.
-
-    Raises
-    ------
-    ResourceError
-        When the folder cannot be written or the disk is full.
     """
     tensors = model.to_tensors()
     texts = {"model": json.dumps(cleaned(model.description())), "metadata": json.dumps(cleaned(metadata))}
@@ -181,10 +178,7 @@ def save_model(path: str | Path, model: SpectralModel, metadata: Mapping[str, ob
 def load_model(path: str | Path) -> tuple[SpectralModel, dict[str, Any]]:
     """Read a model and the metadata saved with it.
 
-    Raises
-    ------
-    InputError
-        When the file is missing, is not a geolift model, is damaged, or is newer than this geolift.
+    Raises InputError when the file is missing, is not a geolift model, is damaged, or is newer than this geolift.
     """
     path = Path(path)
     if not path.is_file():

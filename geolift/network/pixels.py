@@ -46,10 +46,7 @@ class Placing:
 def valid_pixels(network: Network, msi: Floats, coordinates: Floats | None) -> NDArray[np.bool_]:
     """(n,) which pixels are finite in all bands.
 
-    Raises
-    ------
-    ValueError
-        If the bands of (c, n) or the coordinates (J, n) do not fit the network.
+    Raises ValueError if the bands of (c, n) or the coordinates (J, n) do not fit the network.
     """
     if msi.ndim != 2 or msi.shape[0] != network.inputs:
         raise ValueError(f"expected ({network.inputs}, n) MSI values, got {msi.shape}")

@@ -107,12 +107,8 @@ class TorchNetwork:
     def __call__(self, msi: Floats, coordinates: Floats | None = None) -> Floats:
         """Apply to (c, n) float32 pixels in physical units; gives (C, n), NaN where a band is not finite.
 
-        ``coordinates``: (J, n) of the correction, where the network has one.
-
-        Raises
-        ------
-        ResourceError
-            If not even the smallest batch fits the device's memory.
+        ``coordinates``: (J, n) of the correction, where the network has one. Raises ResourceError if not even the
+        smallest batch fits the device's memory.
         """
         return self._fitting(lambda size: self._run(msi, coordinates, size))
 

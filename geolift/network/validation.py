@@ -28,15 +28,12 @@ def checksum(tensors: Mapping[str, Floats], *texts: str) -> str:
 def require_sound(network: Network, low: Floats, high: Floats) -> None:
     """Refuse arrays that do not fit each other, or hold what is no finite number.
 
+    Raises ValueError with what does not fit.
+
     Parameters
     ----------
     low, high
         (c,) lowest and highest MSI value of the training.
-
-    Raises
-    ------
-    ValueError
-        With what does not fit.
     """
     inputs, outputs = low.size, network.offset.size
     _require_shape("training_low", low, (inputs,))

@@ -74,12 +74,8 @@ def settle_radiometry(
 ) -> tuple[Radiometry | None, list[str]]:
     """Return what the MSI is set right by before the model is applied, and what is to be said of it.
 
-    The relation kept in the model, and before it the one to the MSI of ``reference``, if that is given.
-
-    Raises
-    ------
-    InputError
-        If the reference does not show the same ground.
+    The relation kept in the model, and before it the one to the MSI of ``reference``, if that is given. Raises
+    InputError if the reference does not show the same ground.
     """
     relation: Radiometry | None = relation_of(trained.facts.radiometry)
     if settings.reference is not None:
@@ -118,10 +114,7 @@ def match_bands(
 def band_positions(trained: Trained, msi: xr.DataArray, settings: ApplySettings, notes: list[str]) -> tuple[int, ...]:
     """Return where an MSI file has the model's bands; what is to be said of it is added to the notes.
 
-    Raises
-    ------
-    InputError
-        If one is missing.
+    Raises InputError if one is missing.
     """
     source = str(msi.attrs.get("source", "MSI"))
     wanted = trained.facts.msi_bands

@@ -77,6 +77,7 @@ def estimate_cost(
     """Choose tile size and threads for the memory allowed, and tell what the run takes.
 
     The tile the user asked for is kept where one thread can have it; else it shrinks down to one block of the file.
+    Raises ResourceError if ``--memory`` was given and not even one thread with the smallest tile fits.
 
     Parameters
     ----------
@@ -84,11 +85,6 @@ def estimate_cost(
         Of the product (y, x).
     hsi_bytes
         Of the decoded HSI that is fused.
-
-    Raises
-    ------
-    ResourceError
-        If ``--memory`` was given and not even one thread with the smallest tile fits.
     """
     budget = settings.memory or spare_memory_bytes()
     wanted = settings.threads or available_cpus()

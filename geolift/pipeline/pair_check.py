@@ -36,10 +36,7 @@ RESAMPLE_PX = 256
 def open_pair(hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, settings: PairSettings) -> ScenePair:
     """Open both files, settle bands and region, screen the HSI, and tell what had to be assumed.
 
-    Raises
-    ------
-    NoOverlapError
-        If the two do not overlap.
+    Raises NoOverlapError if the two do not overlap.
     """
     hsi_cube = opened(hsi, settings.hsi_reading)
     msi_cube = opened(msi, settings.msi_reading, bands=settings.msi_bands)
@@ -102,12 +99,7 @@ def coregister_files(
 ) -> ShiftDocument:
     """Estimate the shift that brings the HSI onto the MSI; with ``output`` also write the HSI moved by it.
 
-    Raises
-    ------
-    TrustError
-        Under ``strict``, if the evidence is weak.
-    InputError
-        If the files do not overlap.
+    Raises TrustError under ``strict``, if the evidence is weak; InputError if the files do not overlap.
     """
     if output is not None:
         require_tiff(output, "-o")
@@ -168,10 +160,7 @@ def _applied_units(compared: Comparison) -> tuple[float, float]:
 def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings) -> PairDocument:
     """Check two files against each other; the document of `geolift check --json`.
 
-    Raises
-    ------
-    TrustError
-        Under ``strict``, if anything was found that needs a hand.
+    Raises TrustError under ``strict``, if anything was found that needs a hand.
     """
     quiet = settings.model_copy(update={"strict": False})
     try:

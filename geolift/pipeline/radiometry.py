@@ -70,10 +70,7 @@ def relation_to_reference(
 ) -> Harmonization:
     """Fit the relation that brings an MSI to a reference's radiometry, where they overlap and nothing changed.
 
-    Raises
-    ------
-    InputError
-        If the two share too few valid pixels, or too few of those follow one relation.
+    Raises InputError if the two share too few valid pixels, or too few of those follow one relation.
     """
     source = str(reference.attrs.get("source", "the reference"))
     parts = [

@@ -30,16 +30,14 @@ def require_ready(
 ) -> FilesRead:
     """Refuse a run that would end at once, or after all its work; return what it will read.
 
+    Raises UsageError, InputError, OutputExistsError, ResourceError.
+
     Parameters
     ----------
     inputs
         The images, or the model and the image.
     beside
         Side products.
-
-    Raises
-    ------
-    UsageError, InputError, OutputExistsError, ResourceError
     """
     named = _files_named(settings)
     for option, path in named.items():

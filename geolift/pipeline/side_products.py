@@ -38,10 +38,7 @@ ENDMEMBERS = "endmembers"
 def side_products(settings: FuseSettings | ApplySettings) -> dict[str, Path]:
     """Return what is asked for beside the product: option, or `ENDMEMBERS`, and file.
 
-    Raises
-    ------
-    UsageError
-        If a suffix does not go with what is written.
+    Raises UsageError if a suffix does not go with what is written.
     """
     names = ("save_model", "qa", "uncertainty", "abundances", "report")
     asked = {name: path for name in names if (path := getattr(settings, name, None)) is not None}

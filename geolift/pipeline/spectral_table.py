@@ -26,13 +26,9 @@ SUFFIXES = (".csv", ".sli")
 def write_spectra(found: Sequence[xr.Dataset], path: Path) -> list[Path]:
     """Write spectra of one or several products by the file's suffix; returns what was written.
 
-    ``.csv``: one row for each place, source and band. ``.sli``: ENVI spectral libraries, one of the hyperspectral
-    bands for each product that has bands of its own, and ``…_msi.sli`` of the MSI's.
-
-    Raises
-    ------
-    ResourceError
-        If a file cannot be written.
+    ``.csv``: one row for each place, source and band. ``.sli``: ENVI spectral libraries, one of the hyperspectral bands
+    for each product that has bands of its own, and ``…_msi.sli`` of the MSI's. Raises ResourceError if a file cannot be
+    written.
     """
     if path.suffix.lower() == ".sli":
         return [written for library in libraries_of(found, path) for written in library.write()]

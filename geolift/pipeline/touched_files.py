@@ -32,21 +32,14 @@ class Output:
 def require_untouched(inputs: Iterable[str | Path | None], outputs: Sequence[Output], *, overwrite: bool) -> None:
     """Refuse outputs that would replace or remove what is an input's, somebody else's, or there and not to be replaced.
 
-    Also completes what an earlier run that died has left half renamed beside inputs and outputs.
+    Also completes what an earlier run that died has left half renamed beside inputs and outputs. Raises UsageError if
+    an output is an input's file, or belongs to another product; also with ``overwrite``; OutputExistsError if something
+    is there and ``overwrite`` is not given; ResourceError if a folder does not exist or cannot be written.
 
     Parameters
     ----------
     inputs
         Everything that is read: images, models, masks, tables; None and names that are no local file are passed over.
-
-    Raises
-    ------
-    UsageError
-        If an output is an input's file, or belongs to another product; also with ``overwrite``.
-    OutputExistsError
-        If something is there and ``overwrite`` is not given.
-    ResourceError
-        If a folder does not exist or cannot be written.
     """
     names = [str(name) for name in inputs if name is not None]
     for output in outputs:

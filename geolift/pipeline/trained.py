@@ -168,10 +168,7 @@ def kept_or(file: Path | None, learned: Callable[[], Trained]) -> Trained:
 def survey(hsi: xr.DataArray, spectra: SpectralPlan, settings: MethodSettings) -> tuple[TrainingSet, np.ndarray]:
     """Read the HSI once, block by block: a bounded, seeded sample of its valid pixels, and where it is valid (y, x).
 
-    Raises
-    ------
-    InputError
-        If too few pixels are valid.
+    Raises InputError if too few pixels are valid.
     """
     positions = np.asarray(spectra.hsi_bands)[list(spectra.good)]
     sampler = TrainingSampler(spectra.weights, limit=settings.max_train_pixels, seed=settings.seed)

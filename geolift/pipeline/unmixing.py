@@ -21,10 +21,7 @@ QUANTITY = "abundance"
 def unmixed(trained: Trained) -> Trained:
     """Return what makes the abundances of an MSI pixel, one band for each endmember, as the model makes its spectrum.
 
-    Raises
-    ------
-    UsageError
-        If the model's method knows no endmembers.
+    Raises UsageError if the model's method knows no endmembers.
     """
     model = trained.model
     if model.network.unmixing is None:
@@ -71,10 +68,7 @@ def endmember_path(abundances: Path) -> Path:
 def write_endmembers(facts: Endmembers, path: Path) -> None:
     """Write the endmember spectra as CSV, whole or not at all: wavelength_nm, Endmember 1, …; empty at bad bands.
 
-    Raises
-    ------
-    ResourceError
-        If it cannot be written.
+    Raises ResourceError if it cannot be written.
     """
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")

@@ -69,10 +69,8 @@ def psf_of(settings: SimulateSettings) -> np.ndarray:
 def degrade_pair(hsi: xr.DataArray, settings: SimulateSettings) -> Triple:
     """Degrade one HSI: blur, block average, noise; and apply the SRF. The LR-HSI and HR-MSI are in memory.
 
-    Raises
-    ------
-    InputError
-        If the image is smaller than two LR pixels along an edge, or the sensor cannot be simulated from it.
+    Raises InputError if the image is smaller than two LR pixels along an edge, or the sensor cannot be simulated from
+    it.
     """
     source = str(hsi.attrs.get("source", "HSI"))
     ratio = settings.ratio

@@ -350,10 +350,7 @@ def understood(item: Mapping[str, object], source: str) -> Sidecar:
 def load_sidecar(path: Path) -> Sidecar:
     """Return what a sidecar tells of its run and its product.
 
-    Raises
-    ------
-    InputError
-        If the file is no sidecar of geolift, or one of its facts is not of its kind.
+    Raises InputError if the file is no sidecar of geolift, or one of its facts is not of its kind.
     """
     return understood(read_item(path), str(path))
 

@@ -223,13 +223,7 @@ def input_facts(path: str) -> dict[str, str | int]:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON document whole or not at all.
-
-    Raises
-    ------
-    ResourceError
-        If it cannot be written.
-    """
+    """Write a JSON document whole or not at all. Raises ResourceError if it cannot be written."""
     write_whole(path, json.dumps(cleaned(plain(document)), indent=1, allow_nan=False))
 
 
@@ -253,10 +247,7 @@ def own_facts(properties: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 def read_sidecar(path: Path) -> dict[str, Any]:
     """Return our own properties of a sidecar, without their prefix.
 
-    Raises
-    ------
-    InputError
-        If the file is no sidecar of geolift.
+    Raises InputError if the file is no sidecar of geolift.
     """
     return own_facts(read_item(path)["properties"])
 

@@ -103,12 +103,8 @@ def find_profiles(name: str | None, folders: list[Path], *, given: bool = False)
 
     Where QGIS was never started, its first folder is taken: QGIS finds the plugin there when it starts.
 
-    ``given``: the folders are what somebody typed, and not where QGIS keeps them.
-
-    Raises
-    ------
-    InputError
-        If a profile was named that no QGIS has, or a folder given that is none of QGIS's.
+    ``given``: the folders are what somebody typed, and not where QGIS keeps them. Raises InputError if a profile was
+    named that no QGIS has, or a folder given that is none of QGIS's.
     """
     for folder in folders if given else []:
         _require_profiles_folder(folder)
@@ -153,10 +149,7 @@ def _major(folder: Path) -> int:
 def install(profile: Profile) -> Path:
     """Copy the plugin into a profile, tell it where geolift is, and switch it on.
 
-    Raises
-    ------
-    ResourceError
-        If the folder cannot be written.
+    Raises ResourceError if the folder cannot be written.
     """
     new = profile.plugin.with_name(f".{NAME}.new")
     try:
@@ -269,12 +262,8 @@ def _parts(annotation: Any) -> typing.Iterator[Any]:
 def write_zip(path: Path) -> Path:
     """Write the plugin as a ZIP for QGIS's own installer.
 
-    It looks for the command by itself; its forms offer what this geolift can do.
-
-    Raises
-    ------
-    ResourceError
-        If it cannot be written.
+    It looks for the command by itself; its forms offer what this geolift can do. Raises ResourceError if it cannot be
+    written.
     """
     stamp = (2020, 1, 1, 0, 0, 0)  # the same content makes the same file
     portable = describe_commands() | {"command": []}

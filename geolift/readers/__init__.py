@@ -118,10 +118,7 @@ def opened(
 def _reader_of(path: str) -> tuple[Reader, str]:
     """Find who opens a path; a folder that is no product itself may hold exactly one.
 
-    Raises
-    ------
-    InputError
-        If a folder holds several products.
+    Raises InputError if a folder holds several products.
     """
     *families, anything = READERS
     for reader in families:
@@ -147,10 +144,7 @@ def open_cubes(
 ) -> xr.DataArray:
     """Open one path as `open_cube` does, or several single-band rasters on nested grids as one cube, in this order.
 
-    Raises
-    ------
-    InputError
-        Also if there is no path, one has several bands, or the grids are not nested.
+    Raises InputError also if there is no path, one has several bands, or the grids are not nested.
     """
     names = [str(path) for path in paths]
     if not names:

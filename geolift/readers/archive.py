@@ -114,10 +114,7 @@ def place_of(path: str) -> Place:
 def only_raster(path: str) -> str:
     """Name the one image of several bands in a ZIP file, such as Wyvern's, as GDAL does.
 
-    Raises
-    ------
-    InputError
-        If there is none, or several.
+    Raises InputError if there is none, or several.
     """
     root = ZipPlace.root_of(path)
     names = sorted(

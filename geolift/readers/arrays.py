@@ -42,6 +42,8 @@ def open_array(
 ) -> xr.DataArray:
     """Bring a cube to geolift's form: float32 (band, y, x), NaN = invalid, wavelengths in nm, an exact grid.
 
+    Raises InputError if dimensions, wavelengths or the grid cannot be understood.
+
     Parameters
     ----------
     source : DataArray or Dataset
@@ -51,11 +53,6 @@ def open_array(
         What the user says of it; it wins over attributes.
     name : str, optional
         How messages call it.
-
-    Raises
-    ------
-    InputError
-        If dimensions, wavelengths or the grid cannot be understood.
     """
     if is_canonical(source) and (reading is None or reading == Reading()):
         return source  # type: ignore[return-value]

@@ -32,10 +32,7 @@ def band_key(name: str) -> str:
 def choose(available: Sequence[str], wanted: Sequence[str], path: str) -> list[int]:
     """Return which of the available bands the wanted ones are, in the order wanted.
 
-    Raises
-    ------
-    InputError
-        If one is not there.
+    Raises InputError if one is not there.
     """
     keys = [band_key(name) for name in available]
     missing = [name for name in wanted if band_key(name) not in keys]

@@ -68,6 +68,8 @@ def open_files(
 ) -> xr.DataArray:
     """Open single-band rasters as one cube, bands named after the files.
 
+    Raises InputError if a file is no single-band raster or the grids are not nested.
+
     Parameters
     ----------
     paths : sequence of str
@@ -78,11 +80,6 @@ def open_files(
         A STAC item and its assets, one for each path; by default one is looked for in the files' folder.
     names : sequence of str, optional
         What the bands are called, if not after the files.
-
-    Raises
-    ------
-    InputError
-        If a file is no single-band raster or the grids are not nested.
     """
     names = list(names or names_of(paths))
     if bands and (_all_numbered(names) or {band_key(n) for n in names} & {band_key(b) for b in bands}):

@@ -106,10 +106,7 @@ def beside(path: str) -> EnviHeader | None:
 def data_file(path: str) -> str:
     """Accept a header for its data: the file of its name without suffix or with any other.
 
-    Raises
-    ------
-    InputError
-        If the data is missing, or it is not plain which file it is.
+    Raises InputError if the data is missing, or it is not plain which file it is.
     """
     header = Path(path)
     if header.suffix.lower() != SUFFIX or not header.is_file():
@@ -133,13 +130,7 @@ def _rank(file: Path, stem: str) -> int:
 
 
 def require_whole(header: EnviHeader, data: str) -> None:
-    """Refuse data that are shorter or longer than their header says.
-
-    Raises
-    ------
-    InputError
-        With both sizes.
-    """
+    """Refuse data that are shorter or longer than their header says. Raises InputError with both sizes."""
     _require_sound(header)
     compressed = header.fields.get("file_compression", "0").strip() not in ("", "0")
     item = ITEM_BYTES.get(header.whole("data_type") or 0)
@@ -180,10 +171,7 @@ def _require_sound(header: EnviHeader) -> None:
 def ignore_values(text: str | None, file: object) -> tuple[float, ...]:
     """Read `data ignore value`: blank or a word for nothing is none; braces may hold one number or one per band.
 
-    Raises
-    ------
-    InputError
-        If it is something else.
+    Raises InputError if it is something else.
     """
     inner = (text or "").strip().strip("{}").strip()
     if inner.lower() in ("", "none", "null", "n/a"):

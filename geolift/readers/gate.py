@@ -35,13 +35,7 @@ def shown(value: object) -> str:
 
 
 def number(value: object, file: object, field: str) -> float:
-    """Return a finite number from metadata.
-
-    Raises
-    ------
-    InputError
-        If it is missing, no number, or not finite.
-    """
+    """Return a finite number from metadata. Raises InputError if it is missing, no number, or not finite."""
     try:
         found = float(value.decode("ascii") if isinstance(value, bytes) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -120,10 +114,7 @@ def xml_text(root: ET.Element, path: str) -> str | None:
 def xml_number(root: ET.Element, path: str, file: object, neutral: float | None = None) -> float:
     """Return the number that the first element at a path holds; ``neutral`` if there is no such element.
 
-    Raises
-    ------
-    InputError
-        If it holds something else, or is missing and there is no neutral value.
+    Raises InputError if it holds something else, or is missing and there is no neutral value.
     """
     text = root.findtext(path)
     if text is None and neutral is not None:

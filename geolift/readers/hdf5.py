@@ -47,10 +47,7 @@ def holds(path: str, *names: str) -> bool:
 def opened(path: str, product: str) -> Iterator[Any]:
     """Open a file for reading its metadata; what it lacks is told with the product's name.
 
-    Raises
-    ------
-    InputError
-        If the file is damaged or an expected dataset or attribute is missing.
+    Raises InputError if the file is damaged or an expected dataset or attribute is missing.
     """
     import h5py
 
@@ -85,10 +82,7 @@ def text_of(value: Any) -> str:
 def numbers_of(value: Any, path: str, field: str) -> np.ndarray:
     """Return an attribute or dataset as a flat float64 array.
 
-    Raises
-    ------
-    InputError
-        If it is missing, empty, or holds something else than numbers.
+    Raises InputError if it is missing, empty, or holds something else than numbers.
     """
     try:
         stored = np.asarray(value[()] if hasattr(value, "id") else value)
@@ -118,10 +112,7 @@ def fill_of(dataset: Any, path: str) -> float | None:
 def flags_of(value: Any, count: int, path: str, field: str) -> np.ndarray:
     """Return flags of so many bands (bool, True = good); all good if there are none.
 
-    Raises
-    ------
-    InputError
-        If there are not as many as bands.
+    Raises InputError if there are not as many as bands.
     """
     if value is None:
         return np.ones(count, dtype=bool)

@@ -85,10 +85,7 @@ def invalid(cube: xr.DataArray) -> xr.DataArray | None:
 def mask_from_file(path: str | Path) -> xr.DataArray:
     """Open a user's mask: lazy bool (y, x) on its own grid, True (non-zero in any band) = do not use.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or no raster.
+    Raises InputError if the file is missing or no raster.
     """
     name = str(path)
     if not is_virtual(name) and not Path(name).is_file():

@@ -25,10 +25,7 @@ MOST_AXES = 32
 def sound_variables(path: str) -> list[str] | None:
     """List the numeric variables of a file of version 5 to 7, checked; None for another version.
 
-    Raises
-    ------
-    InputError
-        If a variable's parts do not fit each other or the file.
+    Raises InputError if a variable's parts do not fit each other or the file.
     """
     raw = Path(path).read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(raw[126:128])

@@ -40,6 +40,8 @@ UNREADABLE = (
 def open_mat_scene(path: str | Path, reading: Reading | None = None) -> xr.DataArray:
     """Read the scene of a MATLAB file (also v7.3) into memory; its pixels become the units of an invented grid.
 
+    Raises InputError if the file cannot be read or holds no such variable.
+
     Parameters
     ----------
     path : path
@@ -47,11 +49,6 @@ def open_mat_scene(path: str | Path, reading: Reading | None = None) -> xr.DataA
         MATLAB's order, down the columns first, of an image ``nRow`` × ``nCol`` or else a square.
     reading : Reading, optional
         Its ``wavelengths`` and ``nodata``.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or holds no such variable.
     """
     name, said = str(path), reading or Reading()
     values = _scene(_variables(name), name).astype(np.float32)

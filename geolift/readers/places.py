@@ -50,6 +50,8 @@ class Places:
 def read_places(path: str | Path, layer: str | None = None, crs: str | None = None) -> Places:
     """Read points and polygons.
 
+    Raises InputError if the file cannot be read, or holds anything but points and polygons.
+
     Parameters
     ----------
     path
@@ -59,11 +61,6 @@ def read_places(path: str | Path, layer: str | None = None, crs: str | None = No
         Of a GeoPackage; its first one by default.
     crs
         Instead of what the file says.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or holds anything but points and polygons.
     """
     path = Path(path)
     if not path.exists():

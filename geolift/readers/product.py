@@ -155,10 +155,7 @@ def _tell_unusual(product: Product, notes: list[str]) -> None:
 def placed(shape: tuple[int, int], affine: Affine, crs: str | None, path: str) -> GeoBox:
     """Build a product's grid.
 
-    Raises
-    ------
-    InputError
-        If the transform has no finite numbers, no extent, or the CRS is unknown.
+    Raises InputError if the transform has no finite numbers, no extent, or the CRS is unknown.
     """
     numbers = tuple(affine)[:6]
     if len(shape) != 2:
@@ -213,10 +210,7 @@ def grid_from_corners(
 ) -> GeoBox:
     """Build a north-up grid from two corners; whether they are pixel centres or edges is told by the pixel count.
 
-    Raises
-    ------
-    InputError
-        If neither reading gives the number of pixels there are.
+    Raises InputError if neither reading gives the number of pixels there are.
     """
     rows, cols = shape
     if not np.isfinite([*upper_left, *lower_right, pixel_m]).all() or pixel_m <= 0:

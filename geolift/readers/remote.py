@@ -16,13 +16,7 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
 def fetch(address: str) -> bytes:
-    """Read a document from an http or https address.
-
-    Raises
-    ------
-    RemoteError
-        If it cannot be read after the retries.
-    """
+    """Read a document from an http or https address. Raises RemoteError if it cannot be read after the retries."""
     reason = "no answer"
     for attempt in range(TRIES):
         if attempt:

@@ -20,10 +20,7 @@ from geolift.settings import Reading
 def open_some_bands(path: str | Path, bands: Sequence[int]) -> da.Array:
     """Open the 0-based ``bands`` of one raster as a lazy array (band, y, x) of physical values, NaN = invalid.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
+    Raises InputError if the file cannot be read.
     """
     name = envi_header.data_file(str(path))
     stored = SharedRaster(name)

@@ -211,10 +211,7 @@ def sample_windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
 def bands_with_data(source: Decoded, candidates: np.ndarray, notes: list[str]) -> np.ndarray:
     """Find candidate bands (bool) that are not nodata everywhere: suspected from a sample, confirmed by reading them.
 
-    Raises
-    ------
-    InputError
-        If no candidate holds a valid pixel.
+    Raises InputError if no candidate holds a valid pixel.
     """
     layout, path = source.stored.layout, source.stored.path
     if not candidates.any():

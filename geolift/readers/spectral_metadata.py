@@ -45,13 +45,9 @@ def read(
 ) -> SpectralMetadata:
     """Search a rasterio dataset for its spectral metadata.
 
-    Order: the user's table, ENVI lists (exact), band tags, the IMAGERY domain, lists among the file's tags, a header
-    or table beside the file, band descriptions.
-
-    Raises
-    ------
-    InputError
-        If only some bands carry a wavelength, or the numbers cannot be wavelengths.
+    Order: the user's table, ENVI lists (exact), band tags, the IMAGERY domain, lists among the file's tags, a header or
+    table beside the file, band descriptions. Raises InputError if only some bands carry a wavelength, or the numbers
+    cannot be wavelengths.
     """
     own = {envi_header.name_of(key): value for key, value in source.tags(ns="ENVI").items()}
     aside = {} if header is None else dict(header.fields)

@@ -190,11 +190,7 @@ def resolved(href: str, path: str) -> str:
 def require_own(item: Item, assets: Iterable[Asset]) -> None:
     """Refuse assets that an item may not speak of: what is not below its folder, or one that its links declare.
 
-    An item that came over the network may name addresses alone; a file may name addresses too.
-
-    Raises
-    ------
-    InputError
+    An item that came over the network may name addresses alone; a file may name addresses too. Raises InputError.
     """
     for asset in assets:
         address = asset.href.partition("://")[0].lower() in SCHEMES

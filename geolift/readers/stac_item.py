@@ -62,12 +62,7 @@ class StacItemReader:
 def read_item(path: str) -> stac.Item:
     """Read an item from a file or an address.
 
-    Raises
-    ------
-    InputError
-        If it is no STAC item.
-    RemoteError
-        If it cannot be read over the network.
+    Raises InputError if it is no STAC item; RemoteError if it cannot be read over the network.
     """
     remotely = "://" in path
     text = remote.fetch(path) if remotely else Path(path).read_bytes()
@@ -111,10 +106,7 @@ def _is_image(asset: stac.Asset) -> bool:
 def _chosen(item: stac.Item, wanted: Sequence[str] | None) -> tuple[stac.Asset, ...]:
     """Choose the assets of the bands named, in that order, in their finest resolution.
 
-    Raises
-    ------
-    InputError
-        If there is none.
+    Raises InputError if there is none.
     """
     images = sorted((a for a in item.assets if _is_image(a)), key=lambda a: a.gsd_m or _resolution(a))
     if not images:

@@ -20,16 +20,11 @@ MOST_ENTRIES = 4096
 
 
 def require_whole_tiff(source: Any, path: str) -> None:
-    """Refuse a local TIFF whose blocks or tags reach beyond the file's end.
+    """Refuse a local TIFF whose blocks or tags reach beyond the file's end. Raises InputError with both sizes.
 
     Parameters
     ----------
     source : open rasterio dataset
-
-    Raises
-    ------
-    InputError
-        With both sizes.
     """
     if source.driver not in ("GTiff", "COG") or not Path(path).is_file():
         return

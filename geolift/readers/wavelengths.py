@@ -46,10 +46,7 @@ def in_nanometres(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring a product's centres and FWHM to nm; a declared unit that cannot be right is told and set right.
 
-    Raises
-    ------
-    InputError
-        If the numbers cannot be wavelengths.
+    Raises InputError if the numbers cannot be wavelengths.
     """
     widths = None if fwhm is None else [float(v) for v in fwhm]
     found = Found([float(v) for v in wavelength], widths, None, unit)
@@ -59,10 +56,7 @@ def in_nanometres(
 def settled(found: Found, path: str, origin: str, count: int, notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Bring what was found to centres and FWHM in nm; all bands must have one.
 
-    Raises
-    ------
-    InputError
-        If some have none, or the numbers cannot be wavelengths.
+    Raises InputError if some have none, or the numbers cannot be wavelengths.
     """
     values = np.array([np.nan if v is None else v for v in found.wavelength], dtype=np.float64)
     widths = count if found.fwhm is None else len(found.fwhm)

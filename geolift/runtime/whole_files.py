@@ -17,7 +17,8 @@ PATIENCE_S = 30.0
 def write_whole(path: Path, content: bytes | str, what: str = "") -> None:
     """Write a file beside its name, bring it to the disk and give it its name; what was there stays if that fails.
 
-    A process that is killed meanwhile leaves ``.NAME.part``, which the next writer of that name takes over.
+    A process that is killed meanwhile leaves ``.NAME.part``, which the next writer of that name takes over. Raises
+    ResourceError if it cannot be written.
 
     Parameters
     ----------
@@ -25,11 +26,6 @@ def write_whole(path: Path, content: bytes | str, what: str = "") -> None:
         Text is written as UTF-8.
     what
         What it is, for the message: "the model".
-
-    Raises
-    ------
-    ResourceError
-        If it cannot be written.
     """
     part = path.with_name(f".{path.name}.part")
     with held():

@@ -79,13 +79,7 @@ def sensor_names() -> tuple[str, ...]:
 
 
 def library_text(sensor_id: str) -> str:
-    """Return the text of one sensor's file.
-
-    Raises
-    ------
-    InputError
-        If the library has no sensor of exactly that name.
-    """
+    """Return the text of one sensor's file. Raises InputError if the library has no sensor of exactly that name."""
     if sensor_id not in _sensors_on_disk():
         raise _unknown(sensor_id)
     text: str = _library_folder().joinpath(f"{sensor_id}.csv").read_text(encoding="utf-8")
@@ -95,6 +89,9 @@ def library_text(sensor_id: str) -> str:
 def resolve_sensor(name: str, *, band_count: int | None = None, evidence: str = "") -> ResolvedSensor:
     """Find the sensor that a person means.
 
+    Raises InputError if nothing has that name (close names are suggested), or if it fits several sensors that differ
+    too much to assume one.
+
     Parameters
     ----------
     name : str
@@ -103,12 +100,6 @@ def resolve_sensor(name: str, *, band_count: int | None = None, evidence: str = 
         Number of bands of the file, for names that it decides (``planetscope``).
     evidence : str
         File name, folder or metadata text that may name the spacecraft (``S2B_MSIL2A_…``).
-
-    Raises
-    ------
-    InputError
-        If nothing has that name (close names are suggested), or if it fits several sensors that differ too
-        much to assume one.
 
     Examples
     --------

@@ -57,17 +57,14 @@ class SrfTable:
 def read_table(text: str, where: str) -> SrfTable:
     """Read a table; empty cells are 0, and ``;`` or tabs may separate them.
 
+    Raises InputError if it is no such table; the message names the line.
+
     Parameters
     ----------
     text : str
         The whole text.
     where : str
         Name of the file, for messages.
-
-    Raises
-    ------
-    InputError
-        If it is no such table; the message names the line.
     """
     header: dict[str, str] = {}
     rows: list[tuple[int, str]] = []

@@ -103,8 +103,9 @@ def weigh(
 
         w_j ∝ ∫ S(λ) g_j(λ) / max(Σ_k g_k(λ), 0.5) dλ
 
-    A row whose effective centre ends up more than 1 nm off (a gap cuts the band) is multiplied by exp(a·λ_j):
-    of all weights with the right centre these are nearest to it in the sense of Kullback and Leibler.
+    A row whose effective centre ends up more than 1 nm off (a gap cuts the band) is multiplied by exp(a·λ_j): of all
+    weights with the right centre these are nearest to it in the sense of Kullback and Leibler. Raises InputError if the
+    arrays do not fit each other or no MSI band is covered.
 
     Parameters
     ----------
@@ -120,11 +121,6 @@ def weigh(
         Full widths at half maximum in nm; where missing, NaN or not positive, the band spacing is taken.
     good : bool array (HSI bands,), optional
         False at bands that must not be used; all good by default.
-
-    Raises
-    ------
-    InputError
-        If the arrays do not fit each other or no MSI band is covered.
     """
     centres, fwhm, usable, assumed = _checked(centres_nm, fwhm_nm, good)
     grid, fine = _refined(wavelength_nm, response, float(fwhm[usable].min()))

@@ -53,6 +53,9 @@ def fit(
 ) -> SpectralModel:
     """Learn the spectral inversion MSI → HSI from LR-HSI pixels and the SRF alone.
 
+    Raises UsageError for an unknown method or option; ResourceError if the device's memory is too small, or torch is
+    needed and not installed.
+
     Parameters
     ----------
     method
@@ -70,13 +73,6 @@ def fit(
         ends the training and passes through.
     **options
         Of the method.
-
-    Raises
-    ------
-    UsageError
-        For an unknown method or option.
-    ResourceError
-        If the device's memory is too small, or torch is needed and not installed.
     """
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}; known: {', '.join(METHODS)}.")

@@ -14,10 +14,7 @@ from geolift.network.engine import one_torch_thread, require_torch
 def torch_workers(count: int, device: str, pixels: int) -> Iterator[ThreadPoolExecutor]:
     """Worker threads for training on so many pixels.
 
-    Raises
-    ------
-    ResourceError
-        If the device's memory is too small, or torch is not installed.
+    Raises ResourceError if the device's memory is too small, or torch is not installed.
     """
     torch = require_torch("this method")
 

@@ -46,12 +46,8 @@ def compute_tile(shipped: bytes, digest: str, tile: Tile, pieces: Sequence[Piece
     """Compute a tile in a worker, which unpacks the model and the way to the input once.
 
     ``shipped`` comes as a task of its own: the scheduler sends it to each worker once, and can make it again if every
-    worker that had it is gone. ``pieces``: what the tile reads of arrays that stay where the command runs.
-
-    Raises
-    ------
-    GeoliftError
-        Whatever goes wrong with files there, in one line that names the worker.
+    worker that had it is gone. ``pieces``: what the tile reads of arrays that stay where the command runs. Raises
+    GeoliftError whatever goes wrong with files there, in one line that names the worker.
     """
     from distributed import get_worker
 
@@ -238,10 +234,8 @@ class Cluster:
     def work(self, work: TileWork, tiles: Sequence[Tile]) -> Iterator[Packed]:
         """Give every tile once, in any order.
 
-        Raises
-        ------
-        UsageError, InputError, ResourceError
-            If the cluster cannot be used, its workers do not see the files, die again and again, or do nothing.
+        Raises UsageError, InputError, ResourceError if the cluster cannot be used, its workers do not see the files,
+        die again and again, or do nothing.
         """
         with self.client() as client:
             run = _Tiles(client, work, self.files)
@@ -287,9 +281,7 @@ class Cluster:
     def require_workers(self) -> None:
         """Refuse a cluster that is not there, has no worker or other versions, before anything is computed.
 
-        Raises
-        ------
-        UsageError, ResourceError
+        Raises UsageError, ResourceError.
         """
         if find_spec("distributed") is None:
             raise UsageError("--scheduler needs the package distributed: pip install 'geolift[cluster]'")

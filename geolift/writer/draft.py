@@ -90,9 +90,7 @@ class Draft:
 def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> None:
     """Refuse an output that exists, is an input, or whose folder cannot be written.
 
-    Raises
-    ------
-    OutputExistsError, UsageError, ResourceError
+    Raises OutputExistsError, UsageError, ResourceError.
     """
     folder = path.parent
     if not folder.is_dir():
@@ -121,19 +119,15 @@ def is_store(folder: Path) -> bool:
 def draft_of(path: Path, identity: Mapping[str, Any] | None = None, *, resume: bool = False) -> Iterator[Draft]:
     """Open the draft of an output; it is removed at the end, or kept for ``--resume`` if the run breaks off.
 
+    Raises UsageError or InputError if what is there comes from other options, versions or inputs; ResourceError if
+    another run is writing the same output, or the folder cannot be written.
+
     Parameters
     ----------
     identity : mapping
         Whatever the pixels depend on: inputs, options, versions; JSON-able. A draft of another identity is refused.
     resume : bool
         Go on with what an earlier run left; keep what this one leaves.
-
-    Raises
-    ------
-    UsageError, InputError
-        If what is there comes from other options, versions or inputs.
-    ResourceError
-        If another run is writing the same output, or the folder cannot be written.
     """
     folder, lock, finished = draft_folder(path), None, False
     recover(path.parent)

@@ -57,10 +57,7 @@ def format_of(path: Path) -> str:
 def settled_output(path: Path, settings: Writing) -> tuple[Path, Writing]:
     """Return an output's name, and the settings with the format and the interleave that its suffix stands for.
 
-    Raises
-    ------
-    UsageError
-        If the suffix is none of a format that is written, or contradicts ``--of`` or ``--co INTERLEAVE``.
+    Raises UsageError if the suffix is none of a format that is written, or contradicts ``--of`` or ``--co INTERLEAVE``.
     """
     path = image_of_header(path)
     said = settings.of if "of" in settings.model_fields_set else None
@@ -76,10 +73,7 @@ def settled_output(path: Path, settings: Writing) -> tuple[Path, Writing]:
 def settled_beside(path: Path, settings: Writing) -> Writing:
     """Return the settings of a side product: like the output's where its suffix allows that, else by its suffix.
 
-    Raises
-    ------
-    UsageError
-        If the suffix is none of a format that is written.
+    Raises UsageError if the suffix is none of a format that is written.
     """
     if path.suffix.lower() not in FITTING[settings.of]:
         return _with_format(path, settings.model_copy(update={"co": ()}), format_of(path))

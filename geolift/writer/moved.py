@@ -16,9 +16,7 @@ from geolift.writer.draft import draft_of
 def write_moved(source: str, output: Path, move_x: float, move_y: float) -> None:
     """Copy a raster with its transform moved by (x, y) in its CRS; no pixel is resampled.
 
-    Raises
-    ------
-    ResourceError, InputError
+    Raises ResourceError, InputError.
     """
     with draft_of(output) as draft:
         try:

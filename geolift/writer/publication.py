@@ -114,17 +114,13 @@ class Renaming:
 def publish(main: Path, renamings: Sequence[Renaming]) -> None:
     """Carry out the renamings of a finished set; signals wait until that is done.
 
+    Raises OSError if the file system refuses; what stands there is then the older set; ResourceError if it refuses to
+    go back as well; the next start completes the set.
+
     Parameters
     ----------
     main
         The draft folder of the main output, where the log is kept.
-
-    Raises
-    ------
-    OSError
-        If the file system refuses; what stands there is then the older set.
-    ResourceError
-        If it refuses to go back as well; the next start completes the set.
     """
     log = main / LOG
     with held():
@@ -207,12 +203,7 @@ def is_being_written(path: Path) -> bool:
 def recover(folder: Path) -> list[Path]:
     """Complete what runs that died left half renamed in a folder; return the data files concerned.
 
-    Sets of runs that are alive are left to them.
-
-    Raises
-    ------
-    ResourceError
-        If the files cannot be renamed here.
+    Sets of runs that are alive are left to them. Raises ResourceError if the files cannot be renamed here.
     """
     completed = []
     for log in _logs_of(folder):

@@ -66,7 +66,7 @@ def write_cube(
     executor: Executor | None = None,
     source: TileSource | None = None,
 ) -> WriteReport:
-    """Stream a lazy cube to a raster file.
+    """Stream a lazy cube to a raster file. Raises OutputExistsError, ResourceError, UsageError.
 
     Parameters
     ----------
@@ -85,10 +85,6 @@ def write_cube(
         file its name with `Draft.publish`.
     source : TileSource
         What tiles are made from, if not from the cube's values.
-
-    Raises
-    ------
-    OutputExistsError, ResourceError, UsageError
     """
     if draft is None:
         check_output(path, settings.overwrite)

@@ -74,12 +74,7 @@ def observe(hsi: Cube, msi: Cube, weights: NDArray[np.float32]) -> Observation:
 
     Simulated HSI may have seen zeros beyond the image (HyperBench does so). Where they have, their values are divided
     by the part of the footprint that lies on the image: these methods do not model such a border, and lose 6 to 9 dB to
-    it otherwise.
-
-    Raises
-    ------
-    InputError
-        If HSI pixels are no whole blocks of MSI pixels.
+    it otherwise. Raises InputError if HSI pixels are no whole blocks of MSI pixels.
     """
     ratio = msi.shape[1] // hsi.shape[1]
     if ratio < 1 or msi.shape[1:] != (hsi.shape[1] * ratio, hsi.shape[2] * ratio):

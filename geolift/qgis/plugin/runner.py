@@ -153,12 +153,8 @@ def run(
 ) -> Result:
     """Run a geolift command to its end, telling its JSON events as they come.
 
-    Raises
-    ------
-    RunError
-        If it fails, with the command's own sentence.
-    Cancelled
-        If the user cancelled; the command has ended and left nothing.
+    Raises RunError if it fails, with the command's own sentence; Cancelled if the user cancelled; the command has ended
+    and left nothing.
     """
     child = _started(command, environment)
     lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
