@@ -69,12 +69,8 @@ class Curve:
 def fusion_picture(images: dict[str, FloatArray], curves: Sequence[Curve], quantity: str) -> Figure:
     """Draw images at the last one's stretch beside each other, and below them spectra of numbered places.
 
-    Parameters
-    ----------
-    images
-        (3, y, x) by name, NaN = invalid; the last one is the product.
-    quantity
-        What the values are, for the axis.
+    ``images``: (3, y, x) by name, NaN = invalid; the last one is the product. ``quantity``: what the values are, for
+    the axis.
     """
     figure = _shown_figure(figsize=(4 * max(2, len(images)), 7.5), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1), squeeze=False)[:, 0]
@@ -115,10 +111,7 @@ def _shown_figure(**facts: Any) -> Figure:
 def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0) -> tuple[float, float]:
     """Percentiles over all three channels together, so that neutral surfaces stay neutral.
 
-    Parameters
-    ----------
-    rgb
-        (3, y, x), NaN = invalid.
+    ``rgb``: (3, y, x), NaN = invalid.
 
     Returns
     -------
@@ -140,12 +133,7 @@ def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: floa
 def to_display(rgb: FloatArray, limits: tuple[float, float]) -> FloatArray:
     """Turn reflectance into screen values, shape (y, x, 4), 0…1; invalid pixels are transparent.
 
-    Parameters
-    ----------
-    rgb
-        (3, y, x), NaN = invalid.
-    limits
-        Reflectances of black and white, see `stretch_limits`.
+    ``rgb``: (3, y, x), NaN = invalid. ``limits``: reflectances of black and white, see `stretch_limits`.
     """
     low, high = limits
     alpha = np.asarray(np.isfinite(rgb).all(axis=0))

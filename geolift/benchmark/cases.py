@@ -132,8 +132,8 @@ def open_scene(path: str, reading: Reading) -> xr.DataArray:
 def weights_of(scene: xr.DataArray, degradation: Degradation) -> NDArray[np.float32]:
     """Return the SRF weights (MSI band, good HSI band) of a degradation.
 
-    Raises InputError or UsageError if the sensor is not known or cannot be made of the scene, for want of wavelengths for
-    instance.
+    Raises InputError or UsageError if the sensor is not known or cannot be made of the scene, for want of
+    wavelengths for instance.
     """
     if degradation.srf.isdigit():
         return gaussian_srf(int(degradation.srf), int(bands_of(scene).good.sum())).astype(np.float32)

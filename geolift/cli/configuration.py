@@ -21,12 +21,8 @@ ORIGINS = {
 def lines(settings: Settings, in_file: Mapping[str, Any], config: Path | None, ctx: click.Context) -> list[str]:
     """Return the lines of a TOML file that repeats these settings; what is not set is a comment.
 
-    Parameters
-    ----------
-    in_file, config
-        What the file behind ``--config`` says, and its name.
-    ctx
-        The command's context, which knows what was given and how.
+    ``in_file``, ``config``: what the file behind ``--config`` says, and its name. ``ctx``: the command's context, which
+    knows what was given and how.
     """
     values = settings.model_dump(mode="json")
     rows = []

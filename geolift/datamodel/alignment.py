@@ -34,10 +34,7 @@ def require_north_up(grid: GeoBox, source: str, georeference: str | None = None)
 
     Raises InputError if the grid has no CRS, is not georeferenced, rotated or south-up.
 
-    Parameters
-    ----------
-    georeference : str, optional
-        What the file has instead of a transform: ``gcps`` or ``rpcs``.
+    ``georeference``: what the file has instead of a transform: ``gcps`` or ``rpcs``.
     """
     affine = grid.affine
     if affine.is_identity and georeference in UNPLACED:

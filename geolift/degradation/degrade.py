@@ -100,12 +100,7 @@ def _valid_weight(valid: NDArray[np.bool_], kernel: Array64, boundary: Boundary)
 def block_mean(image: FloatArray, ratio: int) -> FloatArray:
     """Average each ratio × ratio block; rows and columns beyond whole blocks are cropped at bottom and right.
 
-    Parameters
-    ----------
-    image
-        Shape (..., rows, cols), NaN = invalid.
-    ratio
-        Block size in pixels.
+    ``image``: shape (..., rows, cols), NaN = invalid. ``ratio``: block size in pixels.
 
     Returns
     -------
@@ -194,12 +189,7 @@ def apply_srf(cube: FloatArray, weights: Array64) -> FloatArray:
 
     Raises UsageError if the weights are for another number of bands.
 
-    Parameters
-    ----------
-    cube
-        Shape (hsi band, y, x), NaN = invalid.
-    weights
-        Shape (msi band, hsi band).
+    ``cube``: shape (hsi band, y, x), NaN = invalid. ``weights``: shape (msi band, hsi band).
 
     Returns
     -------
@@ -287,10 +277,7 @@ def normalize_scene(cube: FloatArray, low_percent: float = 1.0, high_percent: fl
 
     HyperBench clips first and divides in float32, so saturated values may come out one rounding below 1.
 
-    Parameters
-    ----------
-    cube
-        Shape (band, y, x); NaN = invalid, left out of the percentiles and kept.
+    ``cube``: shape (band, y, x); NaN = invalid, left out of the percentiles and kept.
     """
     values = np.asarray(cube, dtype=np.float32)
     valid = values[np.isfinite(values)]

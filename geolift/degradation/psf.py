@@ -124,10 +124,7 @@ def psf_kernel(name: str, sigma: float = 3.4, radius: int = 7) -> Array64:
 def gaussian_kernel_for_fwhm(fwhm_px: float) -> Array64:
     """Return a Gaussian kernel of a full width at half maximum, cut at four sigma.
 
-    Parameters
-    ----------
-    fwhm_px
-        In high-resolution pixels. The ratio, as in `geolift simulate`, means a PSF as wide as the LR pixel.
+    ``fwhm_px``: in high-resolution pixels. The ratio, as in `geolift simulate`, means a PSF as wide as the LR pixel.
 
     Returns
     -------

@@ -39,12 +39,7 @@ class DemoPair:
 def make_pair(folder: Path, seed: int = 0, size: int = 384, overwrite: bool = False) -> DemoPair:
     """Write the demo's HSI, MSI and truth into a folder as real files. Raises OutputExistsError, ResourceError.
 
-    Parameters
-    ----------
-    folder : Path
-        Made if it is missing.
-    size : int
-        Edge of the scene in MSI pixels of 10 m.
+    ``folder``: made if it is missing. ``size``: edge of the scene in MSI pixels of 10 m.
     """
     scene = landscape.make_scene(seed=seed, rows=size, cols=size)
     response = SpectralResponse.from_library(SENSOR).select(MSI_BANDS)

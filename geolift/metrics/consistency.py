@@ -81,10 +81,7 @@ def agreement(found: FloatArray, expected: FloatArray) -> Agreement:
 
     Raises ValueError if the shapes differ.
 
-    Parameters
-    ----------
-    found, expected
-        (band, ...) of one shape, NaN = invalid.
+    ``found``, ``expected``: (band, ...) of one shape, NaN = invalid.
 
     Examples
     --------

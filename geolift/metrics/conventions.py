@@ -25,10 +25,7 @@ def spectral_angles_rad(product: Array64, reference: Array64) -> tuple[Array64, 
     With unit vectors u and v the angle is 2 arcsin(|u − v| / 2): the arc cosine of their product loses half
     the digits near 0, this none, and equal spectra are at 0 exactly.
 
-    Parameters
-    ----------
-    product, reference
-        Shape (band, pixel), finite.
+    ``product``, ``reference``: shape (band, pixel), finite.
 
     Returns
     -------

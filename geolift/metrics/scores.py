@@ -164,12 +164,8 @@ class Evaluation:
     def update(self, product: Cube, reference: Cube, interior: tuple[slice, slice] | None = None) -> None:
         """Take in a tile.
 
-        Parameters
-        ----------
-        product, reference
-            Shape (band, y, x), NaN = invalid, with a halo of `HALO_PX` wherever the raster goes on.
-        interior
-            (rows, cols) of the tile within its halo, as `halo_tiles` gives it; the whole by default.
+        ``product``, ``reference``: shape (band, y, x), NaN = invalid, with a halo of `HALO_PX` wherever the raster goes
+        on. ``interior``: (rows, cols) of the tile within its halo, as `halo_tiles` gives it; the whole by default.
         """
         refuse_unequal(product, reference, len(self._bands))
         used = [int(band) for band in np.flatnonzero(self._bands)]

@@ -28,12 +28,7 @@ def sliding_sum(plane: NDArray[np.generic], size: int) -> NDArray[np.generic]:
     Doubling the width and adding the rest takes about log2(size) additions, without the running sum whose
     rounding would depend on where the tile begins.
 
-    Parameters
-    ----------
-    plane
-        Shape (rows, cols).
-    size
-        Window side in pixels.
+    ``plane``: shape (rows, cols). ``size``: window side in pixels.
 
     Returns
     -------
@@ -61,10 +56,7 @@ def _sum_along_rows(plane: NDArray[np.generic], size: int) -> NDArray[np.generic
 def whole_windows(valid: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     """Tell which size × size windows hold valid pixels only.
 
-    Parameters
-    ----------
-    valid
-        Shape (rows, cols).
+    ``valid``: shape (rows, cols).
 
     Returns
     -------
@@ -137,10 +129,7 @@ def uiqi_map(product: Array64, reference: Array64) -> Array64:
     the means) only the means are compared, 2 m_x m_y / (m_x² + m_y²), as in the authors' code; where both
     means are zero only the spread, 2 c / (v_x + v_y); two windows of zeros are alike: 1.
 
-    Parameters
-    ----------
-    product, reference
-        Shape (rows, cols), finite everywhere.
+    ``product``, ``reference``: shape (rows, cols), finite everywhere.
 
     Returns
     -------

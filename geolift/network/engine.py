@@ -48,12 +48,8 @@ def choose_engine(device: str, precision: Precision = "fp32", warn: Callable[[st
 
     Raises ResourceError for ``cuda`` where torch sees no such device.
 
-    Parameters
-    ----------
-    device
-        ``auto`` takes a CUDA device if torch sees one.
-    precision
-        bf16 is taken where it is fast, else fp32, with a warning.
+    ``device``: ``auto`` takes a CUDA device if torch sees one. ``precision``: bf16 is taken where it is fast, else
+    fp32, with a warning.
     """
     name = "" if device == "cpu" else gpu_name()
     if device == "cuda" and not name:

@@ -19,12 +19,8 @@ def predict_block(
 ) -> Floats:
     """The fused block of an MSI block.
 
-    Parameters
-    ----------
-    msi
-        (c, y, x) in the unit the model was trained on; NaN or infinite = invalid.
-    coordinates
-        (J, y, x) of the correction, where the model's network has one.
+    ``msi``: (c, y, x) in the unit the model was trained on; NaN or infinite = invalid. ``coordinates``: (J, y, x) of
+    the correction, where the model's network has one.
 
     Returns
     -------
@@ -48,10 +44,7 @@ def encode_block(
 ) -> tuple[NDArray[Any], Counts]:
     """The stored numbers (band, y, x) of an MSI block: those of `predict_block` encoded, and what was met.
 
-    Parameters
-    ----------
-    placing
-        Where the model's outputs stand among the bands; the others are invalid.
+    ``placing``: where the model's outputs stand among the bands; the others are invalid.
     """
     msi = np.asarray(msi, np.float32)
     rows, cols = msi.shape[1:]

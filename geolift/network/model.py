@@ -161,12 +161,8 @@ def save_model(path: str | Path, model: SpectralModel, metadata: Mapping[str, ob
 
     Raises ResourceError when the folder cannot be written or the disk is full.
 
-    Parameters
-    ----------
-    path
-        Replaced if it is there; the caller has asked for that.
-    metadata
-        The caller's own JSON-able facts: bands, wavelengths, SRF, versions.
+    ``path``: replaced if it is there; the caller has asked for that. ``metadata``: the caller's own JSON-able facts:
+    bands, wavelengths, SRF, versions.
     """
     tensors = model.to_tensors()
     texts = {"model": json.dumps(cleaned(model.description())), "metadata": json.dumps(cleaned(metadata))}

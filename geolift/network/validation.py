@@ -30,10 +30,7 @@ def require_sound(network: Network, low: Floats, high: Floats) -> None:
 
     Raises ValueError with what does not fit.
 
-    Parameters
-    ----------
-    low, high
-        (c,) lowest and highest MSI value of the training.
+    ``low``, ``high``: (c,) lowest and highest MSI value of the training.
     """
     inputs, outputs = low.size, network.offset.size
     _require_shape("training_low", low, (inputs,))

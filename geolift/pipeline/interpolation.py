@@ -24,10 +24,7 @@ def with_worth(
 ) -> CheckResult:
     """Add to a check that interpolating the HSI is as good as fusing, where held-out pixels say so.
 
-    Parameters
-    ----------
-    msi_noise
-        (c,) standard deviation of the harmonised MSI's noise; None where no pixel is valid in both images.
+    ``msi_noise``: (c,) standard deviation of the harmonised MSI's noise; None where no pixel is valid in both images.
     """
     from geolift.training.fit import fit
     from geolift.uncertainty.interpolation import weigh_against_interpolation

@@ -79,12 +79,7 @@ def estimate_cost(
     The tile the user asked for is kept where one thread can have it; else it shrinks down to one block of the file.
     Raises ResourceError if ``--memory`` was given and not even one thread with the smallest tile fits.
 
-    Parameters
-    ----------
-    shape
-        Of the product (y, x).
-    hsi_bytes
-        Of the decoded HSI that is fused.
+    ``shape``: of the product (y, x). ``hsi_bytes``: of the decoded HSI that is fused.
     """
     budget = settings.memory or spare_memory_bytes()
     wanted = settings.threads or available_cpus()

@@ -37,11 +37,7 @@ def values_at(cube: xr.DataArray, geometries: Sequence[BaseGeometry]) -> PlaceVa
     A point has the pixel that it lies in; a polygon the pixels whose centres lie in it, or, where it is smaller than
     that, the pixel under a point inside it.
 
-    Parameters
-    ----------
-    cube : DataArray (band, y, x)
-    geometries
-        Points and polygons, in the cube's CRS.
+    ``cube``: DataArray (band, y, x). ``geometries``: points and polygons, in the cube's CRS.
 
     Examples
     --------

@@ -32,12 +32,7 @@ def require_ready(
 
     Raises UsageError, InputError, OutputExistsError, ResourceError.
 
-    Parameters
-    ----------
-    inputs
-        The images, or the model and the image.
-    beside
-        Side products.
+    ``inputs``: the images, or the model and the image. ``beside``: side products.
     """
     named = _files_named(settings)
     for option, path in named.items():

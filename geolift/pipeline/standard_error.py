@@ -30,12 +30,7 @@ def calibrate(
 ) -> ErrorModel | None:
     """Calibrate the standard error on held-out blocks of the HSI, and at reduced resolution.
 
-    Parameters
-    ----------
-    compared
-        The MSI on the HSI's grid; None where they do not overlap.
-    refined
-        What became of the refinement.
+    ``compared``: the MSI on the HSI's grid; None where they do not overlap. ``refined``: what became of the refinement.
 
     Returns
     -------

@@ -36,10 +36,8 @@ def require_untouched(inputs: Iterable[str | Path | None], outputs: Sequence[Out
     an output is an input's file, or belongs to another product; also with ``overwrite``; OutputExistsError if something
     is there and ``overwrite`` is not given; ResourceError if a folder does not exist or cannot be written.
 
-    Parameters
-    ----------
-    inputs
-        Everything that is read: images, models, masks, tables; None and names that are no local file are passed over.
+    ``inputs``: everything that is read: images, models, masks, tables; None and names that are no local file are passed
+    over.
     """
     names = [str(name) for name in inputs if name is not None]
     for output in outputs:

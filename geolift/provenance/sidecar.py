@@ -99,12 +99,8 @@ def stac_item(
 ) -> StacItem:
     """Build the STAC Item of a product.
 
-    Parameters
-    ----------
-    raster : mapping
-        ``data_type``, ``scale``, ``offset``, ``nodata`` of every band.
-    facts : mapping
-        Whatever is to be told of the run; each key becomes ``geolift:<key>``.
+    ``raster``: ``data_type``, ``scale``, ``offset``, ``nodata`` of every band. ``facts``: whatever is to be told of the
+    run; each key becomes ``geolift:<key>``.
     """
     properties: dict[str, object] = {
         "datetime": acquired or _now(),

@@ -19,12 +19,8 @@ def change_since(
 ) -> str:
     """Tell the first thing that differs from the run that made the product; "" if nothing does.
 
-    Parameters
-    ----------
-    facts
-        What the product's sidecar tells: its ``inputs`` and ``settings``.
-    side_products
-        Option → file that the run makes beside its output.
+    ``facts``: what the product's sidecar tells: its ``inputs`` and ``settings``. ``side_products``: option → file that
+    the run makes beside its output.
     """
     if set(facts["inputs"]) != set(inputs):
         return f"made from {' and '.join(facts['inputs'])}"

@@ -145,10 +145,7 @@ class Finding:
 def recognise_fill(stored: Stored, decoding: Decoding) -> tuple[Decoding, Sample, list[Finding]]:
     """Find what stands for no data beside what is declared.
 
-    Parameters
-    ----------
-    stored, decoding
-        The numbers, and what is known of them: mask and declared nodata.
+    ``stored``, ``decoding``: the numbers, and what is known of them: mask and declared nodata.
 
     Returns
     -------

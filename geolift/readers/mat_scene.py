@@ -42,13 +42,9 @@ def open_mat_scene(path: str | Path, reading: Reading | None = None) -> xr.DataA
 
     Raises InputError if the file cannot be read or holds no such variable.
 
-    Parameters
-    ----------
-    path : path
-        With one numeric variable (rows, cols, bands), by preference ``data``; or with ``Y`` (bands, pixels), pixels in
-        MATLAB's order, down the columns first, of an image ``nRow`` × ``nCol`` or else a square.
-    reading : Reading, optional
-        Its ``wavelengths`` and ``nodata``.
+    ``path``: with one numeric variable (rows, cols, bands), by preference ``data``; or with ``Y`` (bands, pixels),
+    pixels in MATLAB's order, down the columns first, of an image ``nRow`` × ``nCol`` or else a square. ``reading``: its
+    ``wavelengths`` and ``nodata``.
     """
     name, said = str(path), reading or Reading()
     values = _scene(_variables(name), name).astype(np.float32)

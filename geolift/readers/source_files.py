@@ -30,10 +30,7 @@ MOST_SOURCES = 100_000
 def files_of_input(name: str) -> tuple[set[Path], set[Path]]:
     """Return the files that reading an input touches, and the folders of which any file may be touched.
 
-    Parameters
-    ----------
-    name
-        A file, folder, or a name that GDAL resolves. What is read over the network touches nothing here.
+    ``name``: a file, folder, or a name that GDAL resolves. What is read over the network touches nothing here.
 
     Returns
     -------

@@ -20,12 +20,7 @@ def write_whole(path: Path, content: bytes | str, what: str = "") -> None:
     A process that is killed meanwhile leaves ``.NAME.part``, which the next writer of that name takes over. Raises
     ResourceError if it cannot be written.
 
-    Parameters
-    ----------
-    content
-        Text is written as UTF-8.
-    what
-        What it is, for the message: "the model".
+    ``content``: text is written as UTF-8. ``what``: what it is, for the message: "the model".
     """
     part = path.with_name(f".{path.name}.part")
     with held():

@@ -59,12 +59,7 @@ def read_table(text: str, where: str) -> SrfTable:
 
     Raises InputError if it is no such table; the message names the line.
 
-    Parameters
-    ----------
-    text : str
-        The whole text.
-    where : str
-        Name of the file, for messages.
+    ``text``: the whole text. ``where``: name of the file, for messages.
     """
     header: dict[str, str] = {}
     rows: list[tuple[int, str]] = []

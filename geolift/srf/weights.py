@@ -157,12 +157,8 @@ def complete_fwhm(centres_nm: ArrayLike, fwhm_nm: ArrayLike | None = None) -> tu
     for it. Where the file lists one detector after the other, each has its own spacing; else it is that of
     the sorted centres.
 
-    Parameters
-    ----------
-    centres_nm : array (bands,)
-        Band centres in nm, in any order; bands without one (NaN) get no FWHM.
-    fwhm_nm : array (bands,), optional
-        FWHM in nm; missing where NaN, infinite, zero or negative.
+    ``centres_nm``: array (bands,), band centres in nm, in any order; bands without one (NaN) get no FWHM. ``fwhm_nm``:
+    array (bands,), FWHM in nm; missing where NaN, infinite, zero or negative.
 
     Returns
     -------

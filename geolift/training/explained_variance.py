@@ -55,12 +55,8 @@ def measure_explained_variance(
 ) -> ExplainedVariance | None:
     """Learn without each fold of blocks in turn and look how well the fold's spectra are met.
 
-    Parameters
-    ----------
-    training
-        At most ``MOST_PIXELS`` of its pixels are used, spread by a seeded hash.
-    refit
-        Learns from a part; returns a function from (n, c) MSI values to (n, C) spectra.
+    ``training``: at most ``MOST_PIXELS`` of its pixels are used, spread by a seeded hash. ``refit``: learns from a
+    part; returns a function from (n, c) MSI values to (n, C) spectra.
 
     Returns
     -------

@@ -50,10 +50,7 @@ class Draft:
 
         What an older file of that name had beside it goes with it, but not a style that somebody made in QGIS.
 
-        Parameters
-        ----------
-        others
-            Side products of the same run: all of the set get their names, or none.
+        ``others``: side products of the same run: all of the set get their names, or none.
         """
         with disk_errors(self.path):
             publish(self.folder, [one for draft in (self, *others) for one in draft._renamings(main=draft is self)])
@@ -122,12 +119,8 @@ def draft_of(path: Path, identity: Mapping[str, Any] | None = None, *, resume: b
     Raises UsageError or InputError if what is there comes from other options, versions or inputs; ResourceError if
     another run is writing the same output, or the folder cannot be written.
 
-    Parameters
-    ----------
-    identity : mapping
-        Whatever the pixels depend on: inputs, options, versions; JSON-able. A draft of another identity is refused.
-    resume : bool
-        Go on with what an earlier run left; keep what this one leaves.
+    ``identity``: whatever the pixels depend on: inputs, options, versions; JSON-able. A draft of another identity is
+    refused. ``resume``: go on with what an earlier run left; keep what this one leaves.
     """
     folder, lock, finished = draft_folder(path), None, False
     recover(path.parent)

@@ -117,10 +117,7 @@ def publish(main: Path, renamings: Sequence[Renaming]) -> None:
     Raises OSError if the file system refuses; what stands there is then the older set; ResourceError if it refuses to
     go back as well; the next start completes the set.
 
-    Parameters
-    ----------
-    main
-        The draft folder of the main output, where the log is kept.
+    ``main``: the draft folder of the main output, where the log is kept.
     """
     log = main / LOG
     with held():

@@ -13,10 +13,7 @@ REFLECTANCE_SCALE = 1e-4
 def choose_scale(dtype: str, quantity: str, sample: np.ndarray) -> float:
     """Choose what one step of the stored numbers is worth: 1e-4 for reflectance that fits, else what fits the sample.
 
-    Parameters
-    ----------
-    sample : float array
-        Values like those to be written (the LR-HSI's), NaN = invalid.
+    ``sample``: values like those to be written (the LR-HSI's), NaN = invalid.
     """
     if dtype == "float32":
         return 1.0

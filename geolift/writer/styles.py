@@ -20,12 +20,7 @@ RAMP_PERCENTS = (2, 98)
 def write_classes(file: Path, classes: Mapping[int, tuple[str, str]]) -> None:
     """Write a style for a raster of classes.
 
-    Parameters
-    ----------
-    file
-        The style, ``.qml``.
-    classes
-        Value to (#rrggbb, what it means).
+    ``file``: the style, ``.qml``. ``classes``: value to (#rrggbb, what it means).
     """
     entries = "".join(
         f'<paletteEntry value="{value}" color="{colour}" alpha="255" label={quoteattr(meaning)}/>\n'
@@ -38,12 +33,8 @@ def write_classes(file: Path, classes: Mapping[int, tuple[str, str]]) -> None:
 def write_ramp(file: Path, sampled: np.ndarray, band: int, scale: float) -> None:
     """Write a style that draws one 0-based band from dark (small) to light (large), with its values as the legend.
 
-    Parameters
-    ----------
-    sampled
-        Stored values (band, n) of the raster, NaN = invalid.
-    scale
-        Value = number × scale, which QGIS applies as well.
+    ``sampled``: stored values (band, n) of the raster, NaN = invalid. ``scale``: value = number × scale, which QGIS
+    applies as well.
     """
     valid = sampled[band][np.isfinite(sampled[band])].astype(np.float64)
     if valid.size == 0:

@@ -27,12 +27,8 @@ def cnmf(seen: Observation, *, endmembers: int = ENDMEMBERS, seed: int = 0) -> C
     coupled by Wₘ = R W and Hₗ = H D, each factorised by multiplicative updates that start where the other one leads.
     The product is W H.
 
-    Parameters
-    ----------
-    endmembers
-        At most; never more than HSI bands or pixels.
-    seed
-        Of the directions in which the first endmembers are looked for.
+    ``endmembers``: at most; never more than HSI bands or pixels. ``seed``: of the directions in which the first
+    endmembers are looked for.
 
     References
     ----------

@@ -140,10 +140,7 @@ def _built(w: Spectrum) -> dict[str, tuple[Spectrum, Spectrum]]:
 def materials(wavelengths_nm: NDArray[np.floating]) -> tuple[Material, ...]:
     """Build every material of the demo scene at the given band centres.
 
-    Parameters
-    ----------
-    wavelengths_nm
-        Band centres in nanometres, shape (band,), between 380 and 2500.
+    ``wavelengths_nm``: band centres in nanometres, shape (band,), between 380 and 2500.
 
     Returns
     -------

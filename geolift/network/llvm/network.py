@@ -142,12 +142,8 @@ class CompiledNetwork:
     ) -> NDArray[np.float32]:
         """Write the product.
 
-        Parameters
-        ----------
-        bands
-            (C,) rows of ``out``.
-        steps_per_unit
-            What values are multiplied by before they are rounded to two bytes; None = they are written as they are.
+        ``bands``: (C,) rows of ``out``. ``steps_per_unit``: what values are multiplied by before they are rounded to
+        two bytes; None = they are written as they are.
 
         Returns
         -------

@@ -119,12 +119,8 @@ def least_squares(sums: NormalSums, rows: int) -> DoubleArray:
 def held_out_share(folds: Sequence[tuple[NormalSums, NormalSums]], metric: DoubleArray) -> float:
     """The share of least squares, 0 … 0.75, whose blend with ridge regression errs least on held-out folds.
 
-    Parameters
-    ----------
-    folds
-        Per fold the sums of ridge regression and those of least squares.
-    metric
-        (K, K): squared errors are rᵀ M r.
+    ``folds``: per fold the sums of ridge regression and those of least squares. ``metric``: (K, K): squared errors are
+    rᵀ M r.
     """
     ridge_total = NormalSums.total([ridge for ridge, _ in folds])
     plain_total = NormalSums.total([plain for _, plain in folds])
