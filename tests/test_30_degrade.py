@@ -13,18 +13,16 @@ from scipy import ndimage, signal
 import geolift.degradation.degrade
 import geolift.degradation.psf
 from geolift.degradation.degrade import (
-    PSF_NAMES,
     add_noise,
     apply_srf,
     block_mean,
     blur,
     degrade,
-    gaussian_kernel_for_fwhm,
     gaussian_srf,
     generated_wavelengths_nm,
     normalize_scene,
-    psf_kernel,
 )
+from geolift.degradation.psf import PSF_NAMES, gaussian_kernel_for_fwhm, psf_kernel
 from geolift.errors import UsageError
 
 Array = NDArray[np.float64]

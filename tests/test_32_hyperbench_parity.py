@@ -14,7 +14,6 @@ import scipy.io
 from numpy.typing import NDArray
 
 from geolift.degradation.degrade import (
-    PSF_NAMES,
     add_noise,
     apply_srf,
     block_mean,
@@ -22,8 +21,8 @@ from geolift.degradation.degrade import (
     gaussian_srf,
     generated_wavelengths_nm,
     normalize_scene,
-    psf_kernel,
 )
+from geolift.degradation.psf import PSF_NAMES, psf_kernel
 from geolift.metrics import Stretch, evaluate_arrays
 
 Cube = NDArray[np.float32]

@@ -12,22 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geolift.degradation.psf import PSF_NAMES, gaussian_kernel_for_fwhm, psf_kernel
 from geolift.errors import UsageError
-
-__all__ = [
-    "PSF_NAMES",
-    "add_noise",
-    "apply_srf",
-    "block_mean",
-    "blur",
-    "degrade",
-    "gaussian_kernel_for_fwhm",
-    "gaussian_srf",
-    "generated_wavelengths_nm",
-    "normalize_scene",
-    "psf_kernel",
-]
 
 FloatArray = NDArray[np.floating[Any]]
 Array64 = NDArray[np.float64]

@@ -14,25 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.errors import InputError
-from geolift.metrics.conventions import CONVENTIONS, HYPERBENCH_PERCENTS, ConventionName, spectral_angles_rad
-from geolift.metrics.halo import HALO_PX, HaloTile, halo_tiles
-from geolift.metrics.similarity import SSIM_SIZE, UIQI_SIZE, ssim_map, uiqi_map, whole_windows
-from geolift.metrics.value_range import ExactPercentile, Stretch, Survey, refuse_unequal
-
-__all__ = [
-    "HALO_PX",
-    "Evaluation",
-    "ExactPercentile",
-    "HaloTile",
-    "Scores",
-    "Stretch",
-    "Survey",
-    "evaluate_arrays",
-    "halo_tiles",
-    "spectral_angles_rad",
-    "ssim_map",
-    "uiqi_map",
-]
+from geolift.metrics.conventions import CONVENTIONS, HYPERBENCH_PERCENTS, ConventionName
+from geolift.metrics.halo import halo_tiles
+from geolift.metrics.similarity import SSIM_SIZE, UIQI_SIZE, ssim_map, whole_windows
+from geolift.metrics.value_range import Stretch, Survey, refuse_unequal
 
 Cube = NDArray[np.floating[Any]]
 Array64 = NDArray[np.float64]
@@ -238,17 +223,6 @@ class Evaluation:
         """Return the used bands of the counted pixels, shape (band, pixel)."""
         spectra = cube[self._bands][:, counted]
         return self._values(spectra, np.ones(spectra.shape, dtype=np.bool_))
-
-    def merge(self, other: Evaluation) -> None:
-        """Add the sums of an evaluation of other tiles of the same images, made with the same settings."""
-        mine = (self._name, self._stretch, self._data_range, self._ratio, self._bands.tobytes())
-        theirs = (other._name, other._stretch, other._data_range, other._ratio, other._bands.tobytes())
-        if mine != theirs:
-            raise InputError("only evaluations of the same settings can be merged.")
-        for name, total in self._per_band.items():
-            total += other._per_band[name]
-        for name in self._per_image:
-            self._per_image[name] += other._per_image[name]
 
     def result(self) -> Scores:
         """Return the measures of all tiles so far. Raises InputError if no pixel is valid in both images."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
@@ -15,10 +14,9 @@ from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
 from geolift.readers import hdf5
 from geolift.readers.masks import QualityLayer
-from geolift.readers.product import Product, files_in, iso_time, placed
+from geolift.readers.product import Product, ProductReader, files_in, iso_time, placed
 from geolift.readers.source import BandIndices, Decoding, Layout
 from geolift.readers.wavelengths import in_nanometres
-from geolift.settings import Reading
 
 NAME = "EMIT L2A reflectance"
 QUANTITIES = {"reflectance": "reflectance", "radiance": "radiance"}
@@ -68,16 +66,14 @@ class Orthorectified:
             )
 
 
-class EmitReader:
+class EmitReader(ProductReader):
     """EMIT surface reflectance (and radiance, as radiance)."""
 
     def matches(self, path: str) -> bool:
         """Look for the cube beside its geolocation table."""
         return hdf5.holds(path, *QUANTITIES) and hdf5.holds(path, "location/glt_x")
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open it on the map grid of its geolocation table, lazily."""
         notes: list[str] = []
         with hdf5.opened(path, NAME) as file:
@@ -108,12 +104,11 @@ class EmitReader:
             sensor="EMIT",
             driver="netCDF",
             acquired=iso_time(started) or iso_time(Path(path).name),
-            evidence=Path(path).name,
             wavelengths_from="sensor_band_parameters/wavelengths",
             notes=notes,
             search_fill=True,
             masks=_quality_layers(path, grid, flight, notes),
-        ).cube(reading, tile)
+        )
 
 
 def _grid(file: Any, path: str) -> GeoBox:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
@@ -21,11 +20,10 @@ from geolift.readers import gate
 from geolift.readers.band_files import BandStack, band_key
 from geolift.readers.cf_names import even_axis
 from geolift.readers.masks import QualityLayer
-from geolift.readers.product import Product, iso_time, placed, unknown_spectra
+from geolift.readers.product import Product, ProductReader, iso_time, placed, unknown_spectra
 from geolift.readers.sentinel2 import SCL_MEANING, SCL_UNUSABLE, TEN_METRES
 from geolift.readers.shared_raster import first_line
 from geolift.readers.source import BandIndices, Decoding, Layout
-from geolift.settings import Reading
 
 NAME = "Sentinel-2 L2A (EOPF Zarr)"
 REFLECTANCES = "measurements/reflectance"
@@ -35,7 +33,7 @@ BAND = re.compile(r"^b(\d{1,2})(a?)$", re.IGNORECASE)
 ROOT_FILES = ("zarr.json", ".zgroup", ".zmetadata", ".zattrs")
 
 
-class EopfReader:
+class EopfReader(ProductReader):
     """Surface reflectance of Sentinel-2 in the format of ESA's reprocessing (EOPF)."""
 
     def matches(self, path: str) -> bool:
@@ -47,9 +45,7 @@ class EopfReader:
             return False
         return _root_in(place) is not None
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open the four 10 m bands, or those named: coarser ones are repeated on the finest pixels named."""
         notes: list[str] = []
         store = _Store(path)
@@ -83,7 +79,7 @@ class EopfReader:
             masks=_masks(store, path),
             check_empty=False,
             usual=(1e-4, (0.0, -0.1)) if counts else None,
-        ).cube(reading, tile)
+        )
 
 
 def _root_in(archive: Path) -> str | None:

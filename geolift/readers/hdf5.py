@@ -162,6 +162,7 @@ class Hdf5Cube:
 
     def __init__(self, file: SharedHdf5, dataset: str, axes: str, bands: BandIndices | None = None) -> None:
         self._file, self._dataset, self._axes = file, dataset, axes
+        self.path = file.path
         with opened(file.path, "HDF5") as handle:
             stored = handle[dataset]
             if getattr(stored, "ndim", 0) != len(axes) or 0 in stored.shape or stored.dtype.kind not in "iufb":
@@ -175,17 +176,7 @@ class Hdf5Cube:
             self._slots = np.arange(sizes.get("b", 1)) if bands is None else np.asarray(bands, dtype=int)
             shape = (int(sizes["y"]), int(sizes["x"]))
             block = (int(blocks["y"]), int(blocks["x"]))
-            self._layout = Layout(len(self._slots), shape, stored.dtype, block)
-
-    @property
-    def path(self) -> str:
-        """The file, as messages name it."""
-        return self._file.path
-
-    @property
-    def layout(self) -> Layout:
-        """Its size and blocks."""
-        return self._layout
+            self.layout = Layout(len(self._slots), shape, stored.dtype, block)
 
     def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of stored numbers."""

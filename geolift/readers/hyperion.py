@@ -10,16 +10,14 @@ from functools import cache
 from importlib import resources
 
 import numpy as np
-import xarray as xr
 
 from geolift.datamodel.cube import Bands
 from geolift.errors import InputError
 from geolift.readers import gate, odl
 from geolift.readers.band_files import BandStack, examine
-from geolift.readers.product import Product, files_in
+from geolift.readers.product import Product, ProductReader, files_in
 from geolift.readers.shared_raster import is_virtual
 from geolift.readers.source import Decoding
-from geolift.settings import Reading
 
 NAME = "EO-1 Hyperion L1T"
 LAST_VNIR_BAND = 70
@@ -27,16 +25,14 @@ BAND_FILE = re.compile(r"_B(\d{3})[_.].*(tif|tiff)$", re.IGNORECASE)
 EMPTY = 0.0
 
 
-class HyperionReader:
+class HyperionReader(ProductReader):
     """Terrain-corrected radiance of Hyperion: the folder, or its MTL file."""
 
     def matches(self, path: str) -> bool:
         """Look for an MTL file that names the instrument."""
         return not is_virtual(path) and odl.find(path, '"HYPERION"', "= HYPERION", "EO1H") is not None
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open all bands that are there; uncalibrated ones count as bad."""
         mtl = odl.find(path, '"HYPERION"', "= HYPERION", "EO1H")
         assert mtl is not None
@@ -70,7 +66,7 @@ class HyperionReader:
             acquired=_acquired(groups),
             evidence="EO-1 Hyperion",
             wavelengths_from="USGS table by band number",
-        ).cube(reading, tile)
+        )
 
 
 @cache

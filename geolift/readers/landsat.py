@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.cube import REFLECTANCE
@@ -16,10 +15,9 @@ from geolift.errors import InputError
 from geolift.readers import gate, odl
 from geolift.readers.band_files import BandFile, BandStack, band_key, choose, examine
 from geolift.readers.masks import QualityLayer, layers_from_files
-from geolift.readers.product import Product, files_in, grid_from_corners, iso_time, unknown_spectra
+from geolift.readers.product import Product, ProductReader, files_in, grid_from_corners, iso_time, unknown_spectra
 from geolift.readers.shared_raster import is_virtual
 from geolift.readers.source import Decoding
-from geolift.settings import Reading
 
 FILL = 0.0
 PANCHROMATIC = "B8"
@@ -32,16 +30,14 @@ LEVEL_1 = "LEVEL1_RADIOMETRIC_RESCALING"
 BAND_KEY = re.compile(r"FILE_NAME_BAND_(\d+)$")
 
 
-class LandsatReader:
+class LandsatReader(ProductReader):
     """Landsat 4 to 9: surface reflectance (L2SP, L2SR), or top-of-atmosphere reflectance (L1TP) with a warning."""
 
     def matches(self, path: str) -> bool:
         """Look for an MTL file of Collection 2."""
         return not is_virtual(path) and odl.find(path, "LANDSAT_METADATA_FILE") is not None
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open the reflective bands that are there, or those named."""
         mtl = odl.find(path, "LANDSAT_METADATA_FILE")
         assert mtl is not None
@@ -68,7 +64,7 @@ class LandsatReader:
             masks=_masks(contents, mtl.parent, stack.grid, notes),
             check_empty=False,
             usual=(2.75e-5, (-0.2,)) if groups.get(LEVEL_2) else None,
-        ).cube(reading, tile)
+        )
 
 
 def _sensor(image: dict[str, str]) -> str:

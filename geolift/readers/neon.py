@@ -8,33 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import gate, hdf5
-from geolift.readers.product import Product, iso_time, placed
+from geolift.readers.product import Product, ProductReader, iso_time, placed
 from geolift.readers.source import Decoding
 from geolift.readers.wavelengths import in_nanometres
-from geolift.settings import Reading
 
 NAME = "NEON imaging spectrometer reflectance"
 USUAL_FACTOR = 10_000.0
 FLIGHT_DAY = re.compile(r"(20\d\d)(\d\d)(\d\d)")
 
 
-class NeonReader:
+class NeonReader(ProductReader):
     """Surface reflectance of NEON's airborne platform (DP1.30006, DP3.30006)."""
 
     def matches(self, path: str) -> bool:
         """Look for SITE/Reflectance/Reflectance_Data."""
         return hdf5.is_hdf5(path) and _site(path) is not None
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open a NEON file as a lazy cube."""
         notes: list[str] = []
         root = f"{_site(path)}/Reflectance"
@@ -70,12 +66,11 @@ class NeonReader:
             sensor="NEON imaging spectrometer",
             driver="HDF5",
             acquired=_acquired(path),
-            evidence=Path(path).name,
             wavelengths_from="Spectral_Data/Wavelength",
             notes=notes,
             search_fill=True,
             usual=(1.0 / USUAL_FACTOR, (0.0,)),
-        ).cube(reading, tile)
+        )
 
 
 def _site(path: str) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geolift.readers.source import BandIndices, Layout, Stored
+from geolift.readers.source import BandIndices, Stored
 
 ROTATION_OF_NOTHING_PX = 1e-3
 """A rotation that moves no corner of the image by so many pixels is a rest of arithmetic."""
@@ -22,20 +22,11 @@ class Turned:
 
     def __init__(self, stored: Stored, rows: bool, cols: bool) -> None:
         self._stored, self._rows, self._cols = stored, rows, cols
-
-    @property
-    def path(self) -> str:
-        """The file, as messages name it."""
-        return self._stored.path
-
-    @property
-    def layout(self) -> Layout:
-        """Its size and blocks."""
-        return self._stored.layout
+        self.path, self.layout = stored.path, stored.layout
 
     def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of stored numbers, and where it is valid."""
-        height, width = self._stored.layout.shape
+        height, width = self.layout.shape
         y = slice(height - rows.stop, height - rows.start) if self._rows else rows
         x = slice(width - cols.stop, width - cols.start) if self._cols else cols
         stored, valid = self._stored.read(y, x, bands)

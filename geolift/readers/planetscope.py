@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE
 from geolift.readers import gate
 from geolift.readers.masks import QualityLayer, raster_layer
-from geolift.readers.product import Product, files_in, iso_time, unknown_spectra
+from geolift.readers.product import Product, ProductReader, files_in, iso_time, unknown_spectra
 from geolift.readers.raster import grid_of_raster
 from geolift.readers.shared_raster import SharedRaster, is_virtual, open_raster
 from geolift.readers.source import Decoding
-from geolift.settings import Reading
 
 FOUR_BANDS = ("blue", "green", "red", "nir")
 EIGHT_BANDS = ("coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededge", "nir")
@@ -28,7 +26,7 @@ NODATA = 0.0
 CLEAR = "clear"
 
 
-class PlanetScopeReader:
+class PlanetScopeReader(ProductReader):
     """Surface reflectance of PlanetScope, four or eight bands; plain analytic with its coefficients from the XML."""
 
     def matches(self, path: str) -> bool:
@@ -46,9 +44,7 @@ class PlanetScopeReader:
             return bool(_scene(Path(path)) or _udm2(Path(path))) or "planet" in str(tags).lower()
         return names == EIGHT_BANDS
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open it as a lazy cube."""
         notes: list[str] = []
         with open_raster(path) as source:
@@ -75,7 +71,7 @@ class PlanetScopeReader:
             masks=_masks(Path(path), notes),
             check_empty=False,
             usual=(SCALE, (0.0,)) if corrected else None,
-        ).cube(reading, tile)
+        )
 
 
 def _described(source: Any) -> tuple[str, ...]:

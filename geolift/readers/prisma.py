@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import gate, hdf5
-from geolift.readers.product import Product, grid_from_corners, iso_time
+from geolift.readers.product import Product, ProductReader, grid_from_corners, iso_time
 from geolift.readers.source import BandIndices, Decoding, Layout, ranges, sample_windows
 from geolift.readers.wavelengths import in_nanometres
-from geolift.settings import Reading
 
 NAME = "PRISMA L2D"
 SWATH = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"
@@ -75,16 +73,14 @@ class _Cubes:
         return stored, valid
 
 
-class PrismaReader:
+class PrismaReader(ProductReader):
     """Geocoded surface reflectance of PRISMA."""
 
     def matches(self, path: str) -> bool:
         """Look for a PRISMA swath; levels that are not geocoded match too, to be refused with the reason."""
         return hdf5.holds(path, SWATH, *(f"HDFEOS/SWATHS/{name}" for name in OTHER_LEVELS))
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open an L2D file as a lazy cube, bands of both detectors in ascending wavelength."""
         notes: list[str] = []
         with hdf5.opened(path, NAME) as file:
@@ -108,10 +104,9 @@ class PrismaReader:
             sensor="PRISMA",
             driver="HDF5",
             acquired=iso_time(started) or iso_time(Path(path).name),
-            evidence=Path(path).name,
             wavelengths_from="List_Cw_Vnir, List_Cw_Swir",
             notes=notes,
-        ).cube(reading, tile)
+        )
 
 
 def _require_l2d(file: Any, path: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,8 +44,8 @@ class Product:
         Product family and level, instrument or spacecraft, file format.
     acquired : str or None
         UTC, ``2024-04-02T10:28:37Z``.
-    evidence : str
-        Words that may name the spacecraft.
+    evidence : str or None
+        Words that may name the spacecraft; None = those of the file's name.
     check_empty : bool
         Whether bands without any data are searched and count as bad.
     georeference : str or None
@@ -64,7 +66,7 @@ class Product:
     sensor: str | None
     driver: str
     acquired: str | None = None
-    evidence: str = ""
+    evidence: str | None = None
     wavelengths_from: str | None = None
     notes: list[str] = field(default_factory=list)
     masks: tuple[QualityLayer, ...] = ()
@@ -99,7 +101,7 @@ class Product:
             "nodata": decoding.first_nodata,
             "quantity": self.quantity,
             "acquired": self.acquired,
-            "evidence": self.evidence,
+            "evidence": Path(self.source).name if self.evidence is None else self.evidence,
             "product": self.name,
             "sensor": self.sensor,
             "wavelengths_from": origin,
@@ -115,6 +117,20 @@ class Product:
         told = spectral_metadata.from_table(reading.wavelengths, len(self.bands), self.source, notes)
         good = self.bands.good if told.good is None else told.good
         return Bands(self.bands.names, told.wavelength_nm, told.fwhm_nm, good), told.origin
+
+
+class ProductReader:
+    """A family each of whose members a `Product` describes."""
+
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
+        """Describe a file or folder of the family; ``bands`` as in `open_cube`."""
+        raise NotImplementedError
+
+    def open(
+        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
+    ) -> xr.DataArray:
+        """Open it lazily; see `Product.cube`."""
+        return self.product(path, bands).cube(reading, tile)
 
 
 def _require_agreement(product: Product) -> None:

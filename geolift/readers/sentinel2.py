@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
@@ -16,10 +15,9 @@ from geolift.readers import gate
 from geolift.readers.archive import Place, place_of
 from geolift.readers.band_files import BandStack, band_key, examine
 from geolift.readers.masks import QualityLayer, layers_from_files
-from geolift.readers.product import Product, iso_time
+from geolift.readers.product import Product, ProductReader, iso_time
 from geolift.readers.shared_raster import is_virtual
 from geolift.readers.source import Decoding
-from geolift.settings import Reading
 
 TEN_METRES = ("B02", "B03", "B04", "B08")
 PHYSICAL_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -32,16 +30,14 @@ SCL_MEANING = "no data, saturated or defective, cloud shadow, cloud (medium, hig
 SNIFF_BYTES = 2000
 
 
-class Sentinel2Reader:
+class Sentinel2Reader(ProductReader):
     """Surface reflectance of Sentinel-2: the folder, or its MTD_MSIL2A.xml."""
 
     def matches(self, path: str) -> bool:
         """Look for the user product's metadata; Level-1C matches too, to be refused with the reason."""
         return _metadata_file(path) is not None
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open the four 10 m bands, or those named: 20 m and 60 m ones are brought to the finest pixels named."""
         metadata = _metadata_file(path)
         assert metadata is not None
@@ -69,7 +65,7 @@ class Sentinel2Reader:
             masks=_masks(chosen[0], notes),
             check_empty=False,
             usual=(1e-4, (0.0, -0.1)),
-        ).cube(reading, tile)
+        )
 
 
 def _metadata_file(path: str) -> Place | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from rasterio.errors import RasterioError
 
 from geolift.datamodel.cube import REFLECTANCE, Bands
@@ -17,12 +16,11 @@ from geolift.errors import InputError
 from geolift.readers import gate
 from geolift.readers.archive import Place, place_of
 from geolift.readers.masks import QualityLayer, Rule, layers_from_files
-from geolift.readers.product import Product, files_in, iso_time
+from geolift.readers.product import Product, ProductReader, files_in, iso_time
 from geolift.readers.raster import grid_of_raster
 from geolift.readers.shared_raster import SharedRaster, first_line, is_virtual, open_raster
 from geolift.readers.source import Decoding
 from geolift.readers.wavelengths import in_nanometres
-from geolift.settings import Reading
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".bsq", ".bil", ".bip", ".img", ".dat")
 USUAL_GAIN = 1e-4
@@ -69,7 +67,7 @@ DESIS = Family(
 )
 
 
-class SpectralImageReader:
+class SpectralImageReader(ProductReader):
     """A DLR product: its folder, its METADATA XML, or the spectral image itself."""
 
     def __init__(self, family: Family) -> None:
@@ -80,9 +78,7 @@ class SpectralImageReader:
         metadata = None if is_virtual(path) else self._metadata(place_of(path))
         return metadata is not None
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open the spectral image as a lazy cube."""
         metadata = self._metadata(place_of(path))
         assert metadata is not None
@@ -123,7 +119,7 @@ class SpectralImageReader:
             notes=notes,
             masks=self._masks(metadata, notes),
             usual=(USUAL_GAIN, (0.0,)) if level == "L2A" else None,
-        ).cube(reading, tile)
+        )
 
     def _metadata(self, path: Place) -> Place | None:
         """Find the XML that a folder, an XML or an image belongs to; None if it is another family's or none."""

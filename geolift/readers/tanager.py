@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
@@ -17,10 +16,9 @@ from geolift.datamodel.cube import REFLECTANCE, Bands
 from geolift.errors import InputError
 from geolift.readers import gate, hdf5
 from geolift.readers.masks import QualityLayer
-from geolift.readers.product import Product, iso_time, placed
+from geolift.readers.product import Product, ProductReader, iso_time, placed
 from geolift.readers.source import Decoding
 from geolift.readers.wavelengths import in_nanometres
-from geolift.settings import Reading
 
 NAME = "Tanager ortho"
 GRID = "HDFEOS/GRIDS/HYP"
@@ -31,16 +29,14 @@ MASKS = {"nodata_pixels": "no data", "beta_cloud_mask": "cloud", "beta_cirrus_ma
 POINT = r"=\(\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\)"
 
 
-class TanagerReader:
+class TanagerReader(ProductReader):
     """Orthorectified surface reflectance or radiance of Tanager."""
 
     def matches(self, path: str) -> bool:
         """Look for the HYP grid; the basic product (a swath) matches too, to be refused with the reason."""
         return hdf5.holds(path, GRID, SWATH)
 
-    def open(
-        self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
-    ) -> xr.DataArray:
+    def product(self, path: str, bands: Sequence[str] | None = None) -> Product:
         """Open an ortho file as a lazy cube."""
         notes: list[str] = []
         shared = hdf5.SharedHdf5(path)
@@ -80,12 +76,11 @@ class TanagerReader:
             sensor="Tanager",
             driver="HDF5",
             acquired=acquired,
-            evidence=Path(path).name,
             wavelengths_from=f"{name}: wavelengths",
             notes=notes,
             search_fill=True,
             masks=masks,
-        ).cube(reading, tile)
+        )
 
 
 def _spectra(cube: Any, path: str, notes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,19 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geolift.errors import InputError
-from geolift.srf.sensors import ResolvedSensor, guess_sensor, library_text, list_sensors, resolve_sensor
+from geolift.srf.sensors import library_text, resolve_sensor
 from geolift.srf.table import read_table
-from geolift.srf.weights import SrfWeights, complete_fwhm, trapezoid_weights, weigh
-
-__all__ = [
-    "ResolvedSensor",
-    "SpectralResponse",
-    "SrfWeights",
-    "complete_fwhm",
-    "guess_sensor",
-    "list_sensors",
-    "resolve_sensor",
-]
+from geolift.srf.weights import SrfWeights, trapezoid_weights, weigh
 
 _MICROMETRES_BELOW = 100.0
 

@@ -15,8 +15,6 @@ from typing import Any, TypedDict, cast
 
 from geolift.errors import InputError
 
-__all__ = ["ResolvedSensor", "guess_sensor", "library_text", "list_sensors", "resolve_sensor", "sensor_names"]
-
 _SENTINEL_2_BANDS = {f"b{number:02}" for number in range(1, 13)} | {"b8a"}
 
 

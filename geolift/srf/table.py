@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from geolift.errors import InputError
 
-__all__ = ["SrfTable", "read_table"]
-
 _LARGEST_NOISE = 0.02
 
 

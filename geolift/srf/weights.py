@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from geolift.errors import InputError
 
-__all__ = ["SrfWeights", "complete_fwhm", "trapezoid_weights", "weigh"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
