@@ -47,7 +47,7 @@ def written(path: Path, executor: Any, data: Any = None) -> np.ndarray:
     lazy = da.from_array(VALUES, chunks=(4, 64, 64)) if data is None else data
     cube = make_cube(lazy, grid=GRID, bands=BANDS)
     report = write_cube(cube, path, settings, encoding=Encoding.of(settings, 1e-4), tile_size=32, executor=executor)
-    assert report.n_values == VALUES.size
+    assert report.counts.n_values == VALUES.size
     with rasterio.open(path) as source:
         return source.read()  # type: ignore[no-any-return]
 

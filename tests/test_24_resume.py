@@ -106,7 +106,7 @@ def test_a_resumed_file_is_the_file_and_no_tile_is_computed_twice(tmp_path: Path
     last = BreakingExecutor()
     report = written(path, co, last)
     assert sorted(map(repr, computed + last.computed)) == sorted(map(repr, everything.computed))
-    assert (report.n_tiles_resumed, report.n_values) == (4, VALUES.size)  # type: ignore[attr-defined]
+    assert (report.n_tiles_resumed, report.counts.n_values) == (4, VALUES.size)  # type: ignore[attr-defined]
     assert np.array_equal(content(path)[0], content(whole)[0])
     assert content(path)[1] == content(whole)[1]
     assert np.array_equal(content(path)[0], np.rint(VALUES / 1e-4))

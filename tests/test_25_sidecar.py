@@ -12,6 +12,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geolift.datamodel.cube import Bands
+from geolift.datamodel.encoding import Encoding
 from geolift.errors import InputError
 from geolift.provenance.record import read_record
 from geolift.provenance.sidecar import EXTENSIONS, stac_item, write_json
@@ -22,8 +23,8 @@ BANDS = Bands(("B1",), np.array([443.0]), np.array([np.nan]), np.array([True]))
 
 
 def item(**facts: object) -> dict[str, object]:
-    raster = {"data_type": "int16", "scale": 1e-4, "offset": 0.0, "nodata": -32768.0}
-    return stac_item(Path("p.tif"), GRID, BANDS, driver="GTiff", acquired=None, raster=raster, facts=facts)
+    encoding = Encoding("int16", 1e-4, -32768.0)
+    return stac_item(Path("p.tif"), GRID, BANDS, driver="GTiff", acquired=None, encoding=encoding, facts=facts)
 
 
 def test_the_schema_is_as_the_types_have_it() -> None:

@@ -160,11 +160,13 @@ def _sidecar(folder: Path) -> bytes:
     from odc.geo.geobox import GeoBox
 
     from geolift.datamodel.cube import Bands
+    from geolift.datamodel.encoding import Encoding
 
     bands = Bands(tuple("ab"), np.array([500.0, 600.0]), np.full(2, 9.0), np.ones(2, bool))
     grid = GeoBox((3, 3), Affine(10, 0, 4e5, 0, -10, 5e6), "EPSG:32633")
     facts = {"settings": dump_settings(FuseSettings()), "inputs": {"hsi": {"href": "h.tif"}, "msi": {"href": "m.tif"}}}
-    item = stac_item(folder / "p.tif", grid, bands, driver="GTiff", acquired=None, raster={"scale": 1e-4}, facts=facts)
+    encoding = Encoding("int16", 1e-4, -32768.0)
+    item = stac_item(folder / "p.tif", grid, bands, driver="GTiff", acquired=None, encoding=encoding, facts=facts)
     write_json(folder / "p.json", item)
     return (folder / "p.json").read_bytes()
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -217,7 +217,7 @@ def _finish(batch: _Batch, job: Job, ends: Mapping[int, threading.Event]) -> Non
         outcome = _outcome(batch, job, producer)
     finally:
         ends[job.row].set()
-    outcome = Outcome(**(vars(outcome) | {"seconds": round(time.monotonic() - started, 2)}))
+    outcome = replace(outcome, seconds=round(time.monotonic() - started, 2))
     with batch.lock:
         batch.outcomes[job.row] = outcome
     batch.watcher.ended(job, outcome)
@@ -228,19 +228,18 @@ def _finish(batch: _Batch, job: Job, ends: Mapping[int, threading.Event]) -> Non
 
 def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     if batch.stopping:
-        return Outcome(row=job.row, output=str(job.output), status="stopped", code=NOT_BEGUN, message="not begun")
+        return _ended(job, "stopped", "not begun", NOT_BEGUN)
     if job.error is not None:
-        return _failed(job, job.error.exit_code, str(job.error))
+        return _ended(job, "failed", str(job.error), job.error.exit_code)
     if producer is not None and batch.outcomes[producer].code:
-        return _failed(job, batch.outcomes[producer].code, f"its model was not made: row {producer} failed")
+        message = f"its model was not made: row {producer} failed"
+        return _ended(job, "failed", message, batch.outcomes[producer].code)
     state = state_of(job)
     if state.kind == "foreign":
-        return _failed(job, 4, f"{state.reason} exists already. Pass --overwrite to replace it.")
+        return _ended(job, "failed", f"{state.reason} exists already. Pass --overwrite to replace it.", 4)
     if state.kind == "finished":
-        return _judged(
-            batch, job, Outcome(row=job.row, output=str(job.output), status="skipped", message="finished and unchanged")
-        )
-    busy = Outcome(row=job.row, output=str(job.output), status="skipped", message=BUSY)
+        return _judged(batch, job, _ended(job, "skipped", "finished and unchanged"))
+    busy = _ended(job, "skipped", BUSY)
     if is_being_written(job.output):
         return busy
     # The child says better what is wrong with the folder.
@@ -251,8 +250,8 @@ def _outcome(batch: _Batch, job: Job, producer: int | None) -> Outcome:
     return _judged(batch, job, busy if BUSY in made.message and made.code else made)
 
 
-def _failed(job: Job, code: int, message: str, warnings: tuple[str, ...] = ()) -> Outcome:
-    return Outcome(row=job.row, output=str(job.output), status="failed", code=code, message=message, warnings=warnings)
+def _ended(job: Job, status: Status, message: str, code: int = 0, **facts: Any) -> Outcome:
+    return Outcome(row=job.row, output=str(job.output), status=status, message=message, code=code, **facts)
 
 
 def _begin(batch: _Batch, job: Job, reason: str) -> None:
@@ -270,12 +269,12 @@ def _made(batch: _Batch, job: Job, reason: str) -> Outcome:
     if batch.options.sharers > 1:
         plan = _call(batch, job, [*command, "--dry-run"], begun)
         if plan.code:
-            return _ended(job, plan, command)
+            return _called(job, plan, command)
         wanted = int(plan.document.get("cost", {}).get("memory_bytes", 0))
     with batch.budget.share(wanted) as go:
         if not go:
-            return Outcome(row=job.row, output=str(job.output), status="stopped", code=NOT_BEGUN, message="not begun")
-        return _ended(job, _call(batch, job, command, begun, tell=True), command)
+            return _ended(job, "stopped", "not begun", NOT_BEGUN)
+        return _called(job, _call(batch, job, command, begun, tell=True), command)
 
 
 def command_of(job: Job, options: Options, memory_bytes: int) -> list[str]:
@@ -369,18 +368,10 @@ class _Said:
             self.document = event
 
 
-def _ended(job: Job, call: _Call, command: Sequence[str]) -> Outcome:
+def _called(job: Job, call: _Call, command: Sequence[str]) -> Outcome:
     status: Status = "done" if call.code == 0 else ("stopped" if call.code in ENDED else "failed")
     message = call.message if call.code else ""
-    return Outcome(
-        row=job.row,
-        output=str(job.output),
-        status=status,
-        code=call.code,
-        message=message,
-        warnings=call.warnings,
-        command=("geolift", *command),
-    )
+    return _ended(job, status, message, call.code, warnings=call.warnings, command=("geolift", *command))
 
 
 def _judged(batch: _Batch, job: Job, outcome: Outcome) -> Outcome:
@@ -394,10 +385,8 @@ def _judged(batch: _Batch, job: Job, outcome: Outcome) -> Outcome:
         for name in ("rmse", "psnr_db", "ssim", "uiqi", "ergas", "sam_deg")
         if isinstance(call.document.get(name), int | float)
     }
-    judged = vars(outcome) | {"scores": scores or None}
-    if call.code:
-        judged |= {"status": "failed", "code": call.code, "message": call.message}
-    return Outcome(**judged)
+    judged = replace(outcome, scores=scores or None)
+    return replace(judged, status="failed", code=call.code, message=call.message) if call.code else judged
 
 
 # -- telling ----------------------------------------------------------------------------------------------------------

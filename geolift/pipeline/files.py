@@ -293,25 +293,20 @@ def _run_facts(
         "choices": trained.model.choices,
         **({"endmembers": endmember_facts(trained)} if unmixes else {}),
         "training_curve": [asdict(step) for step in trained.model.history],
-        "written": {
-            "valid_pixels": report.n_valid_pixels,
-            "values": report.n_values,
-            "clipped_values": report.n_clipped,
-        },
+        "written": report.to_json(),
     }
 
 
 def _finish(
     fused: xr.DataArray, draft: Draft, settings: WritingSettings, report: WriteReport, facts: Mapping[str, object]
 ) -> FileResult:
-    encoding = report.encoding
     item = stac_item(
         draft.path,
         grid_of(fused),
         bands_of(fused),
         driver=settings.of,
         acquired=fused.attrs.get("acquired"),
-        raster={"data_type": encoding.dtype, "scale": encoding.scale, "offset": 0.0, "nodata": encoding.nodata},
+        encoding=report.encoding,
         facts=facts,
     )
     write_json(draft.beside(sidecar_path(draft.path)), item)

@@ -145,7 +145,7 @@ def report(fusion: Fusion, target: Path) -> Path:
             bands_of(fusion.fused),
             driver="GTiff",
             acquired=fusion.fused.attrs.get("acquired"),
-            raster={"data_type": "float32", "scale": 1.0, "offset": 0.0, "nodata": "nan"},
+            encoding=encoding,
             facts=facts,
         )
         write_json(sidecar_path(product), item)

@@ -265,15 +265,11 @@ def mosaic_files(products: Sequence[str], output: Path, settings: MosaicSettings
             bands_of(cube),
             driver=settings.of,
             acquired=None,
-            raster={"data_type": encoding.dtype, "scale": encoding.scale, "offset": 0.0, "nodata": encoding.nodata},
+            encoding=encoding,
             facts={
                 "mosaic_of": [input_facts(product) for product in products],
                 "mosaic_settings": dump_settings(settings),
-                "written": {
-                    "valid_pixels": report.n_valid_pixels,
-                    "values": report.n_values,
-                    "clipped_values": report.n_clipped,
-                },
+                "written": report.to_json(),
             },
         )
         write_json(draft.beside(sidecar_path(output)), item)

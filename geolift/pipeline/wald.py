@@ -163,31 +163,23 @@ def simulate_files(hsi: str | Path, folder: Path, settings: SimulateSettings) ->
         for index, (key, path) in enumerate(paths.items()):
             write_cube(getattr(triple, key), path, settings, encoding=encoding, draft=drafts[key])
             advance("writing", (index + 1) / len(paths))
-        document = _simulated(str(hsi), paths, triple, settings)
-        write_json(drafts["document"].finished, document)
+        told = Simulated(
+            outputs={NAMES[key]: str(path) for key, path in paths.items()},
+            ratio=settings.ratio,
+            sensor=triple.spectra.sensor,
+            msi_bands=list(triple.spectra.msi_names),
+        )
+        beside = {
+            "srf_weights": triple.spectra.weights,
+            "psf": psf_of(settings),
+            "settings": dump_settings(settings),
+            "inputs": {"hsi": input_facts(str(hsi))},
+            "software": software_versions(),
+        }
+        write_json(drafts["document"].finished, {**told, **beside})
         first, *others = drafts.values()
         first.publish(others)
-    return Simulated(
-        outputs={NAMES[key]: str(path) for key, path in paths.items()},
-        ratio=settings.ratio,
-        sensor=triple.spectra.sensor,
-        msi_bands=list(triple.spectra.msi_names),
-    )
-
-
-def _simulated(hsi: str, paths: dict[str, Path], triple: Triple, settings: SimulateSettings) -> dict[str, object]:
-    """Return what simulate.json tells."""
-    return {
-        "outputs": {NAMES[key]: str(path) for key, path in paths.items()},
-        "ratio": settings.ratio,
-        "sensor": triple.spectra.sensor,
-        "msi_bands": list(triple.spectra.msi_names),
-        "srf_weights": triple.spectra.weights,
-        "psf": psf_of(settings),
-        "settings": dump_settings(settings),
-        "inputs": {"hsi": input_facts(hsi)},
-        "software": software_versions(),
-    }
+    return told
 
 
 # -- evaluate ---------------------------------------------------------------------------------------------------------

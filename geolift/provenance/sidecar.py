@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from geolift.datamodel.alignment import transformer
 from geolift.datamodel.cube import Bands
+from geolift.datamodel.encoding import Encoding
 from geolift.errors import SECRET_LEFT_OUT, InputError, cleaned, without_secrets
 from geolift.runtime.whole_files import write_whole
 from geolift.settings import Settings
@@ -94,13 +95,12 @@ def stac_item(
     *,
     driver: str,
     acquired: str | None,
-    raster: Mapping[str, Any],
+    encoding: Encoding,
     facts: Mapping[str, Any],
 ) -> StacItem:
     """Build the STAC Item of a product.
 
-    ``raster``: ``data_type``, ``scale``, ``offset``, ``nodata`` of every band. ``facts``: whatever is to be told of the
-    run; each key becomes ``geolift:<key>``.
+    ``encoding``: of every band. ``facts``: whatever is to be told of the run; each key becomes ``geolift:<key>``.
     """
     properties: dict[str, object] = {
         "datetime": acquired or _now(),
@@ -112,6 +112,7 @@ def stac_item(
         f"{PREFIX}datetime_is": "acquisition of the MSI" if acquired else "time of the run; the MSI tells none",
     }
     properties |= {f"{PREFIX}{key}": value for key, value in facts.items()}
+    raster = {"data_type": encoding.dtype, "scale": encoding.scale, "offset": 0.0, "nodata": encoding.nodata}
     item = {
         "type": "Feature",
         "stac_version": "1.0.0",
@@ -126,7 +127,7 @@ def stac_item(
                 "type": MEDIA_TYPES[driver],
                 "roles": ["data"],
                 "eo:bands": _eo_bands(bands),
-                "raster:bands": [dict(raster)] * len(bands),
+                "raster:bands": [raster] * len(bands),
             }
         },
     }

@@ -32,15 +32,20 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What was written: where, how encoded, how many values were valid or clipped, how many tiles were resumed."""
+    """What was written: how encoded, how many values were valid or clipped, how many tiles were resumed."""
 
-    path: Path
     encoding: Encoding
-    n_values: int
-    n_clipped: int
-    n_valid_pixels: int
-    n_tiles: int = 0
-    n_tiles_resumed: int = 0
+    counts: Counts
+    n_tiles_resumed: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return the counts as sidecars tell them."""
+        counts = self.counts
+        return {
+            "valid_pixels": counts.n_valid_pixels,
+            "values": counts.n_values,
+            "clipped_values": counts.n_clipped,
+        }
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,7 @@ def write_cube(
         _complete(opened, data, cube, settings, encoding, threads, written.seen)
         if draft is None:
             opened.publish()
-    found = written.counts
-    numbers = found.n_values, found.n_clipped, found.n_valid_pixels
-    return WriteReport(path, encoding, *numbers, len(tiles), written.n_resumed)
+    return WriteReport(encoding, written.counts, written.n_resumed)
 
 
 def _growing(

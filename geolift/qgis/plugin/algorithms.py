@@ -58,6 +58,7 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
     words = ""
     rasters: ClassVar[tuple[tuple[str, str, str], ...]] = ()
     basic: ClassVar[tuple[str, ...]] = ("sensor", "msi_bands")
+    target = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,6 +156,11 @@ class GeoliftAlgorithm(QgsProcessingAlgorithm):
 
     # -- the work
 
+    def require_output(self) -> None:
+        """Refuse to hand over what is not there."""
+        if not Path(self.target).exists():
+            raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
+
     def _source(self, name: str, parameters: Mapping[str, object], context: Any) -> str:
         """Return the file behind a field: a path as it was typed, or a layer's."""
         if is_file(parameters.get(name)):
@@ -247,8 +253,7 @@ class _Producer(GeoliftAlgorithm):
 
     def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
         """Hand the raster over, named and coloured."""
-        if not Path(self.target).exists():
-            raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
+        self.require_output()
         stem = Path(self._source(self.rasters[0][0] if self.command == "fuse" else "MSI", parameters, context)).stem
         prepare_layer(context, self.target, f"{stem} fused")
         return {"OUTPUT": self.target, **self.side_products(context)}

@@ -43,6 +43,15 @@ LABELS = {
 CAPITALS = {"hsi": "HSI", "msi": "MSI", "crs": "CRS", "srf": "SRF", "snr": "SNR", "gpu": "GPU", "qa": "QA"}
 
 
+READ_BY = {
+    "choice": "parameterAsEnumString",
+    "boolean": "parameterAsBoolean",
+    "integer": "parameterAsInt",
+    "number": "parameterAsDouble",
+}
+"""Which of QGIS's methods reads a kind of field; the others are read as text, or below."""
+
+
 class Option(TypedDict, total=False):
     """An option of a command; ``default`` None where it has none, choices and filter of the kinds that have them."""
 
@@ -141,20 +150,12 @@ def _value(option: Option, algorithm: Any, parameters: Mapping[str, object], con
         return ask(parameters, name, context)
     if is_null(parameters.get(name)):
         return None
-    if kind == "choice":
-        return algorithm.parameterAsEnumString(parameters, name, context)
-    if kind == "boolean":
-        return algorithm.parameterAsBoolean(parameters, name, context)
-    if kind == "integer":
-        return algorithm.parameterAsInt(parameters, name, context)
-    if kind == "number":
-        return algorithm.parameterAsDouble(parameters, name, context)
     if kind == "extent":
         return _bounds(algorithm, parameters, name, context)
     if kind == "crs":
         crs = algorithm.parameterAsCrs(parameters, name, context)
         return (crs.authid() or crs.toWkt()) if crs.isValid() else None
-    return algorithm.parameterAsString(parameters, name, context)
+    return getattr(algorithm, READ_BY.get(kind, "parameterAsString"))(parameters, name, context)
 
 
 def _bounds(algorithm: Any, parameters: Mapping[str, object], name: str, context: Any) -> str | None:

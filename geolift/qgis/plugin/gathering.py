@@ -24,7 +24,9 @@ LIBRARIES = "Tables (*.csv);;ENVI spectral libraries (*.sli)"
 
 
 class _Gathering(GeoliftAlgorithm):
-    """An algorithm over several products."""
+    """An algorithm over several products; ``layer`` is what QGIS calls its result, if that is a raster."""
+
+    layer = ""
 
     def add_own(self) -> None:
         """Add the products."""
@@ -42,6 +44,20 @@ class _Gathering(GeoliftAlgorithm):
         if not layers:
             raise QgsProcessingException("No product is named.")
         return [str(layer.source()) for layer in layers]
+
+
+    def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
+        """Name the output."""
+        ask = self.parameterAsOutputLayer if self.layer else self.parameterAsFileOutput
+        self.target = ask(parameters, "OUTPUT", context)
+        return [f"--output={self.target}", "--overwrite"]
+
+    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
+        """Hand the result over, a raster named and coloured."""
+        self.require_output()
+        if self.layer:
+            prepare_layer(context, self.target, self.layer)
+        return {"OUTPUT": self.target}
 
 
 class Spectra(_Gathering):
@@ -72,17 +88,6 @@ class Spectra(_Gathering):
         """Add the table."""
         self.addParameter(QgsProcessingParameterFileDestination("OUTPUT", "Spectra", LIBRARIES))
 
-    def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
-        """Name the output."""
-        self.target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
-        return [f"--output={self.target}", "--overwrite"]
-
-    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
-        """Hand the table over."""
-        if not Path(self.target).exists():
-            raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
-        return {"OUTPUT": self.target}
-
 
 class Mosaic(_Gathering):
     """`geolift mosaic`."""
@@ -90,23 +95,12 @@ class Mosaic(_Gathering):
     command = "mosaic"
     title = "Mosaic of products"
     words = "merge tiles feather blend campaign"
+    layer = "Mosaic"
     basic: ClassVar[tuple[str, ...]] = ("blend",)
 
     def add_output(self) -> None:
         """Add the raster."""
         self.addParameter(QgsProcessingParameterRasterDestination("OUTPUT", "Mosaic"))
-
-    def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
-        """Name the output."""
-        self.target = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
-        return [f"--output={self.target}", "--overwrite"]
-
-    def outcome(self, result: Any, parameters: Mapping[str, object], context: Any) -> dict[str, object]:
-        """Hand the raster over, named and coloured."""
-        if not Path(self.target).exists():
-            raise QgsProcessingException(f"{self.target}: geolift said it was done, but the file is not there.")
-        prepare_layer(context, self.target, "Mosaic")
-        return {"OUTPUT": self.target}
 
 
 GATHERING = (Spectra, Mosaic)
