@@ -88,10 +88,7 @@ def main() -> None:
     given = arguments(__doc__ or "", bands=191, msi=4, rounds=20)
     torch.set_num_threads(1)
     training = scene(given.msi, given.bands)
-    networks = {
-        "published": fit("spectralift", training, epochs=1).network,
-        "auto": fit("auto", training).network,
-    }
+    networks = {"published": fit("spectralift", training, epochs=1).network, "auto": fit("auto", training).network}
     jobs: dict[str, tuple[Callable[[], object], float, float]] = {
         f"peak {name}": (run, 2.0 * EDGE**3, 0.0) for name, run in peaks().items()
     }

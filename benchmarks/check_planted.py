@@ -76,12 +76,7 @@ def _values(msi: FloatArray, moved: FloatArray, clouded: FloatArray) -> Iterator
 
 
 def _order(
-    msi: FloatArray,
-    moved: FloatArray,
-    simulated: FloatArray,
-    bands: list[int],
-    rng: np.random.Generator,
-    counts: bool,
+    msi: FloatArray, moved: FloatArray, simulated: FloatArray, bands: list[int], rng: np.random.Generator, counts: bool
 ) -> Iterator[Planted]:
     alike = np.corrcoef(simulated.reshape(len(bands), -1))
     apart = np.array(bands)[np.argwhere(np.triu(alike < ALIKE_R))]

@@ -15,13 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from geolift.errors import InputError
-from geolift.srf import (
-    SpectralResponse,
-    complete_fwhm,
-    guess_sensor,
-    list_sensors,
-    resolve_sensor,
-)
+from geolift.srf import SpectralResponse, complete_fwhm, guess_sensor, list_sensors, resolve_sensor
 from geolift.srf.weights import trapezoid_weights, weigh
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,9 +98,7 @@ SPECTROMETERS = {
 # The library
 
 
-def test_the_library_holds_every_sensor_with_an_order_of_all_its_bands(
-    library: dict[str, SpectralResponse],
-) -> None:
+def test_the_library_holds_every_sensor_with_an_order_of_all_its_bands(library: dict[str, SpectralResponse]) -> None:
     assert len(library) == 73
     assert sum(sensor.approximated for sensor in library.values()) == 15
     for name, sensor in library.items():
@@ -320,11 +312,7 @@ def test_every_alias_and_family_member_is_a_sensor_and_no_name_means_two_things(
     assert len(typed) == len(set(typed))
     assert not set(typed) & (set(names["aliases"]) | {sensor.replace("-", "") for sensor in list_sensors()})
     for family in names["family"]:
-        members = [
-            *family["evidence"],
-            *family.get("by_count", {}).values(),
-            family.get("default", "sentinel-2a"),
-        ]
+        members = [*family["evidence"], *family.get("by_count", {}).values(), family.get("default", "sentinel-2a")]
         assert set(members) <= set(list_sensors())
 
 

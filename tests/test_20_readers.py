@@ -193,8 +193,7 @@ def test_some_bands_without_wavelength_are_refused_with_the_count(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["wavelength_nm,fwhm_nm,good\n500,10,1\n600,11,0\n700,12,1\n", "i;x\n", "wavelength_um\n0.5\n0.6\n0.7\n"],
+    "text", ["wavelength_nm,fwhm_nm,good\n500,10,1\n600,11,0\n700,12,1\n", "i;x\n", "wavelength_um\n0.5\n0.6\n0.7\n"]
 )
 def test_a_wavelength_table_wins_or_is_refused_by_name(tmp_path: Path, text: str) -> None:
     file = write(tmp_path / "a.tif", np.full((3, 6, 6), 0.5), gsd=30, wavelength_nm=NM)

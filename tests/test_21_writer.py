@@ -148,10 +148,7 @@ def test_a_failure_while_computing_leaves_nothing_behind(tmp_path: Path, values:
     settings = WritingSettings()
     with pytest.raises(ValueError, match="planted"):
         write_cube(
-            make_cube(lazy, grid=GRID, bands=BANDS),
-            tmp_path / "a.tif",
-            settings,
-            encoding=Encoding.of(settings, 1e-4),
+            make_cube(lazy, grid=GRID, bands=BANDS), tmp_path / "a.tif", settings, encoding=Encoding.of(settings, 1e-4)
         )
     assert list(tmp_path.iterdir()) == []
 

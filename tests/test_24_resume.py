@@ -233,11 +233,7 @@ def test_without_resume_a_broken_run_leaves_nothing_and_begins_afresh(tmp_path: 
 @pytest.mark.skipif(os.name != "posix", reason="locks as POSIX has them")
 def test_two_runs_may_not_write_one_output(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    with (
-        draft_of(path, {}),
-        pytest.raises(ResourceError, match="another run is writing it"),
-        draft_of(path, {}),
-    ):
+    with draft_of(path, {}), pytest.raises(ResourceError, match="another run is writing it"), draft_of(path, {}):
         pass
     with draft_of(path, {}):
         pass

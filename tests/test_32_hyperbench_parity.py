@@ -58,11 +58,7 @@ def there(tmp_path: Path) -> RunThere:
         script = tmp_path / "script.py"
         script.write_text(PROLOGUE + body + EPILOGUE, encoding="utf-8")
         done = subprocess.run(
-            [str(python), str(script), str(tmp_path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
+            [str(python), str(script), str(tmp_path)], capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stderr
         with np.load(tmp_path / "results.npz") as results:

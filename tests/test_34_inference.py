@@ -323,18 +323,10 @@ def test_a_saved_model_comes_back_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path: Path) -> None:
-    missing, noise, outliers = (
-        tmp_path / "none.safetensors",
-        tmp_path / "noise.txt",
-        tmp_path / "foreign.safetensors",
-    )
+    missing, noise, outliers = (tmp_path / "none.safetensors", tmp_path / "noise.txt", tmp_path / "foreign.safetensors")
     noise.write_text("no model")
     save_file({"x": np.zeros(3, np.float32)}, outliers)
-    for path, finding in (
-        (missing, "no such file"),
-        (noise, "not a readable"),
-        (outliers, "not a geolift model"),
-    ):
+    for path, finding in ((missing, "no such file"), (noise, "not a readable"), (outliers, "not a geolift model")):
         with pytest.raises(InputError, match=f"{path.name}.*{finding}"):
             load_model(path)
 

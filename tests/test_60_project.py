@@ -28,16 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from the tree as it is, without network and without leaving anything in it."""
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-    ]
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True, timeout=120)
     (path,) = folder.glob("geolift-*.whl")
     return path
@@ -53,17 +44,7 @@ def test_the_wheel_works_in_an_empty_environment_away_from_the_source(wheel: Pat
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         check=True, capture_output=True, text=True,
     ).stdout.strip()  # fmt: skip
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(python),
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-    ]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, str(wheel)], check=True, timeout=60)
     # A .pth in our own environment points to the source tree; a plain path line does not execute it.
     Path(site, "lent.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
@@ -74,13 +55,7 @@ def test_the_wheel_works_in_an_empty_environment_away_from_the_source(wheel: Pat
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(
-        [python, "-c", code],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        timeout=60,
+        [python, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60
     )
     where, sensors, band = done.stdout.split()
     assert Path(where).is_relative_to(venv), "the source tree was imported, not the wheel"
@@ -190,9 +165,7 @@ def test_the_citation_file_names_the_version_and_the_paper() -> None:
     assert "2507.13339" in citation["preferred-citation"]["url"]
 
 
-def test_the_environment_is_made_by_a_python_that_can_and_refused_in_one_line_otherwise(
-    tmp_path: Path,
-) -> None:
+def test_the_environment_is_made_by_a_python_that_can_and_refused_in_one_line_otherwise(tmp_path: Path) -> None:
     if not shutil.which("sh"):
         pytest.skip("needs a POSIX shell")
     script = ROOT / ".ci" / "make-venv"

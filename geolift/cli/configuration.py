@@ -12,10 +12,7 @@ from click.core import ParameterSource
 
 from geolift.settings import Settings
 
-ORIGINS = {
-    ParameterSource.COMMANDLINE: "command line",
-    ParameterSource.ENVIRONMENT: "environment",
-}
+ORIGINS = {ParameterSource.COMMANDLINE: "command line", ParameterSource.ENVIRONMENT: "environment"}
 
 
 def lines(settings: Settings, in_file: Mapping[str, Any], config: Path | None, ctx: click.Context) -> list[str]:

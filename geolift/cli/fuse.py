@@ -10,15 +10,7 @@ import click
 from geolift.cli.arguments import FilePath
 from geolift.cli.command import ADVANCED, command, option
 from geolift.cli.console import Console
-from geolift.cli.options import (
-    dry_run_option,
-    from_run,
-    named_once,
-    output_option,
-    run_options,
-    settings_options,
-    tell,
-)
+from geolift.cli.options import dry_run_option, from_run, named_once, output_option, run_options, settings_options, tell
 from geolift.settings import FuseSettings
 
 

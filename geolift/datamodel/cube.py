@@ -57,10 +57,7 @@ class Bands:
         """Return the bands at 0-based ``indices``, in that order."""
         chosen = np.asarray(indices, dtype=int)
         return Bands(
-            tuple(self.names[i] for i in chosen),
-            self.wavelength_nm[chosen],
-            self.fwhm_nm[chosen],
-            self.good[chosen],
+            tuple(self.names[i] for i in chosen), self.wavelength_nm[chosen], self.fwhm_nm[chosen], self.good[chosen]
         )
 
 

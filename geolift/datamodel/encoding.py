@@ -24,9 +24,7 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
-            self.n_values + other.n_values,
-            self.n_clipped + other.n_clipped,
-            self.n_valid_pixels + other.n_valid_pixels,
+            self.n_values + other.n_values, self.n_clipped + other.n_clipped, self.n_valid_pixels + other.n_valid_pixels
         )
 
 

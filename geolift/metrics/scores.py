@@ -77,16 +77,7 @@ class Scores:
 
 
 _PER_BAND = ("squared_error", "squared_level_error", "reference", "ssim", "uiqi")
-_PER_IMAGE = (
-    "pixels",
-    "invalid",
-    "zero_spectra",
-    "angles",
-    "angle_rad",
-    "ssim_windows",
-    "left_out",
-    "uiqi_windows",
-)
+_PER_IMAGE = ("pixels", "invalid", "zero_spectra", "angles", "angle_rad", "ssim_windows", "left_out", "uiqi_windows")
 
 
 class Evaluation:
@@ -185,13 +176,7 @@ class Evaluation:
         return ssim_windows, uiqi_windows
 
     def _add_band(
-        self,
-        band: int,
-        product: Cube,
-        reference: Cube,
-        valid: Mask,
-        counted: Mask,
-        windows: tuple[Mask, Mask],
+        self, band: int, product: Cube, reference: Cube, valid: Mask, counted: Mask, windows: tuple[Mask, Mask]
     ) -> None:
         sums, (ssim_windows, uiqi_windows) = self._per_band, windows
         x, y = self._values(product, valid), self._values(reference, valid)

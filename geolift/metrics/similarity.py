@@ -81,10 +81,7 @@ def _uniform_mean(plane: Array64, size: int) -> Array64:
 
 
 def ssim_map(
-    product: Array64,
-    reference: Array64,
-    data_range: float,
-    window: Literal["gaussian", "uniform"] = "gaussian",
+    product: Array64, reference: Array64, data_range: float, window: Literal["gaussian", "uniform"] = "gaussian"
 ) -> Array64:
     """Return the structural similarity of every 11 × 11 window of one band.
 

@@ -12,13 +12,7 @@ from geolift.datamodel.cube import bands_of, crop, grid_of
 from geolift.errors import InputError
 from geolift.pair.region import cut_to_bounds
 from geolift.pair.spectra import find_response, name_msi_bands
-from geolift.pipeline.radiometry import (
-    MOST_OUTSIDE,
-    InTurn,
-    Radiometry,
-    outside_of,
-    relation_to_reference,
-)
+from geolift.pipeline.radiometry import MOST_OUTSIDE, InTurn, Radiometry, outside_of, relation_to_reference
 from geolift.pipeline.trained import Trained, inverted, load_trained
 from geolift.readers import opened
 from geolift.report.scene import relation_of

@@ -21,13 +21,7 @@ from geolift.pipeline.memory_plan import estimate_cost, fitted
 from geolift.pipeline.plan import Plan, file_facts
 from geolift.pipeline.readiness import FilesRead, absolute, require_ready, settle_device
 from geolift.pipeline.run import Run
-from geolift.pipeline.side_products import (
-    drafts_of,
-    side_products,
-    write_abundances,
-    write_report,
-    write_side_products,
-)
+from geolift.pipeline.side_products import drafts_of, side_products, write_abundances, write_report, write_side_products
 from geolift.pipeline.touched_files import recover_beside
 from geolift.pipeline.trained import Inverted, Trained, inverted, load_trained
 from geolift.pipeline.unmixing import endmember_facts, unmixed
@@ -49,16 +43,7 @@ from geolift.readers import open_cube, open_cubes
 from geolift.runtime.machine import available_cpus, limit_block_cache, spare_memory_bytes
 from geolift.runtime.progress import SILENT, heard_by, of_stage, warn
 from geolift.settings import ApplySettings, FuseSettings, WritingSettings
-from geolift.writer import (
-    Cluster,
-    Draft,
-    Encoding,
-    WriteReport,
-    draft_of,
-    settled_output,
-    tile_edge,
-    write_cube,
-)
+from geolift.writer import Cluster, Draft, Encoding, WriteReport, draft_of, settled_output, tile_edge, write_cube
 
 if TYPE_CHECKING:
     from geolift.network.engine import Engine

@@ -68,11 +68,7 @@ def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
 
 
 def estimate_cost(
-    shape: tuple[int, int],
-    hsi_bands: int,
-    msi_bands: int,
-    settings: FuseSettings | ApplySettings,
-    hsi_bytes: int = 0,
+    shape: tuple[int, int], hsi_bands: int, msi_bands: int, settings: FuseSettings | ApplySettings, hsi_bytes: int = 0
 ) -> Cost:
     """Choose tile size and threads for the memory allowed, and tell what the run takes.
 

@@ -92,10 +92,7 @@ def coregister(
 
 
 def coregister_files(
-    hsi: str | Path | xr.DataArray,
-    msi: str | Path | xr.DataArray,
-    output: Path | None,
-    settings: PairSettings,
+    hsi: str | Path | xr.DataArray, msi: str | Path | xr.DataArray, output: Path | None, settings: PairSettings
 ) -> ShiftDocument:
     """Estimate the shift that brings the HSI onto the MSI; with ``output`` also write the HSI moved by it.
 

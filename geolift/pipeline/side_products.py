@@ -126,10 +126,7 @@ def _write_quality(quality: xr.DataArray, draft: Draft, settings: FuseSettings) 
 
 
 def write_abundances(
-    abundances: xr.DataArray,
-    trained: Trained,
-    drafts: dict[str, Draft],
-    settings: FuseSettings | ApplySettings,
+    abundances: xr.DataArray, trained: Trained, drafts: dict[str, Draft], settings: FuseSettings | ApplySettings
 ) -> None:
     """Write the abundances as the product is written, and the endmembers' spectra beside them."""
     draft, facts = drafts["abundances"], unmixed(trained).facts

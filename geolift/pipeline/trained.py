@@ -329,10 +329,7 @@ def inverted(
         return inversion.values(block, (row, col))
 
     fused = data.map_blocks(
-        fused_block,
-        dtype=np.float32,
-        chunks=((len(bands),), *data.chunks[1:]),
-        meta=np.empty((0, 0, 0), np.float32),
+        fused_block, dtype=np.float32, chunks=((len(bands),), *data.chunks[1:]), meta=np.empty((0, 0, 0), np.float32)
     )
     attrs = {
         "quantity": trained.facts.quantity,

@@ -66,10 +66,7 @@ READERS: tuple[Reader, ...] = (
 
 
 def open_cube(
-    path: str | Path,
-    reading: Reading | None = None,
-    tile: int | None = None,
-    bands: Sequence[str] | None = None,
+    path: str | Path, reading: Reading | None = None, tile: int | None = None, bands: Sequence[str] | None = None
 ) -> xr.DataArray:
     """Open any supported file or product as a lazy cube (band, y, x) of physical values, NaN = invalid.
 

@@ -10,13 +10,7 @@ from pathlib import Path, PurePosixPath
 from geolift.errors import InputError
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".bsq", ".vrt")
-UNPACKED_FIRST = {
-    ".tar": "tar -xf",
-    ".tgz": "tar -xzf",
-    ".gz": "tar -xzf",
-    ".7z": "7z x",
-    ".rar": "unrar x",
-}
+UNPACKED_FIRST = {".tar": "tar -xf", ".tgz": "tar -xzf", ".gz": "tar -xzf", ".7z": "7z x", ".rar": "unrar x"}
 
 
 class ZipPlace:

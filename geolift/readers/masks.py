@@ -105,12 +105,7 @@ def read_mask(cube: xr.DataArray, choice: str = "auto") -> xr.DataArray | None:
 
 
 def raster_layer(
-    path: str,
-    name: str,
-    meaning: str,
-    rule: Rule,
-    values: tuple[int, ...] = (),
-    bands: tuple[int, ...] | None = None,
+    path: str, name: str, meaning: str, rule: Rule, values: tuple[int, ...] = (), bands: tuple[int, ...] | None = None
 ) -> QualityLayer:
     """Describe a raster file as a quality layer; its grid is its own."""
     with open_raster(path) as source:
@@ -139,10 +134,7 @@ def _combined(layers: tuple[QualityLayer, ...]) -> xr.DataArray:
     first = layers[0]
     flags = functools.reduce(operator.or_, (_lazy_flags(layer) for layer in layers))
     bands = Bands(("mask",), np.array([np.nan]), np.array([np.nan]), np.array([True]))
-    attrs = {
-        "source": first.stored.path,
-        "meaning": "; ".join(f"{layer.name}: {layer.meaning}" for layer in layers),
-    }
+    attrs = {"source": first.stored.path, "meaning": "; ".join(f"{layer.name}: {layer.meaning}" for layer in layers)}
     mask = make_cube(flags[None], grid=first.grid, bands=bands, attrs=attrs)
     return mask.isel(band=0, drop=True)
 

@@ -102,11 +102,7 @@ class Decoding:
     ) -> Decoding:
         """Decode all bands alike."""
         return cls(
-            scale=(scale,) * count,
-            offset=(offset,) * count,
-            nodata=(nodata,) * count,
-            invalid=invalid,
-            empty=empty,
+            scale=(scale,) * count, offset=(offset,) * count, nodata=(nodata,) * count, invalid=invalid, empty=empty
         )
 
     def take(self, bands: BandIndices) -> Decoding:

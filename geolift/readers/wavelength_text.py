@@ -89,10 +89,7 @@ def centres_in(descriptions: Sequence[str | None]) -> Centres | None:
         widths = narrow[0] if len(narrow) == 1 and (narrow[0].values < chosen.values).all() else None
     same_unit = widths is not None and nanometres_in(widths.unit) == nanometres_in(unit)
     return Centres(
-        chosen.values.tolist(),
-        unit,
-        widths.values.tolist() if widths is not None and same_unit else None,
-        unit is None,
+        chosen.values.tolist(), unit, widths.values.tolist() if widths is not None and same_unit else None, unit is None
     )
 
 

@@ -297,9 +297,7 @@ class TilingSettings(Settings):
         256, ge=16, description="Edge of the processing tile in MSI pixels, rounded up to whole file blocks."
     )
     threads: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(all_cpus)] = Field(
-        None,
-        description="Worker threads (N or ALL_CPUS). Default: all allowed.",
-        json_schema_extra=shown("N|ALL_CPUS"),
+        None, description="Worker threads (N or ALL_CPUS). Default: all allowed.", json_schema_extra=shown("N|ALL_CPUS")
     )
     memory: Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)] | None = Field(
         None,

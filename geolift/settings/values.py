@@ -137,16 +137,7 @@ def coregistration(value: object) -> object:
 
 
 Psf = Literal[
-    "gaussian",
-    "kolmogorov",
-    "airy",
-    "moffat",
-    "sinc",
-    "lorentzian2",
-    "hermite",
-    "parabolic",
-    "gabor",
-    "delta",
+    "gaussian", "kolmogorov", "airy", "moffat", "sinc", "lorentzian2", "hermite", "parabolic", "gabor", "delta"
 ]
 
 

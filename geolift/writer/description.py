@@ -75,11 +75,7 @@ def quiet_without_georeference() -> Iterator[None]:
 
 
 def create_empty(
-    file: Path,
-    cube: xr.DataArray,
-    settings: WritingSettings,
-    encoding: Encoding,
-    tags: Mapping[str, str],
+    file: Path, cube: xr.DataArray, settings: WritingSettings, encoding: Encoding, tags: Mapping[str, str]
 ) -> None:
     """Let GDAL create the file with all its metadata and no pixels."""
     options = profile_of(cube, settings, encoding)

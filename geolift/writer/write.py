@@ -41,11 +41,7 @@ class WriteReport:
     def to_json(self) -> dict[str, int]:
         """Return the counts as sidecars tell them."""
         counts = self.counts
-        return {
-            "valid_pixels": counts.n_valid_pixels,
-            "values": counts.n_values,
-            "clipped_values": counts.n_clipped,
-        }
+        return {"valid_pixels": counts.n_valid_pixels, "values": counts.n_values, "clipped_values": counts.n_clipped}
 
 
 @dataclass(frozen=True)
@@ -132,12 +128,7 @@ def _growing(
 
 
 def _write_tiles(
-    growing: Growing,
-    draft: Draft,
-    work: TileWork,
-    tiles: list[Tile],
-    executor: Executor,
-    progress: Progress | None,
+    growing: Growing, draft: Draft, work: TileWork, tiles: list[Tile], executor: Executor, progress: Progress | None
 ) -> _Written:
     """Write what is not there yet."""
     there = {

@@ -118,11 +118,7 @@ def make_scene(
     palette = materials(wavelengths)
     names = tuple(material.name for material in palette)
     canvas = Canvas(
-        rows * cells_per_pixel,
-        cols * cells_per_pixel,
-        gsd_m / cells_per_pixel,
-        np.random.default_rng(seed),
-        names,
+        rows * cells_per_pixel, cols * cells_per_pixel, gsd_m / cells_per_pixel, np.random.default_rng(seed), names
     )
     lay_out(canvas)
     truth = _render(canvas, palette, wavelengths, cells_per_pixel)

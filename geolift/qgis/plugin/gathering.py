@@ -45,7 +45,6 @@ class _Gathering(GeoliftAlgorithm):
             raise QgsProcessingException("No product is named.")
         return [str(layer.source()) for layer in layers]
 
-
     def output_words(self, parameters: Mapping[str, object], context: Any, words: list[str]) -> list[str]:
         """Name the output."""
         ask = self.parameterAsOutputLayer if self.layer else self.parameterAsFileOutput

@@ -250,11 +250,7 @@ def _fold_sums(
 
 
 def _network(
-    mapping: FeatureMap,
-    head: DoubleArray,
-    subspace: Subspace,
-    learned: list[Floats] | None,
-    outward: DoubleArray,
+    mapping: FeatureMap, head: DoubleArray, subspace: Subspace, learned: list[Floats] | None, outward: DoubleArray
 ) -> Network:
     """The same function as one network: a drawn layer and the learned ones side by side, a linear path, a basis.
 

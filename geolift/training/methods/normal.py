@@ -30,10 +30,7 @@ class NormalSums:
 
     def __sub__(self, other: NormalSums) -> NormalSums:
         return NormalSums(
-            self.gram - other.gram,
-            self.moment - other.moment,
-            self.power - other.power,
-            self.weight - other.weight,
+            self.gram - other.gram, self.moment - other.moment, self.power - other.power, self.weight - other.weight
         )
 
     @classmethod
