@@ -34,20 +34,9 @@ _HOME = {
 }
 
 __all__ = [
-    "Fusion",
-    "SpectralResponse",
-    "__version__",
-    "apply",
-    "coregister",
-    "evaluate",
-    "fuse",
-    "mosaic",
-    "open",
-    "prepare",
-    "spectra",
-    "train",
-    "write",
-]
+    "Fusion", "SpectralResponse", "__version__", "apply", "coregister", "evaluate", "fuse", "mosaic", "open",
+    "prepare", "spectra", "train", "write",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -200,26 +200,14 @@ def test_usual_products_have_their_band_order(sensor: str, count: int, order: st
 @pytest.mark.parametrize(
     ("typed", "sensor"),
     [
-        ("s2a", "sentinel-2a"),
-        ("S2B", "sentinel-2b"),
-        ("Sentinel-2A", "sentinel-2a"),
-        ("sentinel_2c", "sentinel-2c"),
-        ("landsat8", "landsat-8-oli"),
-        ("Landsat 8", "landsat-8-oli"),
-        ("l8", "landsat-8-oli"),
-        ("OLI", "landsat-8-oli"),
-        ("landsat-9", "landsat-9-oli2"),
-        ("wv2", "worldview-2"),
-        ("WV-3", "worldview-3"),
-        ("worldview3", "worldview-3"),
-        ("wv4", "worldview-4"),
-        ("superdove", "planetscope-psbsd"),
-        ("Pléiades 1B", "pleiades-1b"),
-        ("ali", "eo1-ali"),
-        ("spot7", "spot-7"),
+        ("s2a", "sentinel-2a"), ("S2B", "sentinel-2b"), ("Sentinel-2A", "sentinel-2a"),
+        ("sentinel_2c", "sentinel-2c"), ("landsat8", "landsat-8-oli"), ("Landsat 8", "landsat-8-oli"),
+        ("l8", "landsat-8-oli"), ("OLI", "landsat-8-oli"), ("landsat-9", "landsat-9-oli2"), ("wv2", "worldview-2"),
+        ("WV-3", "worldview-3"), ("worldview3", "worldview-3"), ("wv4", "worldview-4"),
+        ("superdove", "planetscope-psbsd"), ("Pléiades 1B", "pleiades-1b"), ("ali", "eo1-ali"), ("spot7", "spot-7"),
         ("ASTER", "aster"),
     ],
-)
+)  # fmt: skip
 def test_names_people_type_are_understood(typed: str, sensor: str) -> None:
     found = resolve_sensor(typed)
     assert (found.sensor_id, found.assumed, found.message) == (sensor, False, "")

@@ -89,6 +89,12 @@ def two_networks(msi: int = 4, hsi: int = 191, components: int = 16) -> Network:
     )
 
 
+def straight_network(offset: np.ndarray, basis: np.ndarray | None = None) -> Network:
+    """No hidden layer at all."""
+    parts: dict[str, Any] = {"weights": (), "biases": (), "residuals": (), "slope": 0.0, "head": None}
+    return Network(**parts, skip=np.eye(5, 3, dtype=np.float32), basis=basis, offset=offset)
+
+
 def reference(network: Network, msi: np.ndarray) -> np.ndarray:
     """(C, n) in float64 straight from the formula in the module's docstring."""
     x = msi.astype(np.float64)
@@ -121,26 +127,8 @@ def model_of(network: Network) -> SpectralModel:
         wide_network(),
         wide_network(3, 50, 100, 8),
         replace(wide_network(10), slope=0.2, clip=(-0.5, 0.5)),
-        Network(
-            weights=(),
-            biases=(),
-            residuals=(),
-            slope=0.0,
-            head=None,
-            skip=np.eye(5, 3, dtype=np.float32),
-            basis=np.ones((7, 5), np.float32),
-            offset=np.ones(7, np.float32),
-        ),
-        Network(
-            weights=(),
-            biases=(),
-            residuals=(),
-            slope=0.0,
-            head=None,
-            skip=np.eye(5, 3, dtype=np.float32),
-            basis=None,
-            offset=np.arange(5, dtype=np.float32),
-        ),
+        straight_network(np.ones(7, np.float32), np.ones((7, 5), np.float32)),
+        straight_network(np.arange(5, dtype=np.float32)),
     ],
 )
 def test_every_runner_computes_the_formula_and_code_for_any_cpu_the_same_bits(network: Network) -> None:

@@ -70,16 +70,8 @@ def test_the_zip_holds_what_the_plugin_repository_asks_for(tmp_path: Path) -> No
     metadata = configparser.ConfigParser(interpolation=None)
     metadata.read_string(archive.read("geolift/metadata.txt").decode())
     wanted = (
-        "name",
-        "qgisMinimumVersion",
-        "description",
-        "about",
-        "version",
-        "author",
-        "email",
-        "repository",
-        "tracker",
-    )
+        "name", "qgisMinimumVersion", "description", "about", "version", "author", "email", "repository", "tracker",
+    )  # fmt: skip
     assert all(metadata["general"].get(key) for key in wanted)
     commands = json.loads(archive.read("geolift/commands.json"))
     assert commands["command"] == [], "no path of this machine"
@@ -143,17 +135,9 @@ def test_the_forms_offer_what_the_commands_take() -> None:
     from geolift.cli import COMMANDS, cli
 
     terminal = {
-        "config",
-        "progress",
-        "quiet",
-        "verbose",
-        "as_json",
-        "dry_run",
-        "output",
-        "require",
-        "msi_files",
+        "config", "progress", "quiet", "verbose", "as_json", "dry_run", "output", "require", "msi_files",
         "show_config",
-    }
+    }  # fmt: skip
     terminal |= {"layer", "places_crs"}  # QGIS hands places over as a layer of its own
     context = click.Context(cli)
     for name, described in install.describe_commands()["commands"].items():

@@ -7,14 +7,6 @@ from geolift.metrics.similarity import ssim_map, uiqi_map
 from geolift.metrics.value_range import ExactPercentile, Stretch, Survey
 
 __all__ = [
-    "Evaluation",
-    "ExactPercentile",
-    "Scores",
-    "Stretch",
-    "Survey",
-    "evaluate_arrays",
-    "halo_tiles",
-    "spectral_angles_rad",
-    "ssim_map",
-    "uiqi_map",
-]
+    "Evaluation", "ExactPercentile", "Scores", "Stretch", "Survey", "evaluate_arrays", "halo_tiles",
+    "spectral_angles_rad", "ssim_map", "uiqi_map",
+]  # fmt: skip

@@ -23,16 +23,9 @@ from geolift.runtime.whole_files import write_whole
 FORMAT = "geolift-model"
 FORMAT_VERSION = 1
 NONSENSE = (
-    SafetensorError,
-    KeyError,
-    TypeError,
-    ValueError,
-    IndexError,
-    AttributeError,
-    RecursionError,
-    OverflowError,
+    SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError,
     OSError,
-)
+)  # fmt: skip
 """What a damaged file raises on the way to a model."""
 _packing = threading.Lock()
 

@@ -8,38 +8,22 @@ from typing import Any
 import numpy as np
 
 CENTRES = (
-    *(
-        "wavelength",
-        "wavelengths",
-        "center_wavelength",
-        "centre_wavelength",
-        "central_wavelength",
-        "center_wavelengths",
-    ),
-    *("wl", "wavelength_nm", "wvl", "radiation_wavelength", "band_wavelength"),
-)
+    "wavelength", "wavelengths", "center_wavelength", "centre_wavelength", "central_wavelength", "center_wavelengths",
+    "wl", "wavelength_nm", "wvl", "radiation_wavelength", "band_wavelength",
+)  # fmt: skip
 WIDTHS = ("fwhm", "full_width_half_max", "fwhms", "bandwidth", "band_width")
 BAD_AS_ZERO = ("good", "good_wavelengths", "good_bands", "bbl", "good_bands_list")
 AXES = {
     "x": {
-        "x",
-        "lon",
-        "longitude",
-        "long",
-        "easting",
-        "eastings",
-        "col",
-        "cols",
-        "column",
-        "columns",
-        "sample",
-        "samples",
-    }
-    | {"crosstrack", "xc", "px", "projection_x_coordinate"},
-    "y": {"y", "lat", "latitude", "northing", "northings", "row", "rows", "line", "lines", "downtrack", "yc", "py"}
-    | {"projection_y_coordinate"},
+        "x", "lon", "longitude", "long", "easting", "eastings", "col", "cols", "column", "columns", "sample", "samples",
+        "crosstrack", "xc", "px", "projection_x_coordinate",
+    },
+    "y": {
+        "y", "lat", "latitude", "northing", "northings", "row", "rows", "line", "lines", "downtrack", "yc", "py",
+        "projection_y_coordinate",
+    },
     "band": {*CENTRES, "band", "bands", "channel", "channels", "spectral", "z", "b", "variable"},
-}
+}  # fmt: skip
 UNEVEN = 1e-3
 
 

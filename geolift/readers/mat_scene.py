@@ -24,16 +24,9 @@ from geolift.readers.product import unknown_spectra
 from geolift.settings import Reading
 
 UNREADABLE = (
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zlib.error,
+    ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError, zlib.error,
     MatReadError,
-)
+)  # fmt: skip
 """What SciPy and h5py raise for files that are damaged."""
 
 

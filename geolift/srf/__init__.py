@@ -5,11 +5,6 @@ from geolift.srf.sensors import guess_sensor, list_sensors, resolve_sensor, sens
 from geolift.srf.weights import complete_fwhm
 
 __all__ = [
-    "SpectralResponse",
-    "complete_fwhm",
-    "guess_sensor",
-    "list_sensors",
-    "resolve_sensor",
-    "sensor_names",
+    "SpectralResponse", "complete_fwhm", "guess_sensor", "list_sensors", "resolve_sensor", "sensor_names",
     "twins_of",
-]
+]  # fmt: skip

@@ -29,21 +29,8 @@ from geolift.readers import open_cube
 from geolift.readers.mat_scene import open_mat_scene
 
 NONSENSE = (
-    "",
-    "abc",
-    "nan",
-    "-inf",
-    "1e999",
-    "1,5",
-    "0",
-    "-7",
-    "99999999999999999999",
-    "½",
-    "0x1F",
-    "None",
-    "1e-400",
-    " ",
-)
+    "", "abc", "nan", "-inf", "1e999", "1,5", "0", "-7", "99999999999999999999", "½", "0x1F", "None", "1e-400", " ",
+)  # fmt: skip
 NUMBER = re.compile(rb"-?\d+\.?\d*(?:[eE][-+]?\d+)?")
 TEXT_SUFFIXES = {".hdr", ".xml", ".txt", ".json", ".vrt", ".csv"}
 LONGEST_S = 30.0

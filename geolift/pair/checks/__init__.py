@@ -5,11 +5,6 @@ from geolift.pair.checks.noise_amplification import NoiseAmplification, measure_
 from geolift.pair.checks.pair import Candidate, CheckResult, Finding, Reading
 
 __all__ = [
-    "Candidate",
-    "CheckResult",
-    "Finding",
-    "NoiseAmplification",
-    "Reading",
-    "check_pair",
+    "Candidate", "CheckResult", "Finding", "NoiseAmplification", "Reading", "check_pair",
     "measure_noise_amplification",
-]
+]  # fmt: skip

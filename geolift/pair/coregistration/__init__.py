@@ -5,13 +5,6 @@ from geolift.pair.coregistration.verdict import NEAR_LR, NEAR_PX, ShiftEstimate
 from geolift.pair.coregistration.windows import Window, affordable_windows, choose_windows, cut_window
 
 __all__ = [
-    "NEAR_LR",
-    "NEAR_PX",
-    "ShiftEstimate",
-    "Window",
-    "affordable_windows",
-    "choose_windows",
-    "cut_window",
-    "estimate_shift",
-    "estimate_shift_by_windows",
-]
+    "NEAR_LR", "NEAR_PX", "ShiftEstimate", "Window", "affordable_windows", "choose_windows", "cut_window",
+    "estimate_shift", "estimate_shift_by_windows",
+]  # fmt: skip

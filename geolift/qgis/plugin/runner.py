@@ -22,22 +22,10 @@ from typing import Any, NamedTuple
 
 # Set by QGIS or its launchers for its own Python, GDAL and PROJ; another Python with another GDAL fails on them.
 QGIS_VARIABLES = (
-    "PYTHONHOME",
-    "PYTHONPATH",
-    "PYTHONEXECUTABLE",
-    "PYTHONUSERBASE",
-    "PYTHONSTARTUP",
-    "__PYVENV_LAUNCHER__",
-    "GDAL_DATA",
-    "GDAL_DRIVER_PATH",
-    "GDAL_CONFIG_FILE",
-    "GEOTIFF_CSV",
-    "PROJ_LIB",
-    "PROJ_DATA",
-    "PROJ_DEBUG",
-    "QT_PLUGIN_PATH",
-    "QT_QPA_PLATFORM_PLUGIN_PATH",
-)
+    "PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "PYTHONUSERBASE", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__",
+    "GDAL_DATA", "GDAL_DRIVER_PATH", "GDAL_CONFIG_FILE", "GEOTIFF_CSV", "PROJ_LIB", "PROJ_DATA", "PROJ_DEBUG",
+    "QT_PLUGIN_PATH", "QT_QPA_PLATFORM_PLUGIN_PATH",
+)  # fmt: skip
 PLACES = (
     "~/.local/bin",
     "~/.local/share/uv/tools/geolift/bin",
