@@ -111,12 +111,7 @@ def _shown_figure(**facts: Any) -> Figure:
 def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0) -> tuple[float, float]:
     """Percentiles over all three channels together, so that neutral surfaces stay neutral.
 
-    ``rgb``: (3, y, x), NaN = invalid.
-
-    Returns
-    -------
-    low, high
-        With high > low, also for flat or empty pictures.
+    ``rgb``: (3, y, x), NaN = invalid. Returns ``low``, ``high``: with high > low, also for flat or empty pictures.
 
     Examples
     --------

@@ -20,13 +20,9 @@ def predict_block(
     """The fused block of an MSI block.
 
     ``msi``: (c, y, x) in the unit the model was trained on; NaN or infinite = invalid. ``coordinates``: (J, y, x) of
-    the correction, where the model's network has one.
-
-    Returns
-    -------
-    numpy.ndarray
-        (C, y, x) float32, NaN in all bands of a pixel where any MSI band is invalid. A pixel's values
-        depend on that pixel alone, bit for bit: neither on the block's shape nor on threads.
+    the correction, where the model's network has one. Returns (C, y, x) float32, NaN in all bands of a pixel where any
+    MSI band is invalid. A pixel's values depend on that pixel alone, bit for bit: neither on the block's shape nor on
+    threads.
     """
     msi = np.asarray(msi, np.float32)
     rows, cols = msi.shape[1:]

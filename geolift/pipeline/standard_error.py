@@ -31,11 +31,7 @@ def calibrate(
     """Calibrate the standard error on held-out blocks of the HSI, and at reduced resolution.
 
     ``compared``: the MSI on the HSI's grid; None where they do not overlap. ``refined``: what became of the refinement.
-
-    Returns
-    -------
-    ErrorModel or None
-        None if there are too few HSI pixels to hold some out, which the run is told.
+    Returns None if there are too few HSI pixels to hold some out, which the run is told.
     """
     from geolift.training.fit import fit
     from geolift.uncertainty.calibration import fit_errors, observed_pixels

@@ -30,12 +30,8 @@ MOST_SOURCES = 100_000
 def files_of_input(name: str) -> tuple[set[Path], set[Path]]:
     """Return the files that reading an input touches, and the folders of which any file may be touched.
 
-    ``name``: a file, folder, or a name that GDAL resolves. What is read over the network touches nothing here.
-
-    Returns
-    -------
-    files, folders
-        Absolute, links resolved.
+    ``name``: a file, folder, or a name that GDAL resolves. What is read over the network touches nothing here. Returns
+    ``files``, ``folders``: absolute, links resolved.
     """
     files, folders, waiting = set[Path](), set[Path](), [*_local_paths(name)]
     while waiting and len(files) < MOST_SOURCES:

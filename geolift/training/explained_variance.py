@@ -56,12 +56,8 @@ def measure_explained_variance(
     """Learn without each fold of blocks in turn and look how well the fold's spectra are met.
 
     ``training``: at most ``MOST_PIXELS`` of its pixels are used, spread by a seeded hash. ``refit``: learns from a
-    part; returns a function from (n, c) MSI values to (n, C) spectra.
-
-    Returns
-    -------
-    Information or None
-        None if there are too few pixels to hold some out.
+    part; returns a function from (n, c) MSI values to (n, C) spectra. Returns None if there are too few pixels to hold
+    some out.
 
     Examples
     --------

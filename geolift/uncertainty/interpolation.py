@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from geolift.degradation.degrade import degrade, gaussian_kernel_for_fwhm
+from geolift.degradation.degrade import degrade
+from geolift.degradation.psf import gaussian_kernel_for_fwhm
 from geolift.network.inference import predict_block
 from geolift.refinement import refine_arrays
 from geolift.training.methods.subspace import find_subspace

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.degradation.degrade import apply_srf, degrade, gaussian_kernel_for_fwhm
+from geolift.degradation.degrade import apply_srf, degrade
+from geolift.degradation.psf import gaussian_kernel_for_fwhm
 from geolift.network.inference import predict_block
 from geolift.refinement import learn_arrays_twice, refine_arrays
 from geolift.training.methods.subspace import Subspace, find_subspace

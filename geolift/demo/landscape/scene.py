@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.degradation import degrade
+from geolift.degradation import degrade, psf
 from geolift.demo.landscape.canvas import Canvas, Layer, Mask
 from geolift.demo.landscape.countryside import (
     paint_fields,
@@ -195,13 +195,13 @@ def observe(
     msi
         (msi band, y, x), NaN outside its swath.
     """
-    psf = degrade.gaussian_kernel_for_fwhm(float(ratio)) if kernel is None else kernel
+    blur = psf.gaussian_kernel_for_fwhm(float(ratio)) if kernel is None else kernel
     rng = np.random.default_rng([scene.seed, 1])
     seen = degrade.block_mean(scene.hsi_swath.astype(np.float32), ratio) == 1
     hsi = np.full((len(scene.good), *seen.shape), np.nan, np.float32)
     for band in np.flatnonzero(scene.good):
         noise = scene.noise_sigma[band] * rng.standard_normal(seen.shape)
-        coarse = degrade.degrade(scene.reflectance[band : band + 1], psf, ratio, boundary="renormalize")[0]
+        coarse = degrade.degrade(scene.reflectance[band : band + 1], blur, ratio, boundary="renormalize")[0]
         hsi[band] = np.where(seen, coarse + noise, np.nan)
     msi = degrade.apply_srf(scene.reflectance, np.asarray(msi_weights, np.float64))
     msi += (msi_noise_sigma * rng.standard_normal(msi.shape)).astype(np.float32)

@@ -143,12 +143,8 @@ class CompiledNetwork:
         """Write the product.
 
         ``bands``: (C,) rows of ``out``. ``steps_per_unit``: what values are multiplied by before they are rounded to
-        two bytes; None = they are written as they are.
-
-        Returns
-        -------
-        numpy.ndarray
-            (panels, 2) lowest and highest number of each, NaN where one is not finite; only of what is rounded.
+        two bytes; None = they are written as they are. Returns (panels, 2) lowest and highest number of each, NaN where
+        one is not finite; only of what is rounded.
         """
         panels = np.array(given.panels, np.int64)
         ranges = np.zeros((len(panels), RANGES, self._cpu.lanes), np.float32)

@@ -40,7 +40,8 @@ def train_network(
 ) -> list[Floats]:
     """Learn targets + a · detail from inputs + a · detail, a drawn anew in every step; starts at least squares.
 
-    The loss is the mean length of the error, not its square, so that bright pixels do not decide alone.
+    The loss is the mean length of the error, not its square, so that bright pixels do not decide alone. Returns
+    float32: weight (inputs, units) and bias (1, units) of each layer, then head, skip and constant.
 
     Parameters
     ----------
@@ -52,11 +53,6 @@ def train_network(
         (c + 1, K) linear head of least squares, its constant last.
     noise
         (c, c) factor L of the covariance L Lᵀ of what is added to the inputs, drawn anew in every step.
-
-    Returns
-    -------
-    list of arrays
-        float32: weight (inputs, units) and bias (1, units) of each layer, then head, skip and constant.
 
     References
     ----------
