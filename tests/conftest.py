@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
+from scenes import Pair, make_pair
 
 # Tests run side by side, one to a core. A library's threads that wait for a busy core spin and cost it minutes; read
 # when the libraries load, also by the commands that tests start.
@@ -42,3 +45,22 @@ def few_steps() -> Iterator[None]:
 
     with mock.patch.multiple(small_network, FEWEST_STEPS=40, MOST_STEPS=40):
         yield
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A small HSI and MSI of one place, as files."""
+    return make_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two processes of a Dask cluster on this machine."""
+    distributed = pytest.importorskip("distributed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        )
+        yield made
+        made.close()

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,18 +212,6 @@ def test_memory_of_a_worker_is_used_again_though_its_nanny_has_set_how_memory_is
         pages[mode] = int(subprocess.run(command, env=nanny, check=True, capture_output=True, text=True).stdout)
     assert pages["leave"] > 20 * 4000
     assert pages["keep"] < 100
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-        )
-        yield made
-        made.close()
 
 
 @pytest.mark.filterwarnings("ignore")

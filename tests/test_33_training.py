@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from learning import box_weights, same
 
 from geolift.errors import UsageError
 from geolift.network.formula import NO_RESIDUAL
-from geolift.network.model import SpectralModel
 from geolift.runtime.blas import set_blas_threads
 from geolift.training.fit import fit
 from geolift.training.methods.spectralift import LayerStack, PublishedSettings, absolute_error
@@ -23,30 +23,17 @@ def mixed_scene(rows: int = 24, cols: int = 20, bands: int = 30, seed: int = 0) 
     return np.moveaxis(shares @ spectra, 2, 0).astype(np.float32)
 
 
-def box_weights(bands: int = 30, count: int = 4) -> np.ndarray:
-    """(c, C) SRF of equal boxes side by side."""
-    weights = np.zeros((count, bands), np.float32)
-    for index, members in enumerate(np.array_split(np.arange(bands), count)):
-        weights[index, members] = 1 / len(members)
-    return weights
-
-
 @pytest.fixture(scope="module")
 def training() -> TrainingSet:
-    return training_set_from_cube(mixed_scene(), box_weights())
-
-
-def same(one: SpectralModel, other: SpectralModel) -> bool:
-    a, b = one.to_tensors(), other.to_tensors()
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+    return training_set_from_cube(mixed_scene(), box_weights(30))
 
 
 def test_the_sample_is_the_same_for_any_blocks_in_any_order() -> None:
     scene = mixed_scene(40, 37)
     scene[:, 3:9, 5:30] = np.nan
     scene[7, 20, 20] = np.nan
-    whole = training_set_from_cube(scene, box_weights(), limit=150, seed=5)
-    sampler = TrainingSampler(box_weights(), limit=150, seed=5)
+    whole = training_set_from_cube(scene, box_weights(30), limit=150, seed=5)
+    sampler = TrainingSampler(box_weights(30), limit=150, seed=5)
     for row in reversed(range(0, 40, 7)):
         for col in range(0, 37, 11):
             top, left = max(row - 1, 0), max(col - 1, 0)
@@ -64,8 +51,8 @@ def test_blocks_read_once_row_by_row_give_the_same_sample(edges: tuple[int, int]
     scene = mixed_scene(40, 37)
     scene[:, 3:9, 5:30] = np.nan
     scene[7, 20, 20] = np.nan
-    whole = training_set_from_cube(scene, box_weights(), limit=limit, seed=5)
-    sampler, seam = TrainingSampler(box_weights(), limit=limit, seed=5), Seam(30, (40, 37))
+    whole = training_set_from_cube(scene, box_weights(30), limit=limit, seed=5)
+    sampler, seam = TrainingSampler(box_weights(30), limit=limit, seed=5), Seam(30, (40, 37))
     for row in range(0, 40, edges[0]):
         for col in range(0, 37, edges[1]):
             rows, cols = slice(row, min(row + edges[0], 40)), slice(col, min(col + edges[1], 37))
@@ -79,13 +66,13 @@ def test_the_sample_takes_every_valid_pixel_when_the_limit_allows_and_no_invalid
     scene = mixed_scene(10, 9)
     scene[2, 4, 4] = np.nan
     scene[0, 0, 1] = np.inf
-    training = training_set_from_cube(scene, box_weights())
+    training = training_set_from_cube(scene, box_weights(30))
     assert len(training.spectra) == 88
     assert np.array_equal(training.spectra, scene[:, training.rows, training.cols].T)
 
 
 def test_the_sample_is_spread_evenly_over_the_scene() -> None:
-    training = training_set_from_cube(mixed_scene(80, 80), box_weights(), limit=1600)
+    training = training_set_from_cube(mixed_scene(80, 80), box_weights(30), limit=1600)
     counts = np.histogram2d(training.rows, training.cols, bins=4, range=((0, 80), (0, 80)))[0]
     assert counts.min() > 60  # 100 expected, standard deviation 8.7
     assert counts.max() < 140
@@ -151,7 +138,7 @@ def test_the_published_method_learns_the_spectra_of_a_mixed_scene(training: Trai
 
 
 def test_the_model_does_not_depend_on_threads_and_repeats_by_seed() -> None:
-    training = training_set_from_cube(mixed_scene(80, 60), box_weights())  # three gradient chunks
+    training = training_set_from_cube(mixed_scene(80, 60), box_weights(30))  # three gradient chunks
     one = fit("spectralift", training, epochs=12, threads=1, seed=3)
     two = fit("spectralift", training, epochs=12, threads=2, seed=3)
     other = fit("spectralift", training, epochs=12, threads=2, seed=4)
@@ -217,6 +204,6 @@ def test_an_unknown_method_or_option_is_named(training: TrainingSet) -> None:
 
 
 def test_a_constant_scene_trains() -> None:
-    training = training_set_from_cube(np.full((30, 4, 4), 0.3, np.float32), box_weights())
+    training = training_set_from_cube(np.full((30, 4, 4), 0.3, np.float32), box_weights(30))
     model = fit("spectralift", training, epochs=300)
     assert np.allclose(model.predict(training.simulated), 0.3, atol=0.05)

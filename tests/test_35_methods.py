@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from learning import box_weights, same
 
 from geolift.network.model import SpectralModel
 from geolift.runtime.blas import set_blas_threads
@@ -29,21 +30,9 @@ def curved_scene(rows: int = 30, cols: int = 28, bands: int = 40, noise: float =
     return (cube + noise * rng.standard_normal(cube.shape)).astype(np.float32)
 
 
-def box_weights(bands: int = 40, count: int = 4) -> np.ndarray:
-    weights = np.zeros((count, bands), np.float32)
-    for index, members in enumerate(np.array_split(np.arange(bands), count)):
-        weights[index, members] = 1 / len(members)
-    return weights
-
-
 @pytest.fixture(scope="module")
 def training() -> TrainingSet:
-    return training_set_from_cube(curved_scene(), box_weights())
-
-
-def same(one: SpectralModel, other: SpectralModel) -> bool:
-    a, b = one.to_tensors(), other.to_tensors()
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+    return training_set_from_cube(curved_scene(), box_weights(40))
 
 
 def rmse(model: SpectralModel, training: TrainingSet, truth: np.ndarray) -> float:
@@ -78,7 +67,7 @@ def test_noise_is_not_taken_for_information_where_bands_are_nearly_alike(method:
     rng = np.random.default_rng(1)
     spectra = rng.random((4, 40)) + 0.2
     cube = np.moveaxis(rng.dirichlet(np.ones(4), (20, 20)) @ spectra, 2, 0).astype(np.float32)
-    weights = box_weights(count=2)[[0, 1, 1]]
+    weights = box_weights(40, 2)[[0, 1, 1]]
     weights[2, 35] += 0.002
     training = training_set_from_cube(cube, weights)
     noise = 0.005
@@ -95,7 +84,7 @@ def test_a_truly_linear_scene_is_recovered(method: str) -> None:
     rng = np.random.default_rng(1)
     spectra = rng.random((3, 40)) + 0.2
     cube = np.moveaxis(rng.dirichlet(np.ones(3), (20, 20)) @ spectra, 2, 0).astype(np.float32)
-    training = training_set_from_cube(cube, box_weights(), np.zeros(4))
+    training = training_set_from_cube(cube, box_weights(40), np.zeros(4))
     shares = rng.dirichlet(np.ones(3), 500)  # other mixtures than those trained on
     truth = (shares @ spectra).astype(np.float32)
     error = np.abs(fit(method, training).predict(training.simulate(truth)) - truth).max()
@@ -103,13 +92,13 @@ def test_a_truly_linear_scene_is_recovered(method: str) -> None:
 
 
 def test_auto_follows_the_curve_that_linear_misses() -> None:
-    training = training_set_from_cube(curved_scene(), box_weights(count=2))  # three shares, two bands
+    training = training_set_from_cube(curved_scene(), box_weights(40, 2))  # three shares, two bands
     truth = curved_scene(noise=0.0)[:, training.rows, training.cols].T
     assert rmse(fit("auto", training), training, truth) < 0.5 * rmse(fit("linear", training), training, truth)
 
 
 def test_auto_and_linear_do_not_depend_on_threads_and_repeat_by_seed() -> None:
-    training = training_set_from_cube(curved_scene(56, 50), box_weights())  # several chunks
+    training = training_set_from_cube(curved_scene(56, 50), box_weights(40))  # several chunks
     for method, options in (("auto", {"features": 256, "copies": 3}), ("linear", {})):
         (before, *_) = set_blas_threads(1)
         try:
@@ -204,7 +193,7 @@ def test_the_evidence_picks_a_large_ridge_for_noise_and_a_small_one_for_signal()
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12])
 def test_a_handful_of_pixels_trains_to_something_finite_and_near(count: int) -> None:
-    training = training_set_from_cube(curved_scene(), box_weights()).subset(np.arange(count))
+    training = training_set_from_cube(curved_scene(), box_weights(40)).subset(np.arange(count))
     product = fit("auto", training).predict(training.simulated)
     assert np.isfinite(product).all()
     assert np.abs(product - training.spectra).mean() < 0.05
@@ -212,7 +201,7 @@ def test_a_handful_of_pixels_trains_to_something_finite_and_near(count: int) -> 
 
 @pytest.mark.parametrize("bands", [1, 13])
 def test_one_band_and_thirteen_bands_work(bands: int) -> None:
-    training = training_set_from_cube(curved_scene(), box_weights(count=bands))
+    training = training_set_from_cube(curved_scene(), box_weights(40, bands))
     truth = curved_scene(noise=0.0)[:, training.rows, training.cols].T
     assert rmse(fit("auto", training), training, truth) < 1.05 * rmse(fit("linear", training), training, truth)
 
@@ -220,9 +209,9 @@ def test_one_band_and_thirteen_bands_work(bands: int) -> None:
 def test_a_constant_scene_and_a_dead_band_do_not_break_auto() -> None:
     cube = curved_scene()
     cube[7] = 0.1
-    model = fit("auto", training_set_from_cube(cube, box_weights()))
+    model = fit("auto", training_set_from_cube(cube, box_weights(40)))
     assert np.allclose(model.predict(np.full((1, 4), 0.3, np.float32))[0, 7], 0.1, atol=0.01)
-    flat = training_set_from_cube(np.full((40, 6, 6), 0.3, np.float32), box_weights())
+    flat = training_set_from_cube(np.full((40, 6, 6), 0.3, np.float32), box_weights(40))
     assert np.allclose(fit("auto", flat).predict(flat.simulated), 0.3, atol=1e-4)
 
 
@@ -240,7 +229,7 @@ def test_the_choices_are_told(training: TrainingSet) -> None:
 
 
 def test_a_handful_of_pixels_lets_all_members_count_alike_and_least_squares_knows_the_noise() -> None:
-    few = training_set_from_cube(curved_scene(5, 6), box_weights(), np.full(4, 0.02))
+    few = training_set_from_cube(curved_scene(5, 6), box_weights(40), np.full(4, 0.02))
     choices = fit("auto", few).choices
     assert choices["linear_share"] == pytest.approx(1 / 3) and choices["network_share"] == pytest.approx(1 / 3)
     subspace, pixels = sharpen(few, 2, 0)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scenes import mixtures, noisy
 from scipy import ndimage
 
 from geolift.degradation.sampling import degrade_msi
@@ -18,29 +19,16 @@ from geolift.pair.robust import outlier_pixels, robust_line
 FloatArray = NDArray[np.float32]
 
 
-def spectra(side: int = 40, bands: int = 4, seed: int = 0) -> FloatArray:
-    """Mixtures of five materials (bands, side, side), smooth in space."""
-    rng = np.random.default_rng(seed)
-    share = ndimage.gaussian_filter(rng.normal(size=(5, side, side)), (0, 1.5, 1.5))
-    share = np.exp(3.0 * share / share.std())
-    share /= share.sum(axis=0)
-    return np.einsum("mb,myx->byx", rng.uniform(0.03, 0.45, (5, bands)), share).astype(np.float32)
-
-
-def noisy(image: FloatArray, level: float, seed: int) -> FloatArray:
-    return (image + np.random.default_rng(seed).normal(size=image.shape) * level).astype(np.float32)
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_a_clean_pair_is_left_alone_although_it_is_noisy(seed: int) -> None:
-    image = spectra(seed=seed)
+    image = mixtures(seed=seed)
     found = fit_harmonization(noisy(image, 0.006, seed), noisy(image, 0.002, seed + 100))
     assert found.is_identity
     assert found.apply(image) is image
 
 
 def test_one_gain_per_band_is_recovered_to_a_hundredth() -> None:
-    image, gain = spectra(seed=1), np.array([0.8, 1.1, 1.25, 0.7], np.float32)
+    image, gain = mixtures(seed=1), np.array([0.8, 1.1, 1.25, 0.7], np.float32)
     found = fit_harmonization(noisy(image, 0.002, 1), noisy(image / gain[:, None, None], 0.001, 2))
     assert found.model in ("gain", "gain-offset")
     assert np.diag(found.matrix) == pytest.approx(gain, rel=1e-2)
@@ -48,7 +36,7 @@ def test_one_gain_per_band_is_recovered_to_a_hundredth() -> None:
 
 
 def test_gains_and_offsets_are_recovered_under_a_quarter_of_cloud() -> None:
-    image = spectra(60, seed=2)
+    image = mixtures(60, seed=2)
     gain = np.array([0.8, 1.1, 1.2, 0.9], np.float32)[:, None, None]
     offset = np.array([0.03, 0.02, -0.02, 0.05], np.float32)[:, None, None]
     msi = noisy((image - offset) / gain, 0.001, 3)
@@ -59,7 +47,7 @@ def test_gains_and_offsets_are_recovered_under_a_quarter_of_cloud() -> None:
 
 
 def test_a_map_across_bands_is_recovered_when_there_are_enough_pixels() -> None:
-    image = spectra(60, seed=3)
+    image = mixtures(60, seed=3)
     mixing = np.eye(4) + 0.15 * np.random.default_rng(0).normal(size=(4, 4))
     msi = np.einsum("ab,byx->ayx", np.linalg.inv(mixing), image - 0.02)
     found = fit_harmonization(noisy(image, 0.001, 5), msi.astype(np.float32))
@@ -68,7 +56,7 @@ def test_a_map_across_bands_is_recovered_when_there_are_enough_pixels() -> None:
 
 
 def test_few_pixels_take_few_coefficients() -> None:
-    image = spectra(5, bands=4, seed=4)
+    image = mixtures(5, bands=4, seed=4)
     found = fit_harmonization(noisy(image, 0.001, 1), image / 1.3, "affine")
     assert found.model in ("gain", "gain-offset")
     assert np.abs(found.apply(image / 1.3) - image).max() < 0.02
@@ -77,19 +65,19 @@ def test_few_pixels_take_few_coefficients() -> None:
 
 
 def test_auto_does_not_map_one_place_onto_another() -> None:
-    found = fit_harmonization(spectra(40, seed=5), 0.5 * spectra(40, seed=6))
+    found = fit_harmonization(mixtures(40, seed=5), 0.5 * mixtures(40, seed=6))
     assert found.is_identity
 
 
 def test_the_asked_for_model_is_fitted_and_off_fits_none() -> None:
-    image = spectra(seed=7)
+    image = mixtures(seed=7)
     assert fit_harmonization(image, 0.5 * image, "off").is_identity
     assert np.diag(fit_harmonization(image, 0.5 * image, "gain").matrix) == pytest.approx(2.0, rel=1e-6)
     assert fit_harmonization(image, image, "gain").model == "gain"
 
 
 def test_mistaken_arguments_are_refused() -> None:
-    image = spectra()
+    image = mixtures()
     with pytest.raises(ValueError, match="degraded_msi"):
         fit_harmonization(image, image[:2])
     with pytest.raises(ValueError, match="auto, off, gain, affine"):
@@ -97,7 +85,7 @@ def test_mistaken_arguments_are_refused() -> None:
 
 
 def test_invalid_pixels_stay_invalid_and_take_no_part() -> None:
-    image = spectra(seed=8)
+    image = mixtures(seed=8)
     msi = image / 1.2
     holed = msi.copy()
     holed[:, 10:20, 10:20] = np.nan
@@ -109,7 +97,7 @@ def test_invalid_pixels_stay_invalid_and_take_no_part() -> None:
 @given(st.floats(0.05, 20.0), st.floats(-0.2, 0.2))
 @settings(max_examples=15, deadline=None)
 def test_the_relation_follows_a_change_of_unit(scale: float, offset: float) -> None:
-    image = spectra(seed=9)
+    image = mixtures(seed=9)
     msi = ((image - offset) / scale).astype(np.float32)
     found = fit_harmonization(image, msi, "affine")
     assert np.abs(found.apply(msi) - image).max() < 1e-3
@@ -138,7 +126,7 @@ def test_a_robust_line_is_least_squares_on_clean_points() -> None:
 
 
 def test_clouds_are_foreign_and_a_clean_scene_hardly_is() -> None:
-    image = spectra(50, seed=11)
+    image = mixtures(50, seed=11)
     other = noisy(1.3 * image + 0.02, 0.004, 1)
     assert outlier_pixels(image, other).mean() < 0.05
     other[:, 10:25, 12:30] = 0.8

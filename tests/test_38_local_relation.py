@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scenes import mixtures, noisy
 from scipy import ndimage
 
 from geolift.pair.harmonization import fit_harmonization
@@ -12,19 +13,6 @@ from geolift.pair.local_relation import LocalRelation, Variation, fit_variation,
 from geolift.pair.tone_curve import ToneCurve, find_power, power_curve, rising_hinges, spline_curve
 
 FloatArray = NDArray[np.float32]
-
-
-def spectra(side: int = 48, bands: int = 5, seed: int = 0) -> FloatArray:
-    """Mixtures of five materials (bands, side, side), patchy in space."""
-    rng = np.random.default_rng(seed)
-    share = ndimage.gaussian_filter(rng.normal(size=(5, side, side)), (0, 1.5, 1.5))
-    share = np.exp(3.0 * share / share.std())
-    share /= share.sum(axis=0)
-    return np.einsum("mb,myx->byx", rng.uniform(0.03, 0.45, (5, bands)), share).astype(np.float32)
-
-
-def noisy(image: FloatArray, level: float, seed: int) -> FloatArray:
-    return (image + np.random.default_rng(seed).normal(size=image.shape) * level).astype(np.float32)
 
 
 def off(found: FloatArray, wanted: FloatArray) -> float:
@@ -38,7 +26,7 @@ def lr_places(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @pytest.mark.parametrize("power", [0.7, 0.85, 0.95, 1.2])
 def test_a_gamma_is_recovered(power: float) -> None:
-    image = spectra(seed=1)
+    image = mixtures(48, 5, seed=1)
     msi = noisy(0.6 * image**power, 2e-4, 1)
     found = fit_harmonization(noisy(image, 5e-4, 2), msi)
     assert found.curve is not None
@@ -46,7 +34,7 @@ def test_a_gamma_is_recovered(power: float) -> None:
 
 
 def test_a_gamma_is_recovered_under_a_fifth_of_cloud() -> None:
-    image = spectra(seed=2)
+    image = mixtures(48, 5, seed=2)
     msi = noisy(image**0.8, 2e-4, 1)
     msi[:, 5:28, 8:28] = 0.9
     found = fit_harmonization(noisy(image, 5e-4, 2), msi)
@@ -57,7 +45,7 @@ def test_a_gamma_is_recovered_under_a_fifth_of_cloud() -> None:
 
 
 def test_a_stretch_that_bends_at_both_ends_is_recovered_within_what_was_seen() -> None:
-    image = spectra(seed=3)
+    image = mixtures(48, 5, seed=3)
     bent = (1 / (1 + np.exp(-9 * (image - 0.22)))).astype(np.float32)
     found = fit_harmonization(noisy(image, 5e-4, 2), noisy(bent, 5e-4, 3))
     assert found.curve is not None
@@ -66,21 +54,21 @@ def test_a_stretch_that_bends_at_both_ends_is_recovered_within_what_was_seen() -
 
 def test_a_line_is_no_curve_and_a_clean_pair_varies_nowhere() -> None:
     for seed in range(6):
-        image = spectra(seed=seed)
+        image = mixtures(48, 5, seed=seed)
         found = fit_harmonization(noisy(image, 0.004, seed), noisy(1.2 * image + 0.01, 0.002, seed + 50))
         assert found.curve is None
         assert found.local is None
 
 
 def test_a_curve_rises_and_can_be_undone() -> None:
-    image = spectra(seed=4).reshape(5, -1).astype(np.float64)
+    image = mixtures(48, 5, seed=4).reshape(5, -1).astype(np.float64)
     for curve in (power_curve(image, 0.7), spline_curve(np.sqrt(image), image, np.ones(image.shape[1]))):
         assert (np.diff(curve.wanted, axis=1) > 0).all()
         assert np.allclose(curve.undo(curve.apply(image)), image, atol=1e-4)
 
 
 def test_a_power_leaves_nothing_as_nothing() -> None:
-    image = spectra(seed=4).reshape(5, -1).astype(np.float64)
+    image = mixtures(48, 5, seed=4).reshape(5, -1).astype(np.float64)
     assert not power_curve(image, 1.3).apply(np.zeros((5, 1), np.float32)).any()
     assert (power_curve(image, 0.7).apply(np.full((5, 1), 1e-4, np.float32)) > 0).all()
 
@@ -106,7 +94,7 @@ def test_the_power_is_found_although_a_third_of_the_pixels_are_foreign() -> None
 
 
 def test_haze_that_thickens_across_the_scene_is_followed() -> None:
-    image, side = spectra(seed=5), 48
+    image, side = mixtures(48, 5, seed=5), 48
     ramp = np.linspace(0, 1, side, dtype=np.float32)[None, None]
     weight = np.linspace(1, 0.2, 5, dtype=np.float32)[:, None, None]
     hazy = image * (1 - 0.1 * ramp * weight) + 0.06 * ramp * weight
@@ -118,7 +106,7 @@ def test_haze_that_thickens_across_the_scene_is_followed() -> None:
 
 
 def test_shading_common_to_the_bands_is_evened_and_turns_no_spectra() -> None:
-    image, side = spectra(seed=6), 48
+    image, side = mixtures(48, 5, seed=6), 48
     shade = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(side, side)), 3.0)
     shaded = image * (1 + 0.15 * shade / shade.std()).astype(np.float32)
     found = fit_harmonization(noisy(image, 5e-4, 1), noisy(shaded, 3e-4, 2))
@@ -128,7 +116,7 @@ def test_shading_common_to_the_bands_is_evened_and_turns_no_spectra() -> None:
 
 
 def test_a_cloud_is_no_variation() -> None:
-    image = spectra(seed=7)
+    image = mixtures(48, 5, seed=7)
     msi = noisy(image, 3e-4, 2)
     msi[:, 10:25, 12:30] = 0.8
     found = fit_harmonization(noisy(image, 5e-4, 1), msi)

@@ -27,11 +27,6 @@ pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return make_pair(tmp_path_factory.mktemp("pair"))
-
-
-@pytest.fixture(scope="module")
 def fused(pair: Pair) -> Path:
     output = pair.hsi.parent / "fused.tif"
     settings = FuseSettings(**QUICK, save_model=pair.hsi.parent / "model.safetensors")

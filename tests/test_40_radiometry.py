@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
-from scenes import Pair, make_pair
+from scenes import Pair
 
 import geolift
 from geolift.datamodel.cube import bands_of, grid_of, make_cube
@@ -24,11 +24,6 @@ from geolift.settings import ApplySettings, FuseSettings
 
 GAIN = np.array([1.1, 0.9, 1.05, 0.95], np.float32)[:, None, None]
 HAZE = np.array([0.03, 0.02, 0.012, 0.004], np.float32)[:, None, None]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return make_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import ORIGIN, Pair, make_pair, write
+from scenes import ORIGIN, Pair, write
 from scipy import ndimage
 
 import geolift
 from geolift.errors import InputError
 from geolift.pair.masks import mask_of, without
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return make_pair(tmp_path_factory.mktemp("pair"))
 
 
 def test_a_mask_on_the_images_grid_is_taken_as_it_is(pair: Pair, tmp_path: Path) -> None:

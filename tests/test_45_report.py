@@ -15,7 +15,7 @@ import pytest
 from affine import Affine
 from command_line import run
 from odc.geo.geobox import GeoBox
-from scenes import Pair, make_pair, write
+from scenes import Pair, write
 
 from geolift import report
 from geolift.datamodel.cube import grid_of
@@ -34,11 +34,6 @@ from geolift.settings import ApplySettings, FuseSettings
 from geolift.training.methods import spectralift
 
 MAX_BYTES = 3_000_000
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return make_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from scenes import Pair, make_pair
+from scenes import Pair
 
 import geolift
 from geolift.datamodel.cube import grid_of
@@ -25,11 +25,6 @@ MORPH = {"sensor": "sentinel-2a", "method": "spectramorph", "endmembers": 3, "re
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spectramorph, "AUTHORS", replace(spectramorph.AUTHORS, width=32, epochs=30))
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return make_pair(tmp_path_factory.mktemp("pair"))
 
 
 def fused(pair: Pair, folder: Path, **options: object) -> files.FileResult:

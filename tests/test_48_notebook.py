@@ -9,15 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import ORIGIN, Pair, make_pair
+from scenes import ORIGIN, Pair
 
 import geolift
 from geolift.runtime import progress
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return make_pair(tmp_path_factory.mktemp("notebook"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenes import Pair, make_pair
+from scenes import Pair
 
 from geolift.cli.console import Console
 from geolift.cli.stages import ended_line
@@ -30,11 +30,6 @@ WELL = {
     "coregistration": {"applied": False, "reliable": True, "shift_msi_px": {"dy": 0.0, "dx": 0.0}, "confidence": 1.0},
     "warnings": [],
 }
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return make_pair(tmp_path_factory.mktemp("summary"))
 
 
 def verdict(facts: dict[str, Any]) -> Verdict:

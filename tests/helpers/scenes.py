@@ -10,6 +10,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
+from scipy import ndimage
 
 RATIO = 3
 UTM = "EPSG:32633"
@@ -43,6 +44,20 @@ def spectra_of(wavelength_nm: np.ndarray, rows: int, cols: int, seed: int = 0) -
     shares = np.kron(coarse, np.ones((3, 3, 1)))[:rows, :cols] + 0.05 * rng.random((rows, cols, 4))
     shares /= shares.sum(axis=2, keepdims=True)
     return np.einsum("yxk,kb->byx", shares, library).astype(np.float32)
+
+
+def mixtures(side: int = 40, bands: int = 4, seed: int = 0) -> np.ndarray:
+    """Mixtures of five materials (bands, side, side), patchy in space."""
+    rng = np.random.default_rng(seed)
+    share = ndimage.gaussian_filter(rng.normal(size=(5, side, side)), (0, 1.5, 1.5))
+    share = np.exp(3.0 * share / share.std())
+    share /= share.sum(axis=0)
+    return np.einsum("mb,myx->byx", rng.uniform(0.03, 0.45, (5, bands)), share).astype(np.float32)
+
+
+def noisy(image: np.ndarray, level: float, seed: int) -> np.ndarray:
+    """Add white noise of this standard deviation."""
+    return (image + np.random.default_rng(seed).normal(size=image.shape) * level).astype(np.float32)
 
 
 def write(
