@@ -185,7 +185,9 @@ def _run(jobs: Sequence[Job], options: Options, watcher: Watcher, where: Place) 
         futures = [pool.submit(_finish, batch, job, ends) for job in order]
         _wait(futures)
     except BaseException:
-        _stop(batch)
+        batch.stopping = True
+        batch.budget.close()
+        batch.place.stop()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -200,12 +202,6 @@ def _wait(futures: Sequence[Future[None]]) -> None:
         done, pending = wait(pending, timeout=0.5)
         for future in done:
             future.result()
-
-
-def _stop(batch: _Batch) -> None:
-    batch.stopping = True
-    batch.budget.close()
-    batch.place.stop()
 
 
 def _finish(batch: _Batch, job: Job, ends: Mapping[int, threading.Event]) -> None:

@@ -154,13 +154,9 @@ def _is_path(name: str, value: Any, base: Path) -> bool:
     """Tell whether an option holds a file: by its type, or, where words are allowed as well, by looking."""
     if name not in FuseSettings.model_fields or not isinstance(value, str):
         return False
-    kinds = _kinds(FuseSettings.model_fields[name].annotation)
+    annotation = FuseSettings.model_fields[name].annotation
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return Path in kinds or (str in kinds and (base / value).is_file())
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return set(parts)
 
 
 def _absolute(value: Any, base: Path) -> Any:

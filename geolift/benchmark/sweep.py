@@ -94,7 +94,8 @@ def run(scenes: Sequence[str], output: Path, settings: BenchmarkSettings) -> Swe
         except Exception as error:
             # A sweep of a night must not end with one case; the exit code will tell, and the row says why.
             row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            failures.append(_exit_code(error))
+            own = error.exit_code if isinstance(error, GeoliftError) else 1
+            failures.append(ResourceError.exit_code if isinstance(error, MemoryError) else own)
             warn(f"{_words(case)}: {_explained(error)}")
         append(output, row)
         rows.append(row)
@@ -169,10 +170,6 @@ def _told(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResourceError(f"{output}: cannot be written: {error.strerror or error}") from error
-
-
-def _exit_code(error: Exception) -> int:
-    return error.exit_code if isinstance(error, GeoliftError) else 7 if isinstance(error, MemoryError) else 1
 
 
 def _explained(error: Exception) -> str:

@@ -117,8 +117,8 @@ def coregister_files(
                 followed(pair.hsi, compared.field, compared), output, writing, encoding=Encoding.of(writing, 1.0)
             )
         else:
-            move_x, move_y = _applied_units(compared)
-            write_moved(str(pair.hsi.attrs["source"]), output, move_x, move_y)
+            move = compared.overlay.shift_units(*compared.overlay.fine_shift(*compared.applied_px))
+            write_moved(str(pair.hsi.attrs["source"]), output, *move)
         document["output"] = str(output)
     return document
 
@@ -148,10 +148,6 @@ def followed(hsi: xr.DataArray, field: ShiftField, compared: Comparison) -> xr.D
     chunks = (len(hsi), *da.core.normalize_chunks((RESAMPLE_PX, RESAMPLE_PX), (height, width)))
     lazy = da.map_blocks(block, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     return make_cube(lazy, grid=grid_of(hsi), bands=bands_of(hsi), attrs=hsi.attrs)
-
-
-def _applied_units(compared: Comparison) -> tuple[float, float]:
-    return compared.overlay.shift_units(*compared.overlay.fine_shift(*compared.applied_px))
 
 
 def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings) -> PairDocument:

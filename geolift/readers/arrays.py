@@ -65,7 +65,8 @@ def open_array(
     ordered = _ordered(array, label)
     stored = ArraySource(ordered.data, label)
     decoding, quantity = settle(stored, _declared(ordered, label), said, notes)
-    told = array.attrs
+    told, times = array.attrs, array.coords.get("time")
+    time = str(np.ravel(times.values)[0]) if times is not None and times.size == 1 else None
     return Product(
         source=label,
         stored=stored,
@@ -76,7 +77,7 @@ def open_array(
         name=told.get("product"),
         sensor=told.get("sensor"),
         driver="xarray",
-        acquired=told.get("acquired") or iso_time(_time(array)),
+        acquired=told.get("acquired") or iso_time(time),
         evidence=str(told.get("evidence", "")),
         wavelengths_from="coordinates",
         notes=notes,
@@ -352,9 +353,3 @@ def _declared(array: xr.DataArray, label: str) -> Declared:
     nodata = None if fill is None or isinstance(fill, str) else float(np.ravel(fill)[0])
     units = str(array.attrs.get("units", "")).lower()
     return Declared(each("scale_factor", 1.0), each("add_offset", 0.0), (nodata,) * count, (units,) if units else ())
-
-
-def _time(array: xr.DataArray) -> str | None:
-    """Return the time of an image that has one, as text."""
-    time = array.coords.get("time")
-    return None if time is None or time.size != 1 else str(np.ravel(time.values)[0])

@@ -82,7 +82,8 @@ def open_files(
         What the bands are called, if not after the files.
     """
     names = list(names or names_of(paths))
-    if bands and (_all_numbered(names) or {band_key(n) for n in names} & {band_key(b) for b in bands}):
+    numbered = all(BAND_NAME.search(name) for name in names)
+    if bands and (numbered or {band_key(n) for n in names} & {band_key(b) for b in bands}):
         picked = choose(names, bands, source or paths[0])
         paths, names = [paths[i] for i in picked], [names[i] for i in picked]
     files = [examine(path) for path in paths]
@@ -141,10 +142,6 @@ def names_of(paths: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
         return stems
     return names
-
-
-def _all_numbered(names: Sequence[str]) -> bool:
-    return all(BAND_NAME.search(name) for name in names)
 
 
 def _band_paths(path: str) -> list[str]:

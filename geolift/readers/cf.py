@@ -149,11 +149,6 @@ def _cube_name(variables: dict[str, Any], path: str) -> str:
     return largest[0]
 
 
-def _subdataset(path: str, cube: Any) -> str:
-    """Name a variable as GDAL does."""
-    return f'NETCDF:"{path}":{str(cube.name).lstrip("/")}'
-
-
 def _dimension(cube: Any, axis: int) -> tuple[str, Any]:
     """Return the name of a cube's dimension and its coordinate variable, if it has them.
 
@@ -193,7 +188,7 @@ def _axes(file: Any, cube: Any, variables: dict[str, Any], path: str) -> _Axes:
         raise InputError(
             f"{path}: the axes of {cube.name} ({told}) are not known as band, y, x; needed are dimensions of such "
             "names, or a variable wavelength as long as one axis. Or name one of its subdatasets: "
-            f"{_subdataset(path, cube)}"
+            f'NETCDF:"{path}":{str(cube.name).lstrip("/")}'
         )
     y, x = (_coordinate(names[order.index(letter)], variables) or along[letter] for letter in "yx")
     return _Axes("".join(order), y, x, None if centres is None else centres[0])

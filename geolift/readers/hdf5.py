@@ -57,17 +57,13 @@ def opened(path: str, product: str) -> Iterator[Any]:
     except InputError:
         raise
     except KeyError as error:
-        raise InputError(f"{path}: looks like {product}, but lacks {_quoted(error)}; is it complete?") from error
+        lacking = str(error.args[0]).splitlines()[0] if error.args else "something"
+        raise InputError(f"{path}: looks like {product}, but lacks {lacking}; is it complete?") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}. Is it truncated?") from error
     except (AttributeError, IndexError, RuntimeError, TypeError) as error:
         # h5py's own words for a group where a dataset is expected, and the like
         raise InputError(f"{path}: looks like {product}, but is built otherwise: {error}; is it damaged?") from error
-
-
-def _quoted(error: KeyError) -> str:
-    text = str(error.args[0]) if error.args else "something"
-    return text.splitlines()[0]
 
 
 def text_of(value: Any) -> str:

@@ -60,7 +60,8 @@ def _variables(path: str) -> dict[str, np.ndarray]:
     try:
         if h5py.is_hdf5(path):  # v7.3; HDF5 keeps MATLAB's axes in reverse
             with h5py.File(path) as file:
-                found: Mapping[str, Any] = {key: item[()].T for key, item in file.items() if _is_array(item)}
+                arrays = {key: item for key, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim >= 2}
+                found: Mapping[str, Any] = {key: item[()].T for key, item in arrays.items()}
         else:
             found = scipy.io.loadmat(path, variable_names=sound_variables(path))
     except InputError:
@@ -72,10 +73,6 @@ def _variables(path: str) -> dict[str, np.ndarray]:
         for key, value in found.items()
         if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and not key.startswith("__")
     }
-
-
-def _is_array(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and item.ndim >= 2
 
 
 def _scene(variables: Mapping[str, np.ndarray], path: str) -> np.ndarray:

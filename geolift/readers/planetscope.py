@@ -65,7 +65,8 @@ class PlanetScopeReader(ProductReader):
             name=f"PlanetScope {kind} {'surface reflectance' if corrected else 'analytic'}",
             sensor="PlanetScope",
             driver=driver,
-            acquired=iso_time(tags.get("TIFFTAG_DATETIME", "").replace(":", "-", 2)) or _time_of(Path(path)),
+            acquired=iso_time(tags.get("TIFFTAG_DATETIME", "").replace(":", "-", 2))
+            or iso_time(re.sub(r"^(20\d{6})_(\d{6})", r"\1T\2", Path(path).name)),
             evidence=f"PlanetScope {Path(path).name}",
             notes=notes,
             masks=_masks(Path(path), notes),
@@ -76,10 +77,6 @@ class PlanetScopeReader(ProductReader):
 
 def _described(source: Any) -> tuple[str, ...]:
     return tuple((text or "").strip().lower().replace(" ", "_") for text in source.descriptions)
-
-
-def _time_of(path: Path) -> str | None:
-    return iso_time(re.sub(r"^(20\d{6})_(\d{6})", r"\1T\2", path.name))
 
 
 def _coefficients(path: Path, count: int, notes: list[str]) -> tuple[float, ...] | None:
