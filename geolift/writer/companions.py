@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from geolift.writer.formats import is_envi, is_raster
-from geolift.writer.viewing import is_our_style
+from geolift.writer.styles import is_our_style
 
 BEHIND = (".aux.xml", ".ovr", ".msk")
 """Put behind a raster's whole name by GDAL: statistics, overviews, a mask."""

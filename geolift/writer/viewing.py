@@ -1,13 +1,12 @@
-"""What makes a finished raster quick and good to look at: overviews, statistics, a style for QGIS.
+"""What makes a finished raster quick and good to look at: overviews and statistics.
 
-None of it touches a pixel. The overviews and the style are files of their own, since GDAL and QGIS look for them
-beside a raster and a raster without them is complete.
+None of it touches a pixel. The overviews are a file of their own, since GDAL and QGIS look for it beside a raster
+and a raster without it is complete.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,6 @@ FIRST_FACTOR = 4
 """Half-size overviews would cost a quarter of the disk and save little; from 4 on all together cost a twelfth."""
 LAST_PX = 512
 CELL_PX, CELLS, STEP = 256, 9, 4
-PERCENTS = (2.0, 98.0)
 OVERVIEW_OPTIONS = {
     "TIFF_USE_OVR": "TRUE",
     "COMPRESS_OVERVIEW": "ZSTD",
@@ -35,7 +33,6 @@ OVERVIEW_OPTIONS = {
     "BIGTIFF_OVERVIEW": "IF_SAFER",
     "GDAL_TIFF_OVR_BLOCKSIZE": "256",
 }
-STYLE_MARK = "style of geolift"
 
 
 def overview_factors(shape: tuple[int, int], settings: WritingSettings) -> list[int]:
@@ -112,42 +109,3 @@ def statistics(sampled: np.ndarray) -> list[dict[str, str]]:
         items = {f"STATISTICS_{name}": f"{number:.10g}" for name, number in numbers.items()}
         found.append(items | {"STATISTICS_APPROXIMATE": "YES"} if items else {})
     return found
-
-
-def write_style(file: Path, sampled: np.ndarray, rgb: tuple[int, int, int], scale: float) -> None:
-    """Write how QGIS draws a raster: these 0-based bands, all from the 2 to the 98 percentile of the three together.
-
-    A stretch for each band by itself, as QGIS makes it, would colour what is grey.
-    """
-    valid = sampled[list(rgb)]
-    valid = valid[np.isfinite(valid)]
-    if valid.size == 0:
-        return
-    low, high = scale * np.percentile(valid.astype(np.float64), PERCENTS)
-    channels = [
-        f"<{colour}ContrastEnhancement><minValue>{low:.6g}</minValue><maxValue>{high:.6g}</maxValue>"
-        f"<algorithm>StretchToMinimumMaximum</algorithm></{colour}ContrastEnhancement>"
-        for colour in ("red", "green", "blue")
-    ]
-    bands = " ".join(f'{colour}Band="{band + 1}"' for colour, band in zip(("red", "green", "blue"), rgb, strict=True))
-    limits = "".join(
-        f"<{name}>{value}</{name}>"
-        for name, value in {
-            "limits": "None",
-            "extent": "WholeRaster",
-            "statAccuracy": "Estimated",
-            "cumulativeCutLower": PERCENTS[0] / 100,
-            "cumulativeCutUpper": PERCENTS[1] / 100,
-        }.items()
-    )
-    file.write_text(
-        f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n<!-- {escape(STYLE_MARK)} -->\n"
-        f'<qgis version="3.22">\n<pipe>\n<rasterrenderer type="multibandcolor" opacity="1" alphaBand="-1" {bands}>\n'
-        f"<minMaxOrigin>{limits}</minMaxOrigin>\n" + "\n".join(channels) + "\n</rasterrenderer>\n</pipe>\n</qgis>\n",
-        encoding="utf-8",
-    )
-
-
-def is_our_style(file: Path) -> bool:
-    """Tell whether a style was written here, and not by somebody in QGIS."""
-    return file.is_file() and STYLE_MARK in file.read_text(encoding="utf-8", errors="replace")[:400]

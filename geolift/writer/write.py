@@ -22,9 +22,9 @@ from geolift.writer.executor import Executor, Target, Threads, TileSource, TileW
 from geolift.writer.formats import cog_block
 from geolift.writer.growing import Growing, GrowingEnvi, GrowingTiff, add_band_items, verify
 from geolift.writer.journal import Journal, read_journal
-from geolift.writer.styles import write_ramp
+from geolift.writer.styles import write_ramp, write_style
 from geolift.writer.tiles import BLOCK, Tile, TileValues, tile_shape, tiles_of
-from geolift.writer.viewing import build_overviews, cells_of, overview_factors, sample, statistics, write_style
+from geolift.writer.viewing import build_overviews, cells_of, overview_factors, sample, statistics
 from geolift.writer.zarr_store import GrowingZarr, create_store, verify_store
 
 Progress = Callable[[float], None]
