@@ -155,18 +155,11 @@ def hold_out(training: TrainingSet, refit: Refit, seed: int = 0, most_folds: int
 
 
 def fit_errors(
-    training: TrainingSet,
-    refit: Refit,
-    msi_spread: DoubleArray | None,
-    seed: int = 0,
-    observed: Observed | None = None,
+    training: TrainingSet, refit: Refit, msi_spread: DoubleArray | None, seed: int = 0, observed: Observed | None = None
 ) -> ErrorModel | None:
     """Calibrate the error model with models trained for it; see `calibrated`. None if there are too few pixels.
 
-    Parameters
-    ----------
-    refit
-        Trains the same method on another training set.
+    ``refit``: trains the same method on another training set.
     """
     held_out = hold_out(training, refit, seed, FOLDS if len(training.rows) < FEW_PX else 1)
     return None if held_out is None else calibrated(training, held_out, msi_spread, seed, observed)
@@ -217,12 +210,9 @@ def calibrated(
 ) -> ErrorModel:
     """Calibrate the error model on what models say of pixels that they have not seen, as noisy as the MSI is.
 
-    Parameters
-    ----------
-    msi_spread
-        (c,) standard deviation of the harmonised MSI where it overlaps the HSI; None = no sharpening.
-    observed
-        Of the training pixels; None, or too few of them known = the MSI is simulated, as if nothing were wrong.
+    ``msi_spread``: (c,) standard deviation of the harmonised MSI where it overlaps the HSI; None = no sharpening.
+    ``observed``: of the training pixels; None, or too few of them known = the MSI is simulated, as if nothing were
+    wrong.
     """
     asked_of = {part: held_out.fold == part for part in held_out.models}
     if observed is not None:
