@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from scenes import spectra_of, write
 
 from geolift.datamodel.cube import Bands, make_cube
-from geolift.degradation.sampling import degrade_msi
-from geolift.pair import degraded
+from geolift.degradation.sampling import area_mean, degrade_msi
+from geolift.pair import degraded, held
 from geolift.pair.coregistration import Window
 from geolift.pair.degraded import degrade_along, degrade_by_rows, degrade_overlay
+from geolift.pair.held import hold
 from geolift.pair.overlay import Overlay, overlay
+from geolift.pipeline import pair_check
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.windows import STRIP_PX, block_edge
+from geolift.settings import PairSettings
+from geolift.srf import SpectralResponse
 
 TILE = 256
 
@@ -60,6 +66,65 @@ def test_comparing_reads_each_pixel_of_the_msi_at_most_one_point_three_times(rat
     found = degrade_overlay(laid_over(source, ratio), (0.3 * ratio, -0.4), (0.425 * ratio,) * 2)
     assert source.pixels <= 1.3 * size**2
     assert np.isfinite(found).mean() > 0.9
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(6, 2400), (20, 3000), (31, 3720), (100, 6000)])
+def test_what_is_held_was_read_once_and_shows_hsi_pixels_what_the_image_shows_them(
+    ratio: int, size: int, tmp_path: Path
+) -> None:
+    source = Counted(size)
+    overlap = hold(laid_over(source, ratio), tmp_path)
+    place, blur = np.array([0.3, -0.1]), 0.425
+    found = degrade_overlay(overlap, tuple(place * overlap.ratio), (blur * overlap.ratio,) * 2)
+    overlap.read(0, 0, *overlap.grid.shape, 8)
+    assert source.pixels <= 1.3 * size**2
+    assert overlap.ratio <= 12
+    assert overlap.finest.ratio == ratio
+    expected = degrade_overlay(laid_over(Counted(size), ratio), tuple(place * ratio), (blur * ratio,) * 2)
+    known = np.isfinite(found) & np.isfinite(expected)
+    assert known.mean() > 0.9 * np.isfinite(expected).mean()
+    assert np.abs(found - expected)[known].max() < 0.01 * np.nanstd(expected)
+
+
+@pytest.mark.parametrize(("ratio", "kept"), [(30, 10), (31, 11), (13, 7)])
+def test_an_area_mean_keeps_the_means_of_hsi_pixels_and_leaves_out_what_is_invalid(ratio: int, kept: int) -> None:
+    image = np.random.default_rng(0).random((2, 3 * ratio, 4 * ratio), dtype=np.float32)
+    means = [
+        part.reshape(2, 3, n, 4, n).mean(axis=(2, 4))
+        for part, n in ((image, ratio), (area_mean(image, ratio, kept), kept))
+    ]
+    np.testing.assert_allclose(means[0], means[1], rtol=1e-5)
+    image[:, 5, 7] = np.nan
+    image[:, -ratio:, -ratio:] = np.nan
+    seen = area_mean(image, ratio, kept)
+    assert np.isnan(seen[:, -kept:, -kept:]).all()
+    assert np.isfinite(seen[:, :-kept]).all()
+
+
+def test_at_a_large_ratio_shift_and_saturation_are_told_in_pixels_of_the_msi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratio, size, nm = 15, 34, np.linspace(420, 1000, 30)
+    truth = spectra_of(nm, *((size + 2) * 3,) * 2).repeat(5, 1).repeat(5, 2)
+    low = truth[:, ratio + 4 : -ratio + 4, ratio - 7 : -ratio - 7]
+    low = low.reshape(30, size, ratio, size, ratio).mean(axis=(2, 4))
+    names, fwhm = ("B02", "B03", "B04", "B08"), np.full(30, 21.0)
+    weights = SpectralResponse.from_library("sentinel-2a").select(names).weights(nm, fwhm).weights
+    msi = np.einsum("cb,byx->cyx", weights, truth)[:, ratio:-ratio, ratio:-ratio]
+    files = (
+        write(tmp_path / "h.tif", low, gsd=10 * ratio, wavelength_nm=nm, fwhm_nm=fwhm),
+        write(tmp_path / "m.tif", np.minimum(msi, np.quantile(msi[3], 0.97)), gsd=10, names=names),
+    )
+    settings = PairSettings(sensor="sentinel-2a")
+    told = pair_check.coregister_files(*files, None, settings)
+    assert told["shift_msi_px"]["dy"] == pytest.approx(4, abs=0.2)
+    assert told["shift_msi_px"]["dx"] == pytest.approx(-7, abs=0.2)
+    codes = [finding["code"] for finding in pair_check.check_files(*files, settings)["verdict"]]
+    assert "saturation" in codes
+    monkeypatch.setattr(held, "MOST_PX_PER_LR", ratio)
+    unreduced = pair_check.coregister_files(*files, None, settings)
+    assert told["sigma_dy"] == pytest.approx(unreduced["sigma_dy"], abs=0.05)
+    assert told["shift_m"]["dx"] == pytest.approx(unreduced["shift_m"]["dx"], abs=2)
 
 
 def test_between_grids_turned_against_each_other_little_is_read_twice() -> None:

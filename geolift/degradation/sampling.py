@@ -145,6 +145,41 @@ def _multiply(matrix: FloatArray, stack: FloatArray, out: FloatArray) -> None:
         np.matmul(matrix, stack[..., left : left + piece], out=out[..., left : left + piece])
 
 
+def area_mean(image: FloatArray, ratio: int, kept: int) -> FloatArray:
+    """Average a fine image (..., h ratio, w ratio) to ``kept`` pixels along each LR pixel: (..., h kept, w kept).
+
+    Fine pixels that lie in two count by their parts. A mean is that of the valid pixels, NaN with less than half.
+    The mean of an LR pixel stays what it was.
+
+    Examples
+    --------
+    >>> area_mean(np.arange(3, dtype=np.float32)[None, None].repeat(3, 1), 3, 2)[0, 0]
+    array([0.3333333, 1.6666666], dtype=float32)
+    """
+    if kept == ratio:
+        return image
+    ends = np.arange(kept + 1)[:, None] * ratio / kept
+    covered = np.clip(ends - np.arange(ratio), 0, 1)
+    weights = (np.diff(covered, axis=0) * kept / ratio).astype(np.float32)
+    invalid = np.isnan(image)
+    if not invalid.any():
+        return _averaged(image, weights)
+    share = _averaged((~invalid).astype(np.float32), weights)
+    total = _averaged(np.where(invalid, np.float32(0), image), weights)
+    return np.asarray(np.where(share < 0.5, np.nan, total / np.maximum(share, 1e-6)), np.float32)
+
+
+def _averaged(image: FloatArray, weights: FloatArray) -> FloatArray:
+    """Apply weights (kept, ratio) along y, then along x."""
+    kept, ratio = weights.shape
+    for _ in range(2):
+        *stack, height, width = image.shape
+        out = np.empty((*stack, height // ratio, kept, width), np.float32)
+        _multiply(weights, image.reshape(*stack, height // ratio, ratio, width), out)
+        image = np.ascontiguousarray(out.reshape(*stack, -1, width).swapaxes(-1, -2))
+    return image
+
+
 def sample_columns(image: FloatArray, first_px: int, ratio: int, count: int, taps: NDArray[np.float64]) -> FloatArray:
     """Read ``count`` LR columns of a fine image; as :func:`sample_rows`, returns (k, ..., y, count)."""
     turned = sample_rows(image.swapaxes(-1, -2), first_px, ratio, count, taps)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TypedDict, cast
 
 import numpy as np
@@ -17,7 +18,6 @@ from geolift.datamodel.cube import blocks_of, window_values
 from geolift.degradation.degrade import apply_srf
 from geolift.errors import TrustError
 from geolift.pair.adjustment import MsiAdjustment, adjusted_pair
-from geolift.pair.band_alignment import lost_by_moving
 from geolift.pair.coarse_bands import View, find_coarse_bands
 from geolift.pair.coregistration import (
     NEAR_LR,
@@ -27,17 +27,19 @@ from geolift.pair.coregistration import (
     affordable_windows,
     choose_windows,
     estimate_shift_by_windows,
+    middles,
 )
 from geolift.pair.coregistration.local_shift import ShiftField, ShiftFieldDocument, estimate_local_shifts
 from geolift.pair.degraded import degrade_along, degrade_by_rows, degrade_overlay
 from geolift.pair.geometry import MARGIN_LR, Geometry, settle_geometry
 from geolift.pair.harmonization import Harmonization, fit_harmonization
+from geolift.pair.held import compared_ratio, hold
 from geolift.pair.overlay import Overlay, overlay
-from geolift.pair.robust import mad_sigma, outlier_pixels
+from geolift.pair.robust import outlier_pixels
 from geolift.pair.saturation import Saturation, find_saturation
 from geolift.pair.scene_pair import ScenePair
+from geolift.runtime.scratch import scratch_folder
 from geolift.settings import ComparisonSettings
-from geolift.training.noise import least_noise
 
 MIN_COMPARED_PX = 12
 
@@ -47,8 +49,8 @@ LEAST_SATURATED = 0.01
 FIELD_BLOCK_LR = 8
 """Edge of the blocks within which a field of shifts counts as one shift, in LR pixels."""
 
-NOISE_PX = 100_000
-"""Fine pixels that the noise is looked for in: with ten bands 0.1 GB and about a second."""
+SAMPLED_PX = 300_000
+"""Fine pixels in which the largest values of an MSI are looked for that is then averaged, about."""
 
 MOSTLY, CLEARLY = 0.6, 0.5
 """With fewer of the pixels used, the estimate is made anew without outliers; so much disagreement may then be left."""
@@ -167,13 +169,17 @@ class Comparison:
         }
 
 
-def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation: bool = False) -> Comparison | None:
+def compare(
+    pair: ScenePair, settings: ComparisonSettings, *, look_for_variation: bool = False, folder: Path | None = None
+) -> Comparison | None:
     """Compare the sensors where they overlap; None if no HSI pixel lies under the MSI.
 
     Parameters
     ----------
     look_for_variation
         Also tell how the shift varies over the scene where it is not to be followed; takes several times as long.
+    folder
+        Where the MSI is held meanwhile; None = where the system has temporary files.
 
     Raises
     ------
@@ -186,8 +192,48 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
     simulated = simulate_msi(pair, overlap)
     given, coarse = pair, find_coarse_bands(_views(pair, overlap))
     if coarse is not None:
-        pair = adjusted_pair(given, MsiAdjustment(pair.hsi_grid, coarse=coarse))
+        pair = adjusted_pair(pair, MsiAdjustment(pair.hsi_grid, coarse=coarse))
         overlap = replace(overlap, msi=pair.used_msi)
+    with scratch_folder(folder) as held_in:
+        overlap, saturation = _held(overlap, simulated, held_in)
+        found = _compared(pair, overlap, simulated, saturation, settings, look_for_variation)
+    adjustment = found.adjustment
+    if adjustment is not None and coarse is not None:
+        adjustment = replace(adjustment, coarse=coarse)
+    # from here on all is told in the MSI's own pixels, and read from its image
+    px, (blur_y, blur_x) = overlap.px, found.blur_sigma_px
+    overlap = found.overlay.finest
+    if adjustment is not None and adjustment.local is not None:
+        overlap = replace(overlap, msi=adjusted_pair(given, adjustment).used_msi)
+    return replace(
+        found,
+        overlay=overlap,
+        shift=None if found.shift is None else found.shift.scaled(px),
+        blur_sigma_px=(blur_y * px, blur_x * px),
+        field=None if found.field is None else found.field.scaled(px),
+        geometry=None if found.geometry is None else found.geometry.finest,
+        adjustment=adjustment,
+    )
+
+
+def _held(overlap: Overlay, simulated: np.ndarray, folder: Path) -> tuple[Overlay, Saturation]:
+    """Read the MSI once, and find where it is saturated: before it is averaged, if it is."""
+    if compared_ratio(overlap.ratio) == overlap.ratio:
+        overlap = hold(overlap, folder)
+        return overlap, find_saturation(_sample(overlap, simulated))
+    saturation = find_saturation(_sample(overlap, simulated))
+    return hold(overlap, folder, saturation), saturation
+
+
+def _compared(
+    pair: ScenePair,
+    overlap: Overlay,
+    simulated: np.ndarray,
+    saturation: Saturation,
+    settings: ComparisonSettings,
+    look_for_variation: bool,
+) -> Comparison:
+    """Compare the sensors where the MSI is held."""
     notes: list[str] = []
     # The blur is needed whatever becomes of the shift: a sharper MSI would pass for a radiometric difference.
     found, common = _estimate(overlap, simulated)
@@ -201,14 +247,11 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
     blur = _blur(found, overlap.ratio)
     undone = geometry is not None and geometry.wandering is not None
     degraded = degraded_msi(overlap, fine, blur, field if follow and not undone else None)
-    saturation = find_saturation(_sample(overlap, simulated))
     suspect = _saturated(overlap, saturation, fine, blur) if saturation.found else None
     relation = fit_harmonization(simulated, degraded, settings.harmonize, suspect)
-    adjustment = replace(_adjustment(pair, overlap, geometry, fine, relation), coarse=coarse)
     if relation.local is not None:
         rows, cols = (np.arange(size, dtype=np.float64) for size in degraded.shape[1:])
         degraded = relation.local.apply(degraded, rows[:, None], cols[None])
-        overlap = replace(overlap, msi=adjusted_pair(given, adjustment).used_msi)
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
     applied = overlap.shift_msi_px(*fine)
@@ -225,7 +268,7 @@ def compare(pair: ScenePair, settings: ComparisonSettings, *, look_for_variation
         harmonization=relation,
         warnings=tuple(notes),
         field=field,
-        adjustment=adjustment,
+        adjustment=_adjustment(pair, overlap, geometry, fine, relation),
         geometry=geometry, saturation=saturation,
     )  # fmt: skip
 
@@ -264,6 +307,9 @@ def _saturated(
     overlap: Overlay, saturation: Saturation, fine_shift: tuple[float, float], blur: tuple[float, float]
 ) -> np.ndarray:
     """Tell which HSI pixels (h, w) see saturated MSI pixels."""
+    if overlap.held is not None and overlap.held.saturation is not None:
+        share = degrade_overlay(replace(overlap, held=overlap.held.saturated), fine_shift, blur)[0]
+        return np.asarray(share > LEAST_SATURATED)
 
     def read(row: int, col: int, height: int, width: int) -> np.ndarray:
         return saturation.touched(overlap.read(row, col, height, width, 0))
@@ -276,6 +322,8 @@ def _saturated(
 def _sample(overlap: Overlay, simulated: np.ndarray) -> np.ndarray:
     """Pixels (c, n) of the MSI under the windows that stand for the scene, as they were read."""
     windows = choose_windows(simulated, *affordable_windows(overlap.ratio, 0))
+    if overlap.held is None:
+        windows = middles(windows, overlap.ratio, SAMPLED_PX)
     parts = [overlap.read_plain(w.y, w.x, w.height, w.width, 0) for w in windows]
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
@@ -316,7 +364,7 @@ def _coregister(
 
 def estimate(overlap: Overlay, simulated: np.ndarray) -> ShiftEstimate:
     """Estimate the residual shift from the windows that speak most clearly."""
-    return estimate_shift_by_windows(simulated, _reader(overlap), overlap.ratio, MARGIN_LR)
+    return estimate_shift_by_windows(simulated, _reader(overlap), overlap.ratio, MARGIN_LR, px=overlap.px)
 
 
 def _reader(overlap: Overlay) -> Callable[[Window], np.ndarray]:
@@ -325,9 +373,9 @@ def _reader(overlap: Overlay) -> Callable[[Window], np.ndarray]:
 
 def _field(overlap: Overlay, simulated: np.ndarray, shift: ShiftEstimate, follow: bool, notes: list[str]) -> ShiftField:
     """Look how the shift varies over the scene; warn where one shift is too far off."""
-    field = estimate_local_shifts(simulated, _reader(overlap), overlap.ratio, MARGIN_LR, shift)
-    largest = field.largest_px(shift)
-    if not follow and largest > max(NEAR_PX, NEAR_LR * overlap.ratio):
+    field = estimate_local_shifts(simulated, _reader(overlap), overlap.ratio, MARGIN_LR, shift, px=overlap.px)
+    largest = field.largest_px(shift) * overlap.px
+    if not follow and largest > max(NEAR_PX, NEAR_LR * overlap.finest.ratio):
         notes.append(
             f"the shift varies over the scene, by up to {largest:.1f} MSI pixels ({field.reason}); one shift cannot "
             "correct that. Pass --coregister local to follow it."
@@ -368,83 +416,3 @@ def _shift_in(field: ShiftField, window: Window) -> tuple[float, float]:
     """Return the field's shift at the centre of a window."""
     dy, dx = field.at(np.array(window.y + (window.height - 1) / 2), np.array(window.x + (window.width - 1) / 2))
     return float(dy), float(dx)
-
-
-@dataclass(frozen=True, eq=False)
-class FineMSI:
-    """What the harmonised MSI is like at its own pixels, where the scene tells most.
-
-    Parameters
-    ----------
-    contrast
-        (c,) its standard deviation over that of the simulated MSI.
-    noise
-        (c,) standard deviation of its noise.
-    """
-
-    contrast: np.ndarray
-    noise: np.ndarray
-
-
-def look_at_fine_msi(comparison: Comparison) -> FineMSI | None:
-    """Read the scene's most telling windows of the MSI at full resolution; None where no pixel is valid in both."""
-    if comparison.harmonization.n_pixels == 0:
-        return None
-    # as the MSI has it: what is resampled has less noise
-    overlap, simulated = replace(comparison.overlay, wandering=None), comparison.simulated
-    both = np.where(np.isfinite(comparison.degraded).all(axis=0), simulated, np.float32(np.nan))
-    windows = choose_windows(both, *affordable_windows(overlap.ratio, 0))
-    coarse = [simulated[:, w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
-    as_read = [overlap.read(w.y, w.x, w.height, w.width, 0) for w in windows]
-    fine = [comparison.harmonization.apply(window) for window in as_read]
-    of_coarse, of_fine = (
-        np.nanstd(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1), axis=1)
-        for parts in (coarse, fine)
-    )
-    noise = _noise(comparison, _middles(fine))
-    bands = None if comparison.geometry is None else comparison.geometry.bands
-    sharpened = None if comparison.adjustment is None else comparison.adjustment.coarse
-    if sharpened is not None:
-        noise = np.hypot(noise, np.abs(np.diag(comparison.harmonization.matrix)) * sharpened.missing)
-    if bands is not None:
-        noise = np.hypot(noise, lost_by_moving(as_read, bands.apart_px, comparison.harmonization.apply))
-    return FineMSI(of_fine / np.maximum(of_coarse, 1e-12), noise)
-
-
-def _middles(windows: list[np.ndarray]) -> list[np.ndarray]:
-    """Cut windows (c, y, x) to what is enough to tell their noise from."""
-    edge = int(np.sqrt(NOISE_PX / len(windows)))
-    return [
-        window[:, max(0, rows - edge) // 2 : (rows + edge) // 2, max(0, cols - edge) // 2 : (cols + edge) // 2]
-        for window in windows
-        for rows, cols in [window.shape[1:]]
-    ]
-
-
-def telling_window(pair: ScenePair, comparison: Comparison, side_px: int) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Return the good bands (C, y, x) of the HSI where the overlap has most to tell, and where in the overlay that is.
-
-    All of a small overlap.
-    """
-    overlap = comparison.overlay
-    (window,) = choose_windows(comparison.simulated, side_px, 1)
-    place = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
-    rows = slice(overlap.rows.start + window.y, overlap.rows.start + window.y + window.height)
-    cols = slice(overlap.cols.start + window.x, overlap.cols.start + window.x + window.width)
-    return np.asarray(window_values(pair.hsi.data, rows, cols)[pair.learned_bands], np.float32), place
-
-
-def _noise(comparison: Comparison, fine: list[np.ndarray]) -> np.ndarray:
-    """Estimate the noise (c,) of the harmonised MSI from windows (c, y, x) of it.
-
-    Flat and explained blocks tell it (`least_noise`); it is bounded from above by what the degraded MSI leaves of
-    the simulated one, times the root of the number of pixels averaged (4 π times the variance of the whole kernel).
-    """
-    quiet = least_noise(fine)
-    left = comparison.simulated - comparison.harmonization.apply(comparison.degraded)
-    valid = np.isfinite(left).all(axis=0)
-    if not valid.any():
-        return np.asarray(quiet)
-    variance = np.square(comparison.blur_sigma_px) + (comparison.overlay.ratio**2 - 1) / 12.0
-    averaged = max(1.0, 4.0 * np.pi * float(np.sqrt(variance.prod())))
-    return np.asarray(np.minimum(quiet, mad_sigma(left[:, valid].astype(np.float64), axis=1) * np.sqrt(averaged)))

@@ -17,6 +17,7 @@ from geolift.pair.coregistration import (
 )
 from geolift.pair.coregistration.band_shift import BandShifts, Keystone, find_band_shifts, find_keystone, tell_bands
 from geolift.pair.coregistration.shift_field import Evidence, WanderingShift, find_evidence, find_wandering
+from geolift.pair.held import hold_again
 from geolift.pair.overlay import Overlay
 from geolift.pair.scene_pair import ScenePair
 
@@ -57,6 +58,19 @@ class Geometry:
     keystone: Keystone | None = None
 
     @property
+    def finest(self) -> Geometry:
+        """The same in fine pixels of the MSI."""
+        px, (dy, dx) = self.overlap.px, self.fine_shift_px
+        return replace(
+            self,
+            overlap=self.overlap.finest,
+            shift=self.shift.scaled(px),
+            fine_shift_px=(dy * px, dx * px),
+            bands=None if self.bands is None else self.bands.scaled(px),
+            wandering=None if self.wandering is None else self.wandering.scaled(px),
+        )
+
+    @property
     def band_shifts_px(self) -> DoubleArray | None:
         """(c, 2) of the bands in MSI pixels; None where they do not lie apart."""
         if self.bands is None:
@@ -89,7 +103,7 @@ def _with_bands(pair: ScenePair, settled: Geometry, simulated: np.ndarray) -> Ge
         found = replace(found, apart_px=found.apart_px + settled.bands.apart_px)
     settled = replace(settled, bands=found)
     adjustment = MsiAdjustment(pair.hsi_grid, settled.band_shifts_px)
-    return _estimated(settled, replace(overlap, msi=adjusted_pair(pair, adjustment).used_msi), simulated)
+    return _estimated(settled, hold_again(replace(overlap, msi=adjusted_pair(pair, adjustment).used_msi)), simulated)
 
 
 def _centres(pair: ScenePair) -> DoubleArray:
@@ -106,7 +120,7 @@ def with_wandering(overlap: Overlay, wandering: WanderingShift, fine_shift_px: t
 
 def _estimated(settled: Geometry, overlap: Overlay, simulated: np.ndarray) -> Geometry:
     """Estimate shift and blur once more; the place stays, if that was told by the bands together."""
-    shift = estimate_shift_by_windows(simulated, lambda w: _read(overlap, w), overlap.ratio, MARGIN_LR)
+    shift = estimate_shift_by_windows(simulated, lambda w: _read(overlap, w), overlap.ratio, MARGIN_LR, px=overlap.px)
     if not shift.reliable:
         shift = settled.shift
     place = (shift.dy, shift.dx) if settled.bands is None else settled.bands.common_px

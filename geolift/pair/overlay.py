@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio.warp
@@ -22,13 +22,16 @@ from geolift.datamodel.alignment import bounds_on, coordinates_on, relative, win
 from geolift.datamodel.cube import grid_of, rasterio_crs, window_values
 from geolift.pair.coregistration.shift_field import WanderingShift, brought_to
 
+if TYPE_CHECKING:
+    from geolift.pair.held import Held
+
 NEST_TOLERANCE_PX = 1e-3
 WARP_PAD_PX = 6
 MAX_EVIDENCE_PX = 250_000
 """LR pixels used to compare the two sensors at most; a larger scene is judged by its central part."""
 
 MAX_EVIDENCE_FINE_PX = 400_000_000
-"""The same in fine pixels: what is read, some forty seconds of processor time."""
+"""The same in fine pixels: what is read."""
 
 BAND_FINE_PX = 8192
 """Columns of fine pixels read at once where a whole overlay is read: between grids that are turned against each other
@@ -57,6 +60,10 @@ class Overlay:
         The used bands of the MSI, lazy, (band, y, x).
     wandering
         By how much the shift differs over the overlay from the one of the whole; `read` undoes it.
+    px
+        Fine pixels of the MSI along a pixel that is read: more than one where it is averaged.
+    held
+        What `read` takes the MSI from in place of the image; see `geolift.pair.held`.
     """
 
     rows: slice
@@ -65,7 +72,15 @@ class Overlay:
     ratio: int
     msi: xr.DataArray
     wandering: WanderingShift | None = None
+    px: float = 1.0
+    held: Held | None = None
     _kept: threading.local = field(default_factory=threading.local, init=False, repr=False)
+
+    @property
+    def finest(self) -> Overlay:
+        """The same with the MSI's own pixels, read from the image."""
+        wandering = None if self.wandering is None else self.wandering.scaled(self.px)
+        return replace(self, ratio=round(self.ratio * self.px), px=1.0, held=None, wandering=wandering)
 
     def fine_grid(self, row: int, col: int, height: int, width: int, margin: int) -> GeoBox:
         """Return the nested grid of a window of LR pixels (counted in the overlay), with a margin of LR pixels."""
@@ -90,6 +105,8 @@ class Overlay:
 
     def read_plain(self, row: int, col: int, height: int, width: int, margin: int) -> np.ndarray:
         """Return the same where the MSI has it, whatever the shift does."""
+        if self.held is not None:
+            return self.held.read(row, col, height, width, margin)
         target = self.fine_grid(row, col, height, width, margin)
         source, shape = grid_of(self.msi), self.msi.shape
         nested = _nested_offset(source, target)

@@ -13,8 +13,9 @@ import xarray as xr
 from geolift.datamodel.cube import in_memory
 from geolift.errors import InputError
 from geolift.pair.checks import CheckResult, Finding, crosscheck, measure_noise_amplification
-from geolift.pair.comparison import Comparison, compare, look_at_fine_msi
+from geolift.pair.comparison import Comparison, compare
 from geolift.pair.declared_offset import with_true_offset
+from geolift.pair.fine_msi import look_at_fine_msi
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening import Screening, screen_hsi
@@ -306,7 +307,7 @@ def without_faults(pair: ScenePair, run: Run) -> ScenePair:
 def compare_sensors(pair: ScenePair, run: Run) -> tuple[Comparison | None, CheckResult | None]:
     """Hold the two sensors against each other and say what was found; TrustError under ``strict``."""
     advance("comparing", 0.0)
-    compared = compare(pair, run.settings)
+    compared = compare(pair, run.settings, folder=run.scratch_folder)
     advance("comparing", 1.0)
     if compared is None:
         run.warn("no HSI pixel lies under the MSI: the two sensors could not be compared")

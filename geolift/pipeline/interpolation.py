@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from geolift.pair.checks import CheckResult, Finding
-from geolift.pair.comparison import Comparison, telling_window
+from geolift.pair.comparison import Comparison
 from geolift.pair.coregistration import choose_windows
+from geolift.pair.fine_msi import telling_window
 from geolift.pair.scene_pair import ScenePair
 from geolift.refinement.misfit import OUTLIER_SIGMA, quiet_sigma, size_of
 

@@ -13,9 +13,10 @@ from geolift.datamodel.cube import bands_of, grid_of, make_cube, window_values
 from geolift.errors import NoOverlapError, TrustError
 from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.checks.crosscheck import CheckDocument, check, document, enforce
-from geolift.pair.comparison import Comparison, ShiftDocument, compare, look_at_fine_msi
+from geolift.pair.comparison import Comparison, ShiftDocument, compare
 from geolift.pair.coregistration.local_shift import ShiftField, resample
 from geolift.pair.declared_offset import with_true_offset
+from geolift.pair.fine_msi import look_at_fine_msi
 from geolift.pair.region import plan_region
 from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening.screened_pair import screened_pair

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from geolift.datamodel.cube import grid_of, make_cube
-from geolift.pair.comparison import Comparison, look_at_fine_msi, telling_window
+from geolift.pair.comparison import Comparison
+from geolift.pair.fine_msi import look_at_fine_msi, telling_window
 from geolift.pair.harmonization import Harmonization
 from geolift.pair.scene_pair import ScenePair
 from geolift.pipeline.interpolation import comparable_msi

@@ -23,10 +23,10 @@ IN_MEMORY_BYTES = 8_000_000
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Yield a folder that goes again. Raises ResourceError where none can be made."""
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a folder that goes again, in another or among temporary files. Raises ResourceError if none can be made."""
     try:
-        made = tempfile.TemporaryDirectory(prefix="geolift-")
+        made = tempfile.TemporaryDirectory(prefix="geolift-", dir=parent)
     except OSError as error:
         raise ResourceError(f"no folder for temporary files can be written; set TMPDIR to one: {error}") from error
     with made as name:

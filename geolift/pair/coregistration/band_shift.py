@@ -54,6 +54,11 @@ class BandShifts:
     common_px: tuple[float, float]
     apart_px: DoubleArray
 
+    def scaled(self, factor: float) -> BandShifts:
+        """Return them in pixels that are smaller by a factor."""
+        dy, dx = self.common_px
+        return BandShifts((dy * factor, dx * factor), self.apart_px * factor)
+
     @property
     def largest_px(self) -> float:
         """Largest distance of a band from the common place."""

@@ -87,6 +87,7 @@ def estimate_shift_by_windows(
     margin: int,
     *,
     max_shift_px: float | None = None,
+    px: float = 1.0,
 ) -> ShiftEstimate:
     """Estimate the shift of a scene whose fine MSI is read window by window.
 
@@ -98,6 +99,8 @@ def estimate_shift_by_windows(
         Returns the fine MSI under a window and ``margin`` LR pixels around it, NaN where there is none.
     simulated, ratio, margin, max_shift_px
         As in :func:`estimate_shift`.
+    px
+        MSI pixels along a fine pixel, for what is said.
     """
     found = no_estimate("there are no pixels that are valid in both images")
     seen: tuple[Window, ...] = ()
@@ -106,7 +109,7 @@ def estimate_shift_by_windows(
         if windows == seen:
             break
         pairs = [(simulated[:, w.y : w.y + w.height, w.x : w.x + w.width], read(w)) for w in windows]
-        found = estimate_shift_from_windows(pairs, ratio, margin, max_shift_px=max_shift_px)
+        found = estimate_shift_from_windows(pairs, ratio, margin, max_shift_px=max_shift_px, px=px)
         if found.confidence >= CERTAIN_CONFIDENCE:
             break
         seen = windows
@@ -128,6 +131,7 @@ def estimate_shift_from_windows(
     margin: int,
     *,
     max_shift_px: float | None = None,
+    px: float = 1.0,
 ) -> ShiftEstimate:
     """Estimate one shift from several windows, pairs of (simulated, msi_fine) as in :func:`estimate_shift`.
 
@@ -152,7 +156,7 @@ def estimate_shift_from_windows(
     start, best = _best_of(solid, ratio)
     if not best.converged:  # images that agree too well: the weights follow the residuals slowly
         best = fit_place(patches, start, begin=best.place) or best
-    return judge(best, found, bands, search_px, ratio)
+    return judge(best, found, bands, search_px, ratio, px)
 
 
 def _best_of(

@@ -8,7 +8,7 @@ clearly better than one shift for all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
@@ -76,6 +76,11 @@ class ShiftField:
         values = terms(y_lr, x_lr, self.shape, self.degree) @ self.coefficients
         return values[..., 0], values[..., 1]
 
+    def scaled(self, factor: float) -> ShiftField:
+        """Return it in pixels that are smaller by a factor."""
+        rms = tuple(value * factor for value in self.heldout_rms_px)
+        return replace(self, coefficients=self.coefficients * factor, heldout_rms_px=rms)
+
     def largest_px(self, shift: ShiftEstimate) -> float:
         """Largest distance between the field and one shift on the scene, in MSI pixels."""
         y, x = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float64)
@@ -109,6 +114,7 @@ def estimate_local_shifts(
     shift: ShiftEstimate,
     *,
     max_degree: int = 2,
+    px: float = 1.0,
 ) -> ShiftField:
     """Fit a smooth field of shifts around a global one.
 
@@ -120,6 +126,8 @@ def estimate_local_shifts(
         The global shift.
     max_degree
         Highest degree of the polynomial, 0 ... 2.
+    px
+        MSI pixels along a fine pixel, for what is said.
     """
     shape = (simulated.shape[1], simulated.shape[2])
     flat = ShiftField(0, np.array([[shift.dy, shift.dx]]), shape, (), "too few windows with enough texture")
@@ -142,7 +150,8 @@ def estimate_local_shifts(
     bend = terms(places[:, 0], places[:, 1], shape, degree) @ coefficients - (shift.dy, shift.dx)
     if degree == 0 or float(np.sqrt((bend**2).sum(axis=1).mean())) < MIN_RMS_PX:
         return ShiftField(0, flat.coefficients, shape, rms, "one shift predicts all windows as well")
-    reason = f"windows left out are predicted to {rms[degree]:.2f} MSI pixels, by one shift to {rms[0]:.2f}"
+    told = rms[degree] * px, rms[0] * px
+    reason = f"windows left out are predicted to {told[0]:.2f} MSI pixels, by one shift to {told[1]:.2f}"
     return ShiftField(degree, coefficients, shape, rms, reason)
 
 

@@ -76,6 +76,10 @@ class WanderingShift:
         """Its largest length."""
         return float(np.hypot(*self.deviation_px.astype(np.float64)).max())
 
+    def scaled(self, factor: float) -> WanderingShift:
+        """Return it in pixels that are smaller by a factor."""
+        return replace(self, deviation_px=self.deviation_px * np.float32(factor))
+
     def moved(self, rows: float, cols: float) -> WanderingShift:
         """Return it with places counted from another first pixel."""
         return replace(self, first_lr=(self.first_lr[0] + rows, self.first_lr[1] + cols))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -91,14 +92,32 @@ class ShiftEstimate:
     reliable: bool
     reason: str
 
+    def scaled(self, factor: float) -> ShiftEstimate:
+        """Return it in pixels that are smaller by a factor."""
+        votes = tuple(replace(vote, **_scaled(vote, _OF_VOTE, factor)) for vote in self.votes)
+        return replace(self, votes=votes, **_scaled(self, _OF_SHIFT, factor))
 
-def judge(fit: FitResult, found: SearchResult, bands: Sequence[int], search_px: float, ratio: int) -> ShiftEstimate:
-    """Turn a fit into an estimate: calibrated errors, confidence, and whether to trust it."""
+
+_OF_VOTE = ("dy", "dx", "sigma_dy", "sigma_dx")
+_OF_SHIFT = (*_OF_VOTE, "blur_sigma_y", "blur_sigma_x")
+
+
+def _scaled(told: BandVote | ShiftEstimate, names: Sequence[str], factor: float) -> dict[str, Any]:
+    return {name: getattr(told, name) * factor for name in names}
+
+
+def judge(
+    fit: FitResult, found: SearchResult, bands: Sequence[int], search_px: float, ratio: int, px: float = 1.0
+) -> ShiftEstimate:
+    """Turn a fit into an estimate: calibrated errors, confidence, and whether to trust it.
+
+    ``px``: MSI pixels along a fine pixel, for what is said.
+    """
     dy, dx, var_y, var_x = (float(v) for v in fit.place)
     variance = np.maximum(np.diag(fit.covariance_px2), 0.0)
     sigma_dy, sigma_dx = (float(np.hypot(_SIGMA_SCALE * math.sqrt(v), _SIGMA_FLOOR_PX)) for v in variance)
     confidence = _confidence(fit, found.distinctness, (sigma_dy, sigma_dx), ratio)
-    reliable, reason = _verdict(fit, (dy, dx), (sigma_dy, sigma_dx), confidence, search_px)
+    reliable, reason = _verdict(fit, (dy, dx), (sigma_dy, sigma_dx), confidence, search_px, px)
     worse = fit.agreement <= fit.agreement_at_zero
     votes = tuple(
         BandVote(
@@ -148,6 +167,7 @@ def _verdict(
     sigma_px: tuple[float, float],
     confidence: float,
     search_px: float,
+    px: float,
 ) -> tuple[bool, str]:
     """Say in one sentence whether the shift may be applied."""
     size = math.hypot(*shift_px)
@@ -157,14 +177,14 @@ def _verdict(
             return True, "the images are aligned: no shift would improve their agreement"
         return False, "the shift found would make the agreement worse, so none is applied"
     if max(abs(s) for s in shift_px) > search_px + 1.0:
-        return False, f"the shift found lies outside the search radius of {search_px:g} MSI pixels"
+        return False, f"the shift found lies outside the search radius of {search_px * px:g} MSI pixels"
     if confidence < RELIABLE_CONFIDENCE:
         return False, (
-            f"the evidence is weak: agreement {fit.agreement:.2f}, error {max(sigma_px):.2f} MSI pixels, "
+            f"the evidence is weak: agreement {fit.agreement:.2f}, error {px * max(sigma_px):.2f} MSI pixels, "
             f"confidence {confidence:.2f}"
         )
     gain = f"agreement rises from {fit.agreement_at_zero:.3f} to {fit.agreement:.3f}"
-    return True, f"{gain}, error {max(sigma_px):.2f} MSI pixels"
+    return True, f"{gain}, error {px * max(sigma_px):.2f} MSI pixels"
 
 
 def no_estimate(reason: str) -> ShiftEstimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,16 @@ def affordable_windows(ratio: int, margin: int, side: int = WINDOW_PX, count: in
         if fitting >= min(side, FEWEST_LR) or count == 1:
             return max(1, min(side, fitting)), count
         count //= 2
+
+
+def middles(windows: Sequence[Window], ratio: int, most_px: int) -> tuple[Window, ...]:
+    """Cut windows to their middles, square, so that they hold no more than so many fine pixels together, about."""
+    side = max(1, math.isqrt(most_px // len(windows)) // ratio)
+    cut = []
+    for w in windows:
+        height, width = min(w.height, side), min(w.width, side)
+        cut.append(Window(w.y + (w.height - height) // 2, w.x + (w.width - width) // 2, height, width))
+    return tuple(cut)
 
 
 def choose_windows(simulated: FloatArray, side: int = WINDOW_PX, count: int = MAX_WINDOWS) -> tuple[Window, ...]:
