@@ -228,20 +228,8 @@ def prepare(
     listener: Listener | None = None,
     **options: Unpack[FuseOptions],
 ) -> Fusion:
-    """Do everything of `fuse` up to the pixels, and return all that is known of it: cube, quality, error, check.
-
-    Parameters
-    ----------
-    hsi, msi : path or DataArray (band, y, x)
-        As `geolift.open` gives them.
-    settings
-        Every option at once; ``**options`` take precedence.
-    **options
-        Fields of `geolift.settings.FuseSettings`, for example ``sensor="sentinel2"``.
-
-    Raises
-    ------
-    InputError, UsageError
+    """Do everything of `fuse`, whose arguments it takes, up to the pixels, and return all that is known of it: cube,
+    quality, error, check.
     """
     chosen = validated(FuseSettings, options, given=settings)
     hsi_cube = opened(hsi, chosen.hsi_reading)
