@@ -32,11 +32,9 @@ class Place(Protocol):
 
     def run(self, arguments: Sequence[str], hear: Hear, begun: Callable[[], None]) -> int:
         """Run a command to its end and return its exit code; ``hear`` gets the lines of its stderr."""
-        ...
 
     def stop(self) -> None:
         """End what runs and begin nothing more."""
-        ...
 
 
 @contextmanager

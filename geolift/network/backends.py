@@ -24,13 +24,11 @@ class Runner(Protocol):
 
         ``coordinates``: (J, n) of the correction, where the network has one.
         """
-        ...
 
     def stored(
         self, msi: Floats, encoding: Encoding, placing: Placing, coordinates: Floats | None = None
     ) -> tuple[NDArray[Any], Counts]:
         """Apply to (c, n) pixels, and encode; gives (bands, n) stored numbers and what was met."""
-        ...
 
 
 @functools.cache

@@ -36,13 +36,11 @@ class Reader(Protocol):
 
     def matches(self, path: str) -> bool:
         """Tell whether the file or folder is of this family."""
-        ...
 
     def open(
         self, path: str, reading: Reading, tile: int | None = None, bands: Sequence[str] | None = None
     ) -> xr.DataArray:
         """Open it lazily; see `geolift.datamodel.cube` for what comes back."""
-        ...
 
 
 # The first that matches opens it; what GDAL opens as one raster comes last and explains what it cannot open.

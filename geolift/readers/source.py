@@ -59,16 +59,13 @@ class Stored(Protocol):
     @property
     def path(self) -> str:
         """The file, as messages name it."""
-        ...
 
     @property
     def layout(self) -> Layout:
         """Its size and blocks."""
-        ...
 
     def read(self, rows: slice, cols: slice, bands: BandIndices | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a window (band, y, x) of 0-based ``bands``, and where it is valid: None, (y, x) or (band, y, x)."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

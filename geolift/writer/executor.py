@@ -27,7 +27,6 @@ class Encode(Protocol):
 
     def __call__(self, values: np.ndarray, tile: Tile, encoding: Encoding) -> tuple[np.ndarray, Counts]:
         """Encode (band, y, x); the bands are those of the product."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +88,6 @@ class Executor(Protocol):
 
     def work(self, work: TileWork, tiles: Sequence[Tile]) -> Iterator[Packed]:
         """Give every tile once, in any order, with a bounded number of them under way."""
-        ...
 
 
 @dataclass(frozen=True)

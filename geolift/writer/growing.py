@@ -27,7 +27,6 @@ class Packer(Protocol):
 
     def __call__(self, tile: Tile, stored: np.ndarray, counts: Counts) -> Packed:
         """Pack one tile (band, y, x)."""
-        ...
 
 
 class Growing(Protocol):
@@ -35,28 +34,22 @@ class Growing(Protocol):
 
     def put(self, packed: Packed) -> Entry:
         """Write one tile and tell where it is."""
-        ...
 
     def take_back(self, entry: Entry, *, surely: bool) -> bool:
         """Accept a tile that an earlier run wrote, if its bytes are there."""
-        ...
 
     def begin(self) -> None:
         """Prepare for `put`, after all that is there was taken back."""
-        ...
 
     def finish(self) -> None:
         """Make the file valid and bring it to the disk."""
-        ...
 
     def close(self) -> None:
         """Let go of the file."""
-        ...
 
     @property
     def stream(self) -> BinaryIO | None:
         """The open file, to be synced with the journal; None if workers write."""
-        ...
 
 
 # -- GeoTIFF ----------------------------------------------------------------------------------------------------------
