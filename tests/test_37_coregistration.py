@@ -21,8 +21,9 @@ from geolift.pair.coregistration import (
     estimate_shift,
     estimate_shift_by_windows,
 )
+from geolift.pair.coregistration.cubic import resample
 from geolift.pair.coregistration.estimate import _best_of
-from geolift.pair.coregistration.local_shift import estimate_local_shifts, resample
+from geolift.pair.coregistration.local_shift import estimate_local_shifts
 from geolift.pair.coregistration.shift_fit import FitResult
 from geolift.readers.mat_scene import open_mat_scene
 

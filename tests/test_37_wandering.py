@@ -10,7 +10,8 @@ from scipy import ndimage
 from geolift.degradation.sampling import degrade_msi
 from geolift.pair.band_alignment import lost_by_moving, move_band, reach_px
 from geolift.pair.coregistration.band_shift import find_band_shifts, find_keystone, tell_bands
-from geolift.pair.coregistration.shift_field import WanderingShift, brought_to, find_evidence, find_wandering
+from geolift.pair.coregistration.cubic import brought_to
+from geolift.pair.coregistration.shift_field import WanderingShift, find_evidence, find_wandering
 from geolift.pair.saturation import find_saturation
 
 FloatArray = NDArray[np.float32]

@@ -20,7 +20,8 @@ from rasterio.enums import Resampling
 
 from geolift.datamodel.alignment import bounds_on, coordinates_on, relative, window_of
 from geolift.datamodel.cube import grid_of, rasterio_crs, window_values
-from geolift.pair.coregistration.shift_field import WanderingShift, brought_to
+from geolift.pair.coregistration.cubic import brought_to
+from geolift.pair.coregistration.shift_field import WanderingShift
 
 if TYPE_CHECKING:
     from geolift.pair.held import Held

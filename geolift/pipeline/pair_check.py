@@ -14,7 +14,8 @@ from geolift.errors import NoOverlapError, TrustError
 from geolift.pair.checks import CheckResult, Finding
 from geolift.pair.checks.crosscheck import CheckDocument, check, document, enforce
 from geolift.pair.comparison import Comparison, ShiftDocument, compare
-from geolift.pair.coregistration.local_shift import ShiftField, resample
+from geolift.pair.coregistration.cubic import resample
+from geolift.pair.coregistration.local_shift import ShiftField
 from geolift.pair.declared_offset import with_true_offset
 from geolift.pair.fine_msi import look_at_fine_msi
 from geolift.pair.region import plan_region

@@ -214,33 +214,3 @@ def _heldout(basis: DoubleArray, shifts: DoubleArray, weights: DoubleArray) -> f
         predicted = basis[out] @ _solve(basis[rest], shifts[rest], weights[rest])
         total += float((weights[out] * (shifts[out] - predicted) ** 2).sum())
     return total / float(weights.sum())
-
-
-def resample(image: FloatArray, y: DoubleArray, x: DoubleArray) -> FloatArray:
-    """Read an image (band, h, w) at positions (rows, cols) between its pixels, by cubic convolution.
-
-    A position whose 4 x 4 neighbourhood is not valid throughout, or reaches beyond the image, becomes NaN.
-    Keys, IEEE Trans. ASSP 29 (1981), doi:10.1109/TASSP.1981.1163711, a = -1/2.
-    """
-    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
-    height, width = image.shape[1:]
-    beyond = (top < 1) | (left < 1) | (top + 2 >= height) | (left + 2 >= width)
-    out = np.zeros((len(image), *y.shape), np.float32)
-    weights_y, weights_x = _keys(y - top), _keys(x - left)
-    for i, weight_y in enumerate(weights_y):
-        rows = np.clip(top + i - 1, 0, height - 1)
-        for j, weight_x in enumerate(weights_x):
-            columns = np.clip(left + j - 1, 0, width - 1)
-            out += (weight_y * weight_x).astype(np.float32) * image[:, rows, columns]
-    out[:, beyond] = np.nan
-    return out
-
-
-def _keys(t: DoubleArray) -> tuple[DoubleArray, ...]:
-    """Weights of the four neighbours at a position t, 0 ... 1, between the middle two."""
-    return (
-        -0.5 * t + t**2 - 0.5 * t**3,
-        1.0 - 2.5 * t**2 + 1.5 * t**3,
-        0.5 * t + 2.0 * t**2 - 1.5 * t**3,
-        -0.5 * t**2 + 0.5 * t**3,
-    )

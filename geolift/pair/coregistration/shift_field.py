@@ -190,35 +190,3 @@ def _around(fields: DoubleArray, reach: tuple[float, float], *, apart: bool) -> 
         total = ndimage.correlate1d(total, taps, axis=axis, mode="constant")
         near = ndimage.correlate1d(near, middle, axis=axis, mode="constant")
     return np.asarray(total - near if apart else total, np.float64)
-
-
-def brought_to(fine: FloatArray, dy: DoubleArray, dx: DoubleArray, inner: tuple[slice, slice]) -> FloatArray:
-    """Read a fine image (c, y, x) at its pixels' places plus (dy, dx), those of an inner window, by cubic convolution.
-
-    Where the sixteen pixels around a place are not all valid, its nearest stands for them.
-    Keys, IEEE Trans. ASSP 29 (1981), doi:10.1109/TASSP.1981.1163711, a = -1/2.
-    """
-    rows, cols = np.mgrid[inner].astype(np.float64)
-    y, x = rows + dy, cols + dx
-    height, width = fine.shape[1:]
-    top, left = np.floor(y).astype(np.intp), np.floor(x).astype(np.intp)
-    out = np.zeros((len(fine), *y.shape), np.float32)
-    for i, weight_y in enumerate(_keys(y - top)):
-        at_y = np.clip(top + i - 1, 0, height - 1)
-        for j, weight_x in enumerate(_keys(x - left)):
-            at_x = np.clip(left + j - 1, 0, width - 1)
-            out += (weight_y * weight_x).astype(np.float32) * fine[:, at_y, at_x]
-    near_y, near_x = (np.clip(np.rint(p).astype(np.intp), 0, size - 1) for p, size in ((y, height), (x, width)))
-    broken = ~np.isfinite(out).all(axis=0)
-    out[:, broken] = fine[:, near_y[broken], near_x[broken]]
-    return out
-
-
-def _keys(t: DoubleArray) -> tuple[DoubleArray, ...]:
-    """Weights of the four neighbours at a position t, 0 … 1, between the middle two."""
-    return (
-        -0.5 * t + t**2 - 0.5 * t**3,
-        1.0 - 2.5 * t**2 + 1.5 * t**3,
-        0.5 * t + 2.0 * t**2 - 1.5 * t**3,
-        -0.5 * t**2 + 0.5 * t**3,
-    )
