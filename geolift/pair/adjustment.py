@@ -49,10 +49,7 @@ class MsiAdjustment:
     def applied(self, msi: xr.DataArray, bands: Sequence[int]) -> xr.DataArray:
         """Set bands of an MSI (band, y, x) right, lazily; NaN stays NaN.
 
-        Parameters
-        ----------
-        bands
-            0-based, in the order of the adjustment.
+        ``bands``: 0-based, in the order of the adjustment.
         """
         if self.is_none:
             return msi

@@ -79,12 +79,8 @@ class CoarseBands:
     def sharpened(self, msi: FloatArray, row: int, col: int) -> FloatArray:
         """Add to coarse bands the detail of the fine ones; where that is not known they stay as they are.
 
-        Parameters
-        ----------
-        msi
-            (c, y, x), NaN = invalid; pixels nearer to its border than `reach_px` are not final.
-        row, col
-            Of its first pixel in the image: the cells' borders are counted from there.
+        ``msi``: (c, y, x), NaN = invalid; pixels nearer to its border than `reach_px` are not final. ``row``, ``col``:
+        of its first pixel in the image: the cells' borders are counted from there.
         """
         out, details = msi.copy(), {}
         for band, grid in enumerate(self.grids):
@@ -102,10 +98,7 @@ class CoarseBands:
 def find_coarse_bands(views: Sequence[View]) -> CoarseBands | None:
     """Tell which bands are coarser than their pixels, and what the others tell of them; None where none is.
 
-    Parameters
-    ----------
-    views
-        Windows that stand for the MSI.
+    ``views``: windows that stand for the MSI.
     """
     if not views:
         return None

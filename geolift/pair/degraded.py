@@ -32,23 +32,15 @@ Read = Callable[[int, int, int, int], FloatArray]
 
 
 def degrade_by_rows(
-    read: Read,
-    shape: tuple[int, int],
-    ratio: int,
-    shift_px: tuple[float, float],
-    blur_sigma_px: tuple[float, float],
+    read: Read, shape: tuple[int, int], ratio: int, shift_px: tuple[float, float], blur_sigma_px: tuple[float, float]
 ) -> FloatArray:
     """Gaussian blur, block mean and sub-pixel shift in one step, as `degrade_msi`, of an image of any size.
 
     Each strip of fine rows is sampled along the columns when it is read. What is left of it is as narrow as the HSI,
     and waits until all rows that an HSI pixel sees are there.
 
-    Parameters
-    ----------
-    read
-        Gives (c, height ratio, width ratio) float32, NaN = invalid or beyond the image.
-    shape
-        (h, w) in HSI pixels.
+    ``read``: gives (c, height ratio, width ratio) float32, NaN = invalid or beyond the image. ``shape``: (h, w) in HSI
+    pixels.
 
     Returns
     -------
@@ -89,19 +81,11 @@ def degrade_overlay(overlap: Overlay, shift_px: tuple[float, float], blur_sigma_
 
 
 def degrade_along(
-    overlap: Overlay,
-    shift_in: Callable[[Window], tuple[float, float]],
-    blur_sigma_px: tuple[float, float],
-    edge: int,
+    overlap: Overlay, shift_in: Callable[[Window], tuple[float, float]], blur_sigma_px: tuple[float, float], edge: int
 ) -> FloatArray:
     """Degrade the MSI to an overlay's grid (c, h, w) at a shift that differs from block to block.
 
-    Parameters
-    ----------
-    shift_in
-        (dy, dx) in fine pixels of a window of the overlay.
-    edge
-        Of the blocks, in HSI pixels.
+    ``shift_in``: (dy, dx) in fine pixels of a window of the overlay. ``edge``: of the blocks, in HSI pixels.
     """
     height, width = overlap.grid.shape
     ratio, out = overlap.ratio, np.empty((overlap.msi.shape[0], height, width), np.float32)

@@ -15,14 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.pair.local_relation import CANDIDATES, LocalRelation
-from geolift.pair.relation_fit import (
-    Errors,
-    Evidence,
-    LocalMisfit,
-    Specification,
-    fit_relation,
-    relation_errors,
-)
+from geolift.pair.relation_fit import Errors, Evidence, LocalMisfit, Specification, fit_relation, relation_errors
 from geolift.pair.robust import outlier_pixels
 from geolift.pair.tone_curve import ToneCurve, curvature, find_power, power_curve
 
@@ -160,12 +153,11 @@ class Harmonization:
 
 
 def fit_harmonization(
-    simulated: FloatArray,
-    degraded_msi: FloatArray,
-    mode: Mode = "auto",
-    suspect: NDArray[np.bool_] | None = None,
+    simulated: FloatArray, degraded_msi: FloatArray, mode: Mode = "auto", suspect: NDArray[np.bool_] | None = None
 ) -> Harmonization:
     """Fit the relation that maps the MSI onto the MSI simulated from the HSI.
+
+    Raises ValueError if the shapes differ or the mode is unknown.
 
     Parameters
     ----------
@@ -176,11 +168,6 @@ def fit_harmonization(
         ``affine`` an affine map across the bands, or per band where the pixels do not suffice.
     suspect
         (h, w) pixels that are known to be off, such as saturated ones; they take no part.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or the mode is unknown.
 
     References
     ----------

@@ -156,10 +156,7 @@ def sum_cells(
 def fit_variation(cells: CellSums, variation: Variation, *, apart: bool = False) -> tuple[DoubleArray, DoubleArray]:
     """Gain and offset (c, h, w), both in parts of the bands' units, of a candidate.
 
-    Parameters
-    ----------
-    apart
-        Leave out each cell and its eight neighbours where a local mean is told for it: what the others predict.
+    ``apart``: leave out each cell and its eight neighbours where a local mean is told for it: what the others predict.
     """
     sums = cells.sums
     if variation.kind == "common-gain":

@@ -19,17 +19,10 @@ from geolift.readers.masks import read_mask
 def mask_of(cube: xr.DataArray, choice: str, dilate: int = 0) -> da.Array | None:
     """Return what not to use of an image, lazily: bool (y, x) on its own grid and chunks; None = all may be used.
 
-    Parameters
-    ----------
-    choice : str
-        ``auto`` the product's own quality layers, ``none``, or a raster file whose non-zero pixels are masked.
-    dilate : int
-        Grow masked areas by so many pixels of the image.
+    Raises InputError if the mask file is missing, no raster, or of another place.
 
-    Raises
-    ------
-    InputError
-        If the mask file is missing, no raster, or of another place.
+    ``choice``: ``auto`` the product's own quality layers, ``none``, or a raster file whose non-zero pixels are masked.
+    ``dilate``: grow masked areas by so many pixels of the image.
     """
     mask = read_mask(cube, choice)
     if mask is None:

@@ -38,10 +38,7 @@ class RegionPlan:
 def plan_region(hsi: xr.DataArray, msi: xr.DataArray, settings: RegionSettings) -> RegionPlan:
     """Settle which window of the MSI grid is produced.
 
-    Raises
-    ------
-    InputError
-        If a grid cannot be used, or HSI, MSI and --bounds do not meet.
+    Raises InputError if a grid cannot be used, or HSI, MSI and --bounds do not meet.
     """
     hsi_grid, msi_grid = grid_of(hsi), grid_of(msi)
     hsi_name, msi_name = (str(c.attrs.get("source", n)) for c, n in ((hsi, "HSI"), (msi, "MSI")))

@@ -42,10 +42,7 @@ def robust_line(x: NDArray[np.floating], y: NDArray[np.floating], *, few: bool =
     The line through two points that leaves the smallest 45th percentile of residuals is found first
     (least quantile of squares, a fixed sample of pairs); Tukey's biweight then uses all that fits it.
 
-    Parameters
-    ----------
-    few
-        Only a third of the points may be the scene's own; where more are outliers and alike, theirs is the line.
+    ``few``: only a third of the points may be the scene's own; where more are outliers and alike, theirs is the line.
 
     Returns
     -------

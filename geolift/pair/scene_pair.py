@@ -88,10 +88,7 @@ def masked_pair(
 ) -> ScenePair:
     """Make the pair of two cubes, without what their quality layers or the user's mask hide.
 
-    Raises
-    ------
-    InputError
-        If a mask file is missing, no raster, or of another place.
+    Raises InputError if a mask file is missing, no raster, or of another place.
     """
     mask = mask_of(msi, settings.mask, settings.mask_dilate)
     hsi = without(hsi, None if settings.mask == "none" else mask_of(hsi, "auto"))

@@ -46,12 +46,8 @@ def find_smile(
 ) -> Smile | None:
     """Tell a smile; None where there is none, or where the pair cannot tell.
 
-    Parameters
-    ----------
-    simulated, seen
-        (c, h, w) S Y and the harmonised MSI as the HSI's pixels see it, NaN = invalid.
-    slopes
-        (c, h, w) S ∂Y/∂λ, per nm.
+    ``simulated``, ``seen``: (c, h, w) S Y and the harmonised MSI as the HSI's pixels see it, NaN = invalid. ``slopes``:
+    (c, h, w) S ∂Y/∂λ, per nm.
     """
     bands, height, width = simulated.shape
     valid = np.isfinite(simulated + seen + slopes).all(axis=0)

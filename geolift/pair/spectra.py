@@ -68,17 +68,12 @@ def _require_order(hsi: xr.DataArray, msi: xr.DataArray | None) -> None:
 
 
 def plan_spectra(
-    hsi: xr.DataArray,
-    settings: SensorSettings,
-    band_settings: BandSettings,
-    msi: xr.DataArray | None = None,
+    hsi: xr.DataArray, settings: SensorSettings, band_settings: BandSettings, msi: xr.DataArray | None = None
 ) -> SpectralPlan:
     """Settle the sensor, which of its bands the MSI file holds, and the SRF weights over the good HSI bands.
 
-    Raises
-    ------
-    InputError
-        If wavelengths are missing, the sensor is unknown, band counts do not fit, or no MSI band is covered.
+    Raises InputError if wavelengths are missing, the sensor is unknown, band counts do not fit, or no MSI band is
+    covered.
     """
     source = str(hsi.attrs.get("source", "HSI"))
     bands = bands_of(hsi)

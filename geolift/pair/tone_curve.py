@@ -154,12 +154,7 @@ def power_curve(seen: DoubleArray, power: float) -> ToneCurve:
 def spline_curve(wanted: DoubleArray, seen: DoubleArray, weights: DoubleArray) -> ToneCurve:
     """Fit a monotone spline per band: quadratic I-splines with coefficients that are not negative.
 
-    Parameters
-    ----------
-    wanted, seen
-        (c, n).
-    weights
-        (n,) of the pixels.
+    ``wanted``, ``seen``: (c, n). ``weights``: (n,) of the pixels.
 
     References
     ----------

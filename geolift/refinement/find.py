@@ -149,12 +149,8 @@ def refine_arrays(
 ) -> tuple[FloatArray, Refined]:
     """Make the product of two arrays agree with the HSI.
 
-    Parameters
-    ----------
-    hsi, msi
-        (C, h, w) and (c, h ratio, w ratio) over the same ground.
-    fused
-        (C, h ratio, w ratio): the model's product, which stays as it is where nothing is refined.
+    ``hsi``, ``msi``: (C, h, w) and (c, h ratio, w ratio) over the same ground. ``fused``: (C, h ratio, w ratio): the
+    model's product, which stays as it is where nothing is refined.
 
     Returns
     -------
@@ -182,12 +178,7 @@ def corrected(
 ) -> FloatArray:
     """Add its correction to a part (C, y, x) of the product on the pair's own fine grid.
 
-    Parameters
-    ----------
-    msi
-        (c, y, x) of the same part.
-    corner
-        Its first row and column, in fine pixels.
+    ``msi``: (c, y, x) of the same part. ``corner``: its first row and column, in fine pixels.
     """
 
     added = np.einsum("ck,kyx->cyx", correction.decode, _coordinates(correction, pair, msi, corner), optimize=True)

@@ -88,12 +88,8 @@ class Footprint:
     def degrade(self, images: FloatArray, margin: int) -> FloatArray:
         """See a fine image through the weights.
 
-        Parameters
-        ----------
-        images
-            (n, (h + 2 margin) ratio, (w + 2 margin) ratio) float32; NaN = invalid in all n.
-        margin
-            HSI pixels by which it reaches beyond the window on every side.
+        ``images``: (n, (h + 2 margin) ratio, (w + 2 margin) ratio) float32; NaN = invalid in all n. ``margin``: HSI
+        pixels by which it reaches beyond the window on every side.
 
         Returns
         -------
@@ -167,13 +163,9 @@ def gaussian_footprint(
 def fit_footprint(windows: Sequence[tuple[FloatArray, FloatArray]], start: Footprint, margin: int) -> Footprint:
     """Fit the weights to windows of the two sensors by alternating least squares.
 
-    Parameters
-    ----------
-    windows
-        Pairs: simulated MSI (c, h, w) and harmonised fine MSI (c, (h + 2 margin) ratio, (w + 2 margin) ratio),
-        NaN = invalid.
-    start
-        Where to begin, and what is kept where the windows hold too few pixels that see valid pixels only.
+    ``windows``: pairs: simulated MSI (c, h, w) and harmonised fine MSI (c, (h + 2 margin) ratio, (w + 2 margin) ratio),
+    NaN = invalid. ``start``: where to begin, and what is kept where the windows hold too few pixels that see valid
+    pixels only.
     """
     scale = np.nanstd(np.concatenate([fine.reshape(len(fine), -1) for _, fine in windows], axis=1), axis=1)
     scaled = (1.0 / np.maximum(scale, 1e-12)).astype(np.float32)[:, None, None]

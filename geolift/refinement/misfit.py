@@ -83,12 +83,7 @@ class MisfitModel:
     def cleaned(self, residual: FloatArray, misfit: FloatArray, seen: FloatArray) -> tuple[FloatArray, BoolArray]:
         """Free the residual of what follows from the misfit.
 
-        Parameters
-        ----------
-        residual
-            (K, h, w), NaN = invalid.
-        misfit, seen
-            (c, h, w) v and D M, NaN = invalid.
+        ``residual``: (K, h, w), NaN = invalid. ``misfit``, ``seen``: (c, h, w) v and D M, NaN = invalid.
 
         Returns
         -------
@@ -133,12 +128,8 @@ def fit_misfit(
 ) -> MisfitModel | None:
     """Learn from windows how the residual follows the misfit; None where too few pixels are valid.
 
-    Parameters
-    ----------
-    windows
-        Triples: residual (K, h, w), misfit (c, h, w) and D M (c, h, w), NaN = invalid.
-    least_sigma
-        (c,) standard deviation below which a misfit is noise.
+    ``windows``: triples: residual (K, h, w), misfit (c, h, w) and D M (c, h, w), NaN = invalid. ``least_sigma``: (c,)
+    standard deviation below which a misfit is noise.
     """
     valid = [np.asarray(np.isfinite(r).all(axis=0) & np.isfinite(v).all(axis=0)) for r, v, _ in windows]
     if sum(int(part.sum()) for part in valid) < FEWEST_PIXELS:

@@ -61,25 +61,15 @@ class Told:
 
 
 def run_trial(
-    pair: Pair,
-    first: TrainingSet,
-    second: TrainingSet,
-    footprint: Footprint,
-    fit: Fit,
-    locate: Locate,
-    seed: int = 0,
+    pair: Pair, first: TrainingSet, second: TrainingSet, footprint: Footprint, fit: Fit, locate: Locate, seed: int = 0
 ) -> Told:
     """Fit both sets without the held-out blocks and compare their errors there.
 
     HSI pixels average the noise of the MSI away, the product does not: what each fit makes of that noise at a fine
     pixel is added to its errors in quadrature.
 
-    Parameters
-    ----------
-    first, second
-        Their rows and columns are those of HSI pixels.
-    locate
-        Tells which these are for a pixel of the pair.
+    ``first``, ``second``: their rows and columns are those of HSI pixels. ``locate``: tells which these are for a pixel
+    of the pair.
     """
     edge = BLOCK_LR if min(pair.shape) >= SMALL_LR else SMALL_BLOCK_LR
     trials = []

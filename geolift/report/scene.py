@@ -153,11 +153,7 @@ def _response(record: RunRecord, settings: FuseSettings, notes: list[str]) -> Sp
 
 
 def _used_bands(
-    msi: xr.DataArray,
-    record: RunRecord,
-    settings: FuseSettings,
-    response: SpectralResponse | None,
-    notes: list[str],
+    msi: xr.DataArray, record: RunRecord, settings: FuseSettings, response: SpectralResponse | None, notes: list[str]
 ) -> xr.DataArray | None:
     """Return the MSI's bands that the model was given, in its order."""
     used = record.trained.msi_bands

@@ -41,12 +41,8 @@ def measure_noise_amplification(
 ) -> NoiseAmplification | None:
     """Ask a model about both images of the same ground; None without a pixel that is valid in both.
 
-    Parameters
-    ----------
-    predict
-        From (n, c) MSI values to (n, C) spectra.
-    simulated, degraded
-        (c, h, w) MSI simulated from the HSI, and the real one, harmonised, on the same pixels; NaN = invalid.
+    ``predict``: from (n, c) MSI values to (n, C) spectra. ``simulated``, ``degraded``: (c, h, w) MSI simulated from the
+    HSI, and the real one, harmonised, on the same pixels; NaN = invalid.
 
     Examples
     --------

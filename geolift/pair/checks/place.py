@@ -32,10 +32,7 @@ def find_place_doubt(
 ) -> Finding | None:
     """No shift was found, and no band follows any simulated band: another place, or nothing to see.
 
-    Parameters
-    ----------
-    simulated, degraded
-        (c, h, w), NaN = invalid.
+    ``simulated``, ``degraded``: (c, h, w), NaN = invalid.
     """
     confidence = 0.0 if shift is None else shift.confidence
     whole = _agreement(simulated, degraded, pair.own, np.abs(pair.correlation))

@@ -14,14 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from geolift.degradation.sampling import (
-    LOST_WEIGHT,
-    AxisKernel,
-    FloatArray,
-    axis_kernel,
-    sample_columns,
-    sample_rows,
-)
+from geolift.degradation.sampling import LOST_WEIGHT, AxisKernel, FloatArray, axis_kernel, sample_columns, sample_rows
 from geolift.pair.robust import outlier_pixels
 
 BoolArray = NDArray[np.bool_]

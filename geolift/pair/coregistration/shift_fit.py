@@ -229,10 +229,7 @@ def _robust_weights(residual: FloatArray, spread: FloatArray) -> FloatArray:
 
 
 def fit_place(
-    patches: Sequence[Patch],
-    start_px: tuple[float, float],
-    iterations: int = 14,
-    begin: DoubleArray | None = None,
+    patches: Sequence[Patch], start_px: tuple[float, float], iterations: int = 14, begin: DoubleArray | None = None
 ) -> FitResult | None:
     """Fit shift and blur from a place within half an LR pixel; None when too few pixels are valid.
 

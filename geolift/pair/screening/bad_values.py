@@ -61,10 +61,7 @@ class ValueLimits:
 def value_limits(sample: FloatArray) -> ValueLimits:
     """Learn what is usual in each band from a sample of pixels.
 
-    Parameters
-    ----------
-    sample
-        (B, n) values, bands in the order of their wavelengths, NaN = invalid.
+    ``sample``: (B, n) values, bands in the order of their wavelengths, NaN = invalid.
     """
     with np.errstate(all="ignore"):
         own = _quantile(np.sort(np.where(np.isfinite(sample), np.abs(sample), np.nan), axis=1), LEVEL_PERCENT)
@@ -86,10 +83,7 @@ def _quantile(ordered: FloatArray, percent: float) -> NDArray[np.float64]:
 def find_bad_values(values: FloatArray, limits: ValueLimits) -> BoolArray | None:
     """Find the values that no sensor measured; None if there are none.
 
-    Parameters
-    ----------
-    values
-        (B, ...) bands in the order of their wavelengths; NaN = invalid.
+    ``values``: (B, ...) bands in the order of their wavelengths; NaN = invalid.
 
     Returns
     -------
@@ -199,12 +193,7 @@ def mend_values(values: FloatArray, bad: BoolArray, limits: ValueLimits) -> Floa
     Between the nearest good bands of the pixel its ratio to the median spectrum is interpolated, so that absorption
     bands keep their depth.
 
-    Parameters
-    ----------
-    values
-        (B, ...) bands in the order of their wavelengths.
-    bad
-        Same shape, from `find_bad_values`.
+    ``values``: (B, ...) bands in the order of their wavelengths. ``bad``: same shape, from `find_bad_values`.
 
     Returns
     -------

@@ -23,12 +23,8 @@ NEAREST = 4
 def dead_columns(low: FloatArray, high: FloatArray, count: NDArray[np.integer]) -> BoolArray:
     """Find dead columns from what each holds; lines likewise.
 
-    Parameters
-    ----------
-    low, high
-        (B, n) smallest and largest valid value of each column and band, NaN where nothing is valid.
-    count
-        (B, n) valid values.
+    ``low``, ``high``: (B, n) smallest and largest valid value of each column and band, NaN where nothing is valid.
+    ``count``: (B, n) valid values.
 
     Returns
     -------

@@ -53,10 +53,7 @@ class CoarseAxis:
 def resolved_step(pattern: NDArray[np.float64]) -> int:
     """Return how many pixels along a line the image resolves as one; 1 for an image on its own grid.
 
-    Parameters
-    ----------
-    pattern
-        (B, y, x) the image's noise, see `noise_pattern`.
+    ``pattern``: (B, y, x) the image's noise, see `noise_pattern`.
     """
     found = 1
     for step in range(2, LARGEST + 1):

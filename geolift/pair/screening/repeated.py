@@ -69,12 +69,7 @@ class SourceAxis:
 def equal_neighbours(values: FloatArray, axis: int) -> tuple[BoolArray, BoolArray]:
     """Compare each pixel with the next along an axis.
 
-    Parameters
-    ----------
-    values
-        (b, y, x) a few bands; NaN = invalid.
-    axis
-        1 = down, 2 = right.
+    ``values``: (b, y, x) a few bands; NaN = invalid. ``axis``: 1 = down, 2 = right.
 
     Returns
     -------
@@ -126,10 +121,7 @@ def is_repeated(down: Pairs, right: Pairs) -> bool:
 def doubled_lines(pairs: Pairs, across: Pairs) -> BoolArray:
     """Find lines that were recorded twice, in an image that is otherwise as it was measured.
 
-    Parameters
-    ----------
-    pairs, across
-        Neighbours along the axis the lines are counted on, and along the other one.
+    ``pairs``, ``across``: neighbours along the axis the lines are counted on, and along the other one.
 
     Returns
     -------

@@ -29,11 +29,7 @@ FEWEST_BANDS = 8
 """Bands with which a spectrum says what its bands should be."""
 
 
-def screen_hsi(
-    hsi: xr.DataArray,
-    good: NDArray[np.intp],
-    settings: ScreenSettings,
-) -> tuple[xr.DataArray, Screening]:
+def screen_hsi(hsi: xr.DataArray, good: NDArray[np.intp], settings: ScreenSettings) -> tuple[xr.DataArray, Screening]:
     """Find the faults of an HSI, set right what is safe, and leave out what is not.
 
     The result does not depend on the blocks the image is read in. With nothing found, it is the very image given.

@@ -27,11 +27,7 @@ WINDOW_PX, MOST_BANDS = 96, 64
 def without_repetitions(hsi: xr.DataArray, survey: Survey) -> tuple[xr.DataArray, Fault]:
     """Return an image of repeated pixels on the grid they came from, or as it is where no even grid explains them.
 
-    Parameters
-    ----------
-    hsi : DataArray (band, y, x)
-    survey
-        Of that image; its neighbours agree more often than by chance.
+    ``hsi``: DataArray (band, y, x). ``survey``: of that image; its neighbours agree more often than by chance.
     """
     down, right = source_axis(survey.down), source_axis(survey.right)
     if down is None or right is None or (down.step == 1 and right.step == 1):

@@ -17,10 +17,7 @@ def spectral_residual(spectra: NDArray[np.floating]) -> NDArray[np.float64]:
     The residuals of all regressions follow from the inverse of the covariance matrix at once (Roger & Arnold,
     doi:10.1080/01431169608948763; Bioucas-Dias & Nascimento, doi:10.1109/TGRS.2008.918089).
 
-    Parameters
-    ----------
-    spectra
-        (B, n) finite values.
+    ``spectra``: (B, n) finite values.
 
     Returns
     -------
@@ -42,10 +39,7 @@ def spectral_residual(spectra: NDArray[np.floating]) -> NDArray[np.float64]:
 def noise_pattern(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the residual of an image in units of its scatter per band, large values clipped, 0 where invalid.
 
-    Parameters
-    ----------
-    values
-        (B, y, x), NaN = invalid.
+    ``values``: (B, y, x), NaN = invalid.
     """
     valid = np.isfinite(values).all(axis=0)
     out = np.zeros(values.shape)

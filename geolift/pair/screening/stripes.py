@@ -105,12 +105,8 @@ class LineMeans:
 def find_stripes(columns: FloatArray, lines: FloatArray, sample: PixelSample) -> Stripes | None:
     """Find stripes along columns or lines.
 
-    Parameters
-    ----------
-    columns, lines
-        (B, width) and (B, height) means, NaN where there is none to be had.
-    sample
-        From which it is learned how the pixels of a column or line differ.
+    ``columns``, ``lines``: (B, width) and (B, height) means, NaN where there is none to be had. ``sample``: from which
+    it is learned how the pixels of a column or line differ.
     """
     if len(columns) < FEWEST_BANDS or sample.values.shape[1] <= len(columns):
         return None
