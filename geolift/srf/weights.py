@@ -105,20 +105,8 @@ def weigh(
     weights with the right centre these are nearest to it in the sense of Kullback and Leibler. Raises InputError if the
     arrays do not fit each other or no MSI band is covered.
 
-    Parameters
-    ----------
-    wavelength_nm : array (n,)
-        Increasing wavelengths of the response.
-    response : array (n, MSI bands)
-        Relative response S, linear between the wavelengths.
-    band_names : sequence of str
-        Names of the MSI bands.
-    centres_nm : array (HSI bands,)
-        Band centres in nm, in any order; NaN only at bad bands.
-    fwhm_nm : array (HSI bands,), optional
-        Full widths at half maximum in nm; where missing, NaN or not positive, the band spacing is taken.
-    good : bool array (HSI bands,), optional
-        False at bands that must not be used; all good by default.
+    ``wavelength_nm`` (n,) increases, ``response`` (n, MSI bands) is linear between; the rest is as
+    `geolift.srf.SpectralResponse.weights` takes it.
     """
     centres, fwhm, usable, assumed = _checked(centres_nm, fwhm_nm, good)
     grid, fine = _refined(wavelength_nm, response, float(fwhm[usable].min()))
