@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,9 @@ def test_progress_json_writes_nothing_but_json_lines(pair: Pair, tmp_path: Path)
     done = run("fuse", pair.hsi, pair.msi, *S2, "-o", "a.tif", "--progress", "json", cwd=tmp_path)
     events = [json.loads(line) for line in done.stderr.splitlines()]
     stages = {event.get("stage") for event in events if event["event"] == "progress"}
-    assert stages == {"comparing", "reading", "training", "refining", "writing"}
+    assert stages == {"reading", "comparing", "sampling", "training", "refining", "writing"}
+    told = [event["stage"] for event in events if event["event"] == "progress"]
+    assert len([stage for stage, _ in groupby(told)]) == len(stages), "each stage is told once"
     assert events[-1]["event"] == "result"
     failed = run("fuse", "nowhere.tif", pair.msi, *S2, "--progress", "json", cwd=tmp_path)
     assert failed.returncode == 3

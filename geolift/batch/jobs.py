@@ -27,7 +27,10 @@ from geolift.settings.values import band_text
 from geolift.writer import is_being_written, recover
 
 Status = Literal["done", "skipped", "failed", "stopped"]
-STAGES = {"reading": (0.0, 0.1), "training": (0.1, 0.4), "refining": (0.4, 0.5), "writing": (0.5, 1.0)}
+STAGES = {
+    "reading": (0.0, 0.05), "sampling": (0.05, 0.1), "training": (0.1, 0.4), "refining": (0.4, 0.5),
+    "writing": (0.5, 1.0),
+}  # fmt: skip
 SAFE_SHARE_OF_MEMORY = 0.5
 
 

@@ -75,7 +75,7 @@ class Console:
         now.percent = percent
         if self.mode == "json" and percent != before:
             self._line({"event": "progress", "stage": stage, "pct": percent, "detail": detail})
-        elif self.mode == "plain" and now.is_quiet():
+        elif self.mode == "plain" and percent < 100 and now.is_quiet():
             click.echo(
                 f"{stage} {percent} % {', '.join(filter(None, (detail, now.left(fraction))))}".rstrip(), err=True
             )

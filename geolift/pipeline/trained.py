@@ -180,7 +180,7 @@ def survey(hsi: xr.DataArray, spectra: SpectralPlan, settings: MethodSettings) -
         values = window_values(data, rows, cols)[positions]
         valid[rows, cols] = np.isfinite(values).all(axis=0)
         sampler.add(*seam.joined(values, rows, cols))
-        advance("reading", done / len(windows))
+        advance("sampling", done / len(windows))
     if sampler.count < MIN_TRAIN_PIXELS:
         raise InputError(
             f"{hsi.attrs.get('source', 'HSI')}: {sampler.count} pixels are valid in all {positions.size} good bands; "

@@ -34,8 +34,9 @@ from .style import prepare_layer
 # What share of the bar each stage takes, from and to; a stage that is not listed leaves the bar where it is.
 STAGES = {
     "surveying": (0, 10),
-    "comparing": (0, 10),
-    "reading": (10, 15),
+    "reading": (0, 5),
+    "comparing": (5, 10),
+    "sampling": (10, 15),
     "training": (15, 40),
     "refining": (40, 50),
     "calibrating": (50, 52),
