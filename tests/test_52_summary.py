@@ -62,8 +62,12 @@ def test_what_was_only_assumed_does_not_spoil_a_verdict() -> None:
 def test_bands_that_the_msi_does_not_determine_are_named() -> None:
     told = {"wavelength_nm": [500, 1400, 2200], "explained": [0.99, None, 0.2], "bits": [], "held_out_pixels": 100}
     sentence = verdict(WELL | {"information": told}).sentence
-    assert "between 2200 and 2200 nm" in sentence
+    assert "but not for fine features at 2200 nm" in sentence
     assert "50 %" in sentence
+    assert sentence.startswith("Usable for maps and spectra")
+    changed = WELL | {"information": told, "refinement": {"applied": True, "changed_share": 0.13}}
+    assert "at 2200 nm, where" in verdict(changed).sentence
+    assert "nor for detail finer than the HSI's in the 13 % of its pixels" in verdict(changed).sentence
 
 
 def test_three_warnings_are_shown_and_the_others_counted() -> None:

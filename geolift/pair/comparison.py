@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from geolift.datamodel.alignment import bounds_in, window_of
@@ -113,8 +114,8 @@ class Comparison:
         What sets the MSI right before the relation; `set_right` applies it.
     geometry
         Bands that lie apart, and how the shift wanders; None if they were not looked for.
-    saturation
-        Where the MSI's bands end.
+    saturation, saturated
+        Where the MSI's bands end, and the HSI pixels (h, w) of the overlay that see such pixels; None where none does.
     """
 
     overlay: Overlay
@@ -130,6 +131,7 @@ class Comparison:
     adjustment: MsiAdjustment | None = None
     geometry: Geometry | None = None
     saturation: Saturation | None = None
+    saturated: NDArray[np.bool_] | None = None
 
     def set_right(self, pair: ScenePair) -> ScenePair:
         """Return the pair with the MSI as it was compared in the end."""
@@ -254,9 +256,7 @@ def _compared(
         degraded = relation.local.apply(degraded, rows[:, None], cols[None])
     if settings.harmonize == "auto" and relation.n_pixels < MIN_COMPARED_PX:
         notes.append(f"harmonisation left out: {relation.reason}")
-    applied = overlap.shift_msi_px(*fine)
-    if fine == (0.0, 0.0):
-        applied = (0.0, 0.0)
+    applied = (0.0, 0.0) if fine == (0.0, 0.0) else overlap.shift_msi_px(*fine)
     return Comparison(
         overlay=overlap,
         shift=shift,
@@ -269,7 +269,7 @@ def _compared(
         warnings=tuple(notes),
         field=field,
         adjustment=_adjustment(pair, overlap, geometry, fine, relation),
-        geometry=geometry, saturation=saturation,
+        geometry=geometry, saturation=saturation, saturated=suspect,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening import Screening, screen_hsi
 from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
+from geolift.pipeline.fault_places import FaultMap, fault_maps
 from geolift.pipeline.interpolation import NO_GAIN, with_worth
 from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
 from geolift.pipeline.plan import Plan, file_facts
@@ -171,6 +172,8 @@ class Fusion:
         What the MSI's bands tell of each learned HSI band; None if there are too few HSI pixels to measure it.
     pixels_without_hsi
         Output pixels whose centre lies on no valid HSI pixel; they are fused all the same.
+    fault_maps
+        Where the faults lie that have a place.
     warnings
         Everything that was warned of.
     """
@@ -190,6 +193,7 @@ class Fusion:
     abundances: xr.DataArray | None
     information: ExplainedVariance | None
     pixels_without_hsi: int
+    fault_maps: tuple[FaultMap, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -266,7 +270,7 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
         quality=quality_raster(pair, trained, compared, coverage, correction, change),
         sigma=None if errors is None else standard_error(msi, used, trained, errors, relation),
         abundances=None if mixing is None else inverted(msi, used, mixing, settings, relation).cube,
-        information=explained_variance_of(training, settings),
+        information=explained_variance_of(training, settings), fault_maps=fault_maps(pair, compared, check, refinement),
         pixels_without_hsi=coverage.count_missing(pair.region.grid), warnings=tuple(run.warnings),
     )  # fmt: skip
 

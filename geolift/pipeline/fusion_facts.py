@@ -40,6 +40,7 @@ def fusion_facts(fusion: Fusion) -> dict[str, object]:
             "held_out_pixels": fusion.information.held_out,
         }
     facts["screening"] = fusion.screening.to_json()
+    facts["fault_maps"] = [found.to_json() for found in fusion.fault_maps]
     if fusion.check is not None:
         facts["check"] = crosscheck.document(fusion.check)
     return facts

@@ -55,6 +55,16 @@ class Refinement:
     correction: TileCorrection | None = None
     change: TileChange | None = None
 
+    def differs(self, rows: slice, cols: slice) -> NDArray[np.bool_]:
+        """Tell where in a window of the product the sensors do not show the same: (y, x)."""
+        shape = (rows.stop - rows.start, cols.stop - cols.start)
+        found = np.zeros(shape, bool)
+        if self.correction is not None:
+            found |= self.correction.withheld(rows, cols)[1]
+        if self.change is not None:
+            found |= self.change.differs(rows, cols)
+        return found
+
     def lend(self, tile: Tile) -> list[Piece]:
         """Return what a tile of the product reads of the arrays behind ``correction`` and ``change``."""
         parts = [part for part in (self.correction, self.change) if part is not None]

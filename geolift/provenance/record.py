@@ -221,6 +221,20 @@ class CheckFacts(Facts):
     outlier_fraction: Number = Field(None, validation_alias=AliasChoices("outlier_fraction", "foreign_fraction"))
 
 
+class FaultMapFacts(Facts):
+    """Where a fault lies: one digit per cell, in ninths of the largest value, "." where it is not known.
+
+    ``transform``: a b c d e f of x = a col + b row + c, y = d col + e row + f, in ``crs``.
+    """
+
+    code: str
+    what: str
+    most: float
+    crs: str | None = None
+    transform: tuple[float, float, float, float, float, float]
+    cells: list[str]
+
+
 class WrittenFacts(Facts):
     """What was written; ``clipped_values`` did not fit the stored type."""
 
@@ -285,6 +299,7 @@ class RunRecord(Facts):
     uncertainty: UncertaintyFacts | None = None
     information: ExplainedVarianceFacts | None = None
     check: CheckFacts | None = None
+    fault_maps: list[FaultMapFacts] = []
     timings_s: dict[str, float] = {}
 
 

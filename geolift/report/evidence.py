@@ -111,7 +111,7 @@ class Looker:
     def places(self) -> list[PlaceSpectra]:
         """Choose places by the MSI (or, without it, by the product) and read their spectra."""
         view = self.whole
-        shown = self._look()
+        shown = self.look()
         if not shown:
             return []
         usable = np.isfinite(shown["product"]).all(axis=0)
@@ -123,7 +123,7 @@ class Looker:
         chosen = choose_places(image, usable)
         return [self._spectra(place, int(view.rows[place.row]), int(view.cols[place.col])) for place in chosen]
 
-    def _look(self) -> dict[str, np.ndarray]:
+    def look(self) -> dict[str, np.ndarray]:
         """Return the whole scene in one of the looks that it has."""
         return self._images(self.whole, "false colour") or self._images(self.whole, "natural colour")
 
@@ -151,7 +151,7 @@ class Looker:
         """Choose a small window with much to see in it; None if the product is small anyway."""
         edge = int(max(DETAIL_PX, DETAIL_LR * round(self.scene.ratio)))
         rows, cols = self.grid.shape
-        view, images = self.whole, self._look()
+        view, images = self.whole, self.look()
         if max(rows, cols) < 1.5 * edge or not images:
             return None
         least = edge // 3

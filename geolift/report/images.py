@@ -55,10 +55,10 @@ def palette_colours(palette: str = "viridis", count: int = 9) -> list[str]:
     return [to_hex(colormaps[palette](share)) for share in np.linspace(0, 1, count)]
 
 
-def as_picture(pixels: NDArray[np.uint8], caption: str) -> Picture:
-    """Encode (y, x, 3) bytes: small pictures as PNG, others as JPEG of bounded size."""
+def as_picture(pixels: NDArray[np.uint8], caption: str, *, lossless: bool = True) -> Picture:
+    """Encode (y, x, 3) bytes: small pictures as PNG, unless they may lose, others as JPEG of bounded size."""
     height, width = pixels.shape[:2]
-    small = max(height, width) <= FEW_PX
+    small = lossless and max(height, width) <= FEW_PX
     kind, data = ("png", _encoded(pixels, "png")) if small else ("jpeg", _jpeg(pixels))
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return Picture(uri=uri, caption=caption, width=width, height=height, pixelated=small)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from geolift.provenance.record import RefinementFacts
 from geolift.report import words
+from geolift.report.images import Picture
 from geolift.report.verdict import Finding
 
 EFFECTS = {
@@ -36,13 +38,14 @@ ALWAYS = ("offset", "scale", "units", "band-order", "sensor", "shift", "cloud-or
 
 @dataclass(frozen=True)
 class Nuisance:
-    """One line of the table: ``state`` is "not found", "settled" or "found"."""
+    """One line of the table: ``state`` is "not found", "settled" or "found"; ``picture`` shows where it lies."""
 
     title: str
     state: str
     message: str
     effect: str
     option: str = ""
+    picture: Picture | None = None
 
     @property
     def alarming(self) -> bool:
@@ -50,13 +53,21 @@ class Nuisance:
         return self.state == "found"
 
 
-def nuisances(findings: Sequence[Finding] | None) -> list[Nuisance]:
+def nuisances(
+    findings: Sequence[Finding] | None,
+    refinement: RefinementFacts | None = None,
+    pictures: Mapping[str, Sequence[Picture]] | None = None,
+) -> list[Nuisance]:
     """Return what the check looked for, in its order, then what else it found.
 
     Parameters
     ----------
     findings
         As `geolift.report.verdict.findings_of` gives them; None where no check was made.
+    refinement
+        Which pixels it left out, if it looked for them.
+    pictures
+        Where the faults lie, by their codes.
     """
     if findings is None:
         return []
@@ -67,7 +78,7 @@ def nuisances(findings: Sequence[Finding] | None) -> list[Nuisance]:
     lines = []
     for code in dict.fromkeys([*ALWAYS, *found]):
         title, effect = words.VERDICTS.get(code, code.replace("-", " ")), EFFECTS.get(code, "")
-        lines += [
+        told = [
             Nuisance(
                 title,
                 "found" if finding.alarming else "settled",
@@ -76,5 +87,23 @@ def nuisances(findings: Sequence[Finding] | None) -> list[Nuisance]:
                 finding.option if finding.alarming else "",
             )
             for finding in found.get(code, [])
-        ] or [Nuisance(title, "not found", "", effect)]
+        ]
+        if code == "cloud-or-change" and not told:
+            told = _left_out(title, effect, refinement)
+        shown = iter((pictures or {}).get(code, ()))
+        told = [replace(line, picture=next(shown, None)) for line in told]
+        lines += told or [Nuisance(title, "not found", "", effect)]
     return lines
+
+
+def _left_out(title: str, effect: str, refinement: RefinementFacts | None) -> list[Nuisance]:
+    """Tell of the few pixels at which the sensors differ, too few for a finding of the check."""
+    if refinement is None:
+        return []
+    hidden, changed = (float(share or 0.0) for share in (refinement.differing_share, refinement.changed_share))
+    parts = []
+    if hidden >= words.TOLD_SHARE:
+        parts.append(f"{words.percent(hidden)} of the HSI pixels do not fit the MSI and take no part in the refinement")
+    if changed >= words.TOLD_SHARE:
+        parts.append(f"{words.percent(changed)} of the pixels show what the HSI saw, no sharper than it")
+    return [Nuisance(title, "settled", words.sentence("; ".join(parts)), effect)] if parts else []

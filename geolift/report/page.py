@@ -14,10 +14,11 @@ import xarray as xr
 from markupsafe import Markup
 
 from geolift.errors import InputError
-from geolift.provenance.record import ExplainedVarianceFacts, Sidecar, TrainingStep, load_sidecar
+from geolift.provenance.record import ExplainedVarianceFacts, RunRecord, Sidecar, TrainingStep, load_sidecar
 from geolift.provenance.sidecar import sidecar_path
 from geolift.report import agreements, charts, evidence, inputs, repeat, words
 from geolift.report.digest import digest, error_ratio
+from geolift.report.fault_pictures import fault_pictures
 from geolift.report.images import Picture, palette_colours
 from geolift.report.nuisances import nuisances
 from geolift.report.scene import Scene, open_scene
@@ -86,7 +87,7 @@ def render(product: Path, path: Path, sidecar: Sidecar, growing: Mapping[Path, P
     """Return the page of a run, whose sidecar has the path ``path``; see `make_report`."""
     record, properties = sidecar.record, sidecar.properties
     scene = open_scene(product, record, growing)
-    shown = None if scene.product is None else _shown(scene, scene.product)
+    shown = None if scene.product is None else _shown(scene, scene.product, record)
     findings, held = findings_of(record), agreements.measure(scene, record)
     page = _template().render(
         title=product.name,
@@ -96,7 +97,7 @@ def render(product: Path, path: Path, sidecar: Sidecar, growing: Mapping[Path, P
         warnings=_warnings([*record.warnings, *scene.notes], findings or ()),
         findings=findings,
         verdict=verdict(record),
-        nuisances=nuisances(findings),
+        nuisances=nuisances(findings, record.refinement, shown.faults if shown else None),
         digest=digest(
             findings,
             record.coregistration,
@@ -150,15 +151,16 @@ def _gap(wavelength_nm: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What is to be seen of a product: pictures, spectra of places, and maps with what explains their colours."""
+    """What is to be seen of a product: pictures, spectra of places, maps with what explains their colours, faults."""
 
     rows: list[evidence.Row]
     places: list[PlaceChart]
     quality: tuple[Picture, list[evidence.Legend]] | None
     uncertainty: tuple[Picture, tuple[float, float], float | None] | None
+    faults: dict[str, list[Picture]]
 
 
-def _shown(scene: Scene, product: xr.DataArray) -> Shown:
+def _shown(scene: Scene, product: xr.DataArray, record: RunRecord) -> Shown:
     """Look at the product."""
     looker = evidence.Looker(scene, product)
     places = looker.places()
@@ -175,6 +177,7 @@ def _shown(scene: Scene, product: xr.DataArray) -> Shown:
         places=[_place_chart(number, place, looker) for number, place in enumerate(places, start=1)],
         quality=looker.quality(),
         uncertainty=looker.uncertainty(),
+        faults=fault_pictures(looker, record.fault_maps),
     )
 
 
@@ -268,7 +271,7 @@ def _template() -> jinja2.Template:
         words.largest,
         words.moment,
         words.sentence,
-        words.without_grade,
+        words.emphasised,
     )
     environment.filters |= {each.__name__: each for each in filters}
     environment.globals["relations"] = words.RELATION_NAMES

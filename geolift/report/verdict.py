@@ -24,7 +24,7 @@ NEVER_COMPARED = "The two images could not be compared"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to make of a run: its grade, the sentence, and its warnings, the heaviest first."""
+    """What to make of a run: its grade, the sentence, which begins with it, and its warnings, the heaviest first."""
 
     grade: Grade
     sentence: str
@@ -88,26 +88,39 @@ def verdict(record: RunRecord) -> Verdict:
     serious = [text for text in warnings if not any(mark in text for mark in ASSUMPTIONS)]
     if alarms:
         what = ", ".join(dict.fromkeys(found.title[:1].lower() + found.title[1:] for found in alarms))
-        return Verdict("look first", f"Do not use it before you have looked: {what}.", warnings)
-    where_not = "" if record.information is None else _where_not(record.information)
+        return Verdict("look first", f"Look first: do not use it before you have seen to this: {what}.", warnings)
+    not_for = _not_for(record)
+    but = f", but not for {', nor for '.join(not_for)}" if not_for else ""
     if record.check is None:
         why = NEVER_COMPARED if "hsi" in record.inputs else "The model was not compared with this image"
-        return Verdict("with care", f"{why}; use it where you know the ground.{where_not}", warnings)
+        sentence = f"Usable with care for maps and spectra of ground that you know{but}. {why}."
+        return Verdict("with care", sentence, warnings)
     if serious or (record.coregistration is not None and record.coregistration.reliable is False):
-        text = f"Usable with care, for what the warnings leave untouched.{where_not}"
-        return Verdict("with care", text, warnings)
-    return Verdict("usable", f"Usable: nothing wrong was found with this pair.{where_not}", warnings)
+        sentence = f"Usable with care for maps and spectra of what the warnings leave untouched{but}."
+        return Verdict("with care", sentence, warnings)
+    sentence = f"Usable for maps and spectra{but}. Nothing wrong was found with this pair."
+    return Verdict("usable", sentence, warnings)
 
 
-def _where_not(told: ExplainedVarianceFacts) -> str:
-    """Say for which part of the spectrum the product is no measurement: a sentence after a space."""
+def _not_for(record: RunRecord) -> list[str]:
+    """Say what the product is no measurement of: which part of the spectrum, and which pixels."""
+    parts = [] if record.information is None else _guessed(record.information)
+    share = 0.0 if record.refinement is None else float(record.refinement.changed_share or 0.0)
+    if share >= words.TOLD_SHARE:
+        parts.append(
+            f"detail finer than the HSI's in the {words.percent(share)} of its pixels where the MSI shows other ground "
+            "(cloud, shadow or change)"
+        )
+    return parts
+
+
+def _guessed(told: ExplainedVarianceFacts) -> list[str]:
+    """Tell the bands that show what is usual rather than what is there; nothing where all are determined."""
     share = np.asarray(told.explained, np.float64)
     guessed = np.flatnonzero(share < GUESSED)
     if guessed.size == 0:
-        return " The MSI's bands determine all of its bands well enough for maps and spectra."
-    part = words.percent(guessed.size / np.isfinite(share).sum())
+        return []
     centres = np.asarray(told.wavelength_nm, np.float64)[guessed]
-    return (
-        f" Not for fine features between {centres.min():.0f} and {centres.max():.0f} nm: the MSI's bands determine "
-        f"{part} of the HSI bands, there, by less than half."
-    )
+    where = f"between {centres.min():.0f} and {centres.max():.0f} nm" if guessed.size > 1 else f"at {centres[0]:.0f} nm"
+    part = words.percent(guessed.size / np.isfinite(share).sum())
+    return [f"fine features {where}, where the MSI's bands determine {part} of the HSI bands by less than half"]

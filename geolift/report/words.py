@@ -8,6 +8,7 @@ from itertools import groupby
 from math import hypot
 from typing import Any
 
+from markupsafe import Markup
 from pydantic import JsonValue
 
 from geolift.provenance.record import (
@@ -81,6 +82,9 @@ TOLD_SHARE = 0.002
 NO_SHIFT_PX = 0.02
 """A smaller shift of the HSI, in MSI pixels, is told as none."""
 
+GRADES = ("Usable with care", "Usable", "Look first")
+"""What a verdict begins with."""
+
 METHODS = {
     "auto": "regression on sharpened pixels, averaged with a small network",
     "linear": "least squares",
@@ -133,16 +137,14 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "!", "?")) else ".")
 
 
-def without_grade(text: str) -> str:
-    """Return a verdict without the word it begins with, which stands before it in bold.
+def emphasised(text: str) -> Markup:
+    """Return a verdict with the grade that it begins with in bold.
 
-    >>> without_grade("Usable: nothing wrong was found."), without_grade("Usable with care, for maps.")
-    ('Nothing wrong was found.', 'For maps.')
+    >>> emphasised("Look first: do not use it.")
+    Markup('<strong>Look first</strong>: do not use it.')
     """
-    for start in ("Usable with care, ", "Usable: "):
-        if text.startswith(start):
-            return sentence(text.removeprefix(start))
-    return text
+    grade = next((grade for grade in GRADES if text.startswith(grade)), "")
+    return Markup("<strong>{}</strong>{}").format(grade, text.removeprefix(grade))
 
 
 def fixed(value: Any, decimals: int) -> str:
@@ -274,7 +276,7 @@ def shift(told: CoregistrationFacts) -> str:
         return f"{moved}, as given by the user"
     error = largest([told.sigma_dy, told.sigma_dx])
     moved += f" ± {error:.2f} px" if error >= NO_SHIFT_PX else ""
-    return moved if told.applied else f"{moved}; not applied"
+    return moved if told.applied or _is_none(told) else f"{moved}; not applied"
 
 
 def _is_none(told: CoregistrationFacts) -> bool:

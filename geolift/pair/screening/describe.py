@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from geolift.datamodel.cube import Bands
 from geolift.pair.screening.columns import left_out
-from geolift.pair.screening.findings import Fault, listed, listed_bands
+from geolift.pair.screening.findings import Fault, PlacedFault, listed, listed_bands
 from geolift.pair.screening.survey import Survey
 
 Order = NDArray[np.intp]
@@ -45,7 +45,7 @@ def bad_value_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
     if bad.left_out:
         done.append("the pixel is left out" if bad.pixels == 1 else f"{bad.left_out} pixels are left out")
     return [
-        Fault(
+        PlacedFault(
             code="bad-values",
             message=text,
             done=", ".join(done),
@@ -55,13 +55,14 @@ def bad_value_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
             rows=tuple(sorted({place[0] for place in bad.places})),
             cols=tuple(sorted({place[1] for place in bad.places})),
             size=float(bad.per_band.sum()),
+            where=bad.where,
         )
     ]
 
 
 def dead_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
     """Tell of dead columns and lines."""
-    faults = []
+    faults: list[Fault] = []
     for noun, dead in (("column", survey.columns), ("line", survey.lines)):
         if not dead.any():
             continue
@@ -72,7 +73,7 @@ def dead_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
         text = f"{listed(where, noun)} of the HSI (counted from 0) {'is' if where.size == 1 else 'are'} dead: one "
         text += f"number all along, in {'all bands' if everywhere else listed_bands(bands, touched)}"
         faults.append(
-            Fault(
+            PlacedFault(
                 code="stripes",
                 message=text,
                 done="left out of all that is learned" if whole else "set right by the other bands",
@@ -81,20 +82,26 @@ def dead_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
                 rows=tuple(map(int, where)) if noun == "line" else (),
                 cols=tuple(map(int, where)) if noun == "column" else (),
                 size=float(where.size),
+                where=_along(dead.mean(axis=0), noun),
             )
         )
     return faults
 
 
+def _along(values: NDArray[np.floating], noun: str) -> NDArray[np.floating]:
+    """Return what columns or lines hold (n,) as an image that is one pixel high or wide."""
+    return values[None, :] if noun.startswith("column") else values[:, None]
+
+
 def doubled_faults(survey: Survey) -> list[Fault]:
     """Tell of columns and lines that were recorded twice."""
-    faults = []
+    faults: list[Fault] = []
     for noun, doubled in (("line", survey.doubled_lines), ("column", survey.doubled_columns)):
         if not doubled.any():
             continue
         where = np.flatnonzero(doubled)
         faults.append(
-            Fault(
+            PlacedFault(
                 code="line-jitter",
                 message=f"{listed(where, noun)} of the HSI (counted from 0) hold the same as the next or the one "
                 "before: recorded twice, in place of what lies there",
@@ -103,6 +110,7 @@ def doubled_faults(survey: Survey) -> list[Fault]:
                 rows=tuple(map(int, where)) if noun == "line" else (),
                 cols=tuple(map(int, where)) if noun == "column" else (),
                 size=float(where.size),
+                where=_along(doubled.astype(np.float64), noun),
             )
         )
     return faults
@@ -115,7 +123,7 @@ def stripe_faults(survey: Survey) -> list[Fault]:
         return []
     noun = "columns" if stripes.axis == 2 else "lines"
     return [
-        Fault(
+        PlacedFault(
             code="stripes",
             message=f"{noun} of the HSI's bands are brighter or darker than the scene explains, by {stripes.size:.1%} "
             "(standard deviation)",
@@ -123,6 +131,7 @@ def stripe_faults(survey: Survey) -> list[Fault]:
             advice="Destriped data of the producer would be better.",
             action="mended",
             size=stripes.size,
+            where=_along(np.abs(stripes.gain - 1).mean(axis=0), noun),
         )
     ]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geolift.datamodel.cube import Bands
 
@@ -64,6 +65,21 @@ class Fault:
         return "; ".join(filter(None, (self.message, self.done))) + "." + (f" {self.advice}" if self.advice else "")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlacedFault(Fault):
+    """A fault that lies somewhere: ``where`` (y, x) is how much of it lies where in the HSI.
+
+    It has length 1 along an axis along which it is the same.
+    """
+
+    where: NDArray[np.floating | np.bool_] = field(compare=False, repr=False)
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether ``where`` tells how strong it is, not only where."""
+        return not (self.rows or self.cols)
+
+
 def only_told(fault: Fault) -> Fault:
     """Return a fault about which nothing was done."""
     return replace(fault, done="", action="told", displaces=False)
@@ -93,7 +109,10 @@ class Screening:
 
     def to_json(self) -> dict[str, object]:
         """Return it as plain JSON types."""
-        faults = [{key: list(v) if isinstance(v, tuple) else v for key, v in asdict(f).items()} for f in self.faults]
+        faults = [
+            {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(fault).items() if key != "where"}
+            for fault in self.faults
+        ]
         return {"screened": self.screened, "faults": faults}
 
 

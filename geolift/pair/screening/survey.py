@@ -41,12 +41,15 @@ class BadValues:
         Pixels that hold any, and those of them in which too few other bands are left to set them right.
     places
         (row, col, band, value) of the first of them.
+    where
+        (height, width), which pixels they are; empty where there are none.
     """
 
     per_band: NDArray[np.int64]
     pixels: int
     left_out: int
     places: tuple[tuple[int, int, int, float], ...]
+    where: BoolArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,7 +159,9 @@ def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
     if suspicious:
         counted = _count_bad(data, order, limits, columns, lines)
     else:
-        counted = BadValues(per_band=np.zeros(order.size, np.int64), pixels=0, left_out=0, places=())
+        counted = BadValues(
+            per_band=np.zeros(order.size, np.int64), pixels=0, left_out=0, places=(), where=np.zeros((0, 0), bool)
+        )
     down, right = neighbours.finish()
     sample = sample.without(find_bad_values(sample.values, limits), columns, lines)
     stripes = find_stripes(*means.finish(columns, lines), sample)
@@ -173,6 +178,7 @@ def _count_bad(
     """Count the bad values beside dead columns and lines."""
     per_band, pixels, left_out = np.zeros(order.size, np.int64), 0, 0
     places: list[tuple[int, int, int, float]] = []
+    where = np.zeros(data.shape[1:], bool)
     for rows in strips(data.shape):
         values = window_values(data, rows, slice(None))[order]
         bad = find_bad_values(values, limits)
@@ -181,10 +187,11 @@ def _count_bad(
         bad &= ~(columns[:, None, :] | lines[:, rows, None])
         per_band += bad.sum(axis=(1, 2))
         of_pixel = bad.sum(axis=0)
+        where[rows] = of_pixel > 0
         pixels += int((of_pixel > 0).sum())
         left_out += int((of_pixel > most_mended(order.size)).sum())
         places += _places(values, bad, rows.start)[: MOST_PLACES - len(places)]
-    return BadValues(per_band=per_band, pixels=pixels, left_out=left_out, places=tuple(places))
+    return BadValues(per_band=per_band, pixels=pixels, left_out=left_out, places=tuple(places), where=where)
 
 
 def _places(values: FloatArray, bad: BoolArray, first_row: int) -> list[tuple[int, int, int, float]]:
