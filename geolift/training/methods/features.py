@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -19,7 +20,7 @@ from geolift.network.formula import INPUT, NO_RESIDUAL, Floats, Network
 from geolift.network.model import SpectralModel
 from geolift.training.draws import Draws, sobol_points
 from geolift.training.methods.common import Progress, input_noise
-from geolift.training.methods.normal import NormalSums, accumulate, held_out_share, least_squares, solve
+from geolift.training.methods.normal import NormalSums, accumulate, held_out_share, solve, steady_line
 from geolift.training.methods.small_network import SLOPE, train_network
 from geolift.training.methods.subspace import Subspace, find_subspace, project
 from geolift.training.training_set import TrainingSet, position_hash
@@ -31,12 +32,12 @@ MAX_SHARPENING = 4.0
 MAX_COPIES = 6
 MAX_ROWS = 100_000
 INPUT_NOISE = 0.1  # of half-whitened inputs: the strongest of what keeps few pixels from being learned by heart
-NETWORK_SHARE = 0.5  # of what least squares leaves, where pixels are many
-NETWORK_PIXELS = 40  # with so few, half of that
+NETWORK_SHARE = 0.5  # of what the line leaves
 FOLDS = 5
 FOLD_BLOCK_PIXELS = 3
-MANY_PIXELS = 144  # from here on held-out pixels choose the share alone, and pixels are sharpened as far as it goes
-FEWEST_PIXELS = 36  # below, what is held out tells nothing: ridge, least squares and network count alike
+FULLY_SHARPENED = 144  # from so many pixels on
+MANY_PIXELS = 250  # from here on held-out pixels choose the line's share alone
+USUAL_LINE, USUAL_LINE_PER_BAND = 0.6, 0.4  # its share where they are few, at most and for each MSI band
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,26 +107,24 @@ def fit_features(
     mapping = random_features(np.concatenate([part.inputs for part in pixels]), pixels[0].inputs, features, seed)
     fold = position_hash(training.rows // FOLD_BLOCK_PIXELS, training.cols // FOLD_BLOCK_PIXELS, seed) % FOLDS
     parts = [np.flatnonzero(fold == index) for index in range(FOLDS)]
-    sums = [_fold_sums(mapping, pixels, part, pool) for part in parts if len(part)]
+    simulated = training.simulated
+    sums = [_fold_sums(mapping, pixels, simulated, part, pool) for part in parts if len(part)]
     progress(0.5, float("nan"))
     total, straight = NormalSums.total([both for both, _ in sums]), NormalSums.total([one for _, one in sums])
     ridge = solve(total)
-    plain = least_squares(straight, len(ridge.head))
-    few = len(training.spectra) < FEWEST_PIXELS
-    share = 1 / 3 if few else 0.0
-    if few:
-        plain = steady_line(training, mapping, subspace)
-    elif len(sums) > 1:
-        share = _shrunk(held_out_share(sums, subspace.decode.T @ subspace.decode), len(training.spectra))
+    spread = mapping.linear * input_noise(training)
+    line = partial(steady_line, noise=spread @ spread.T, rows=len(ridge.head))
+    plain = line(straight)
+    share = held_out_share(sums, line, subspace.decode.T @ subspace.decode) if len(sums) > 1 else 0.0
+    share = _shrunk(share, len(training.spectra) if len(sums) > 1 else 1, len(training.weights))
     layers, outward = None, np.eye(subspace.decode.shape[1])
     network_share = 0.0
     if learned and training.weights.shape[0] > 1:  # with one band it does not help
-        network_share = NETWORK_SHARE * (1 - share) / (1 if few else 1 + NETWORK_PIXELS / len(training.spectra))
+        network_share = NETWORK_SHARE * (1 - share)
         layers, unit = learn_network(training, mapping, subspace, plain[features:], seed)
         outward = np.asarray(np.linalg.inv(unit), np.float64)
     head = (1 - share - network_share) * ridge.head + share * plain
     network = _network(mapping, head, subspace, layers, network_share * outward)
-    simulated = training.simulated
     model = SpectralModel(
         method="auto", network=network, training_low=simulated.min(axis=0), training_high=simulated.max(axis=0)
     )
@@ -163,23 +162,10 @@ def learn_network(
     return layers, unit
 
 
-def steady_line(training: TrainingSet, mapping: FeatureMap, subspace: Subspace) -> DoubleArray:
-    """(F + c + 1, K) least squares on plain pixels, the variance of the MSI's noise added to the normal equations.
-
-    One draw of that noise, as the other members get it, is too much chance for few pixels.
-    """
-    targets, _, simulated, _ = project(training, subspace)
-    inputs = mapping(simulated)[:, len(mapping.bias) :]
-    gram, spread = inputs.T @ inputs, mapping.linear * input_noise(training)
-    gram[:-1, :-1] += len(inputs) * spread @ spread.T
-    head = np.linalg.pinv(gram, 1e-12, hermitian=True) @ inputs.T @ targets
-    return np.concatenate([np.zeros((len(mapping.bias), head.shape[1])), head])
-
-
-def _shrunk(share: float, pixels: int) -> float:
-    """Draw a share chosen on few held-out pixels, which is nearly a matter of chance, towards one half."""
-    weight = 0.5 * max(0.0, MANY_PIXELS / pixels - 1.0)
-    return (share + 0.5 * weight) / (1.0 + weight)
+def _shrunk(share: float, pixels: int, bands: int) -> float:
+    """Draw a share chosen on few held-out pixels, which is nearly a matter of chance, towards the usual one."""
+    weight = max(0.0, MANY_PIXELS / pixels - 1.0)
+    return (share + min(USUAL_LINE, USUAL_LINE_PER_BAND * bands) * weight) / (1.0 + weight)
 
 
 def _gently_sharpened(training: TrainingSet) -> TrainingSet:
@@ -188,7 +174,7 @@ def _gently_sharpened(training: TrainingSet) -> TrainingSet:
     Three by three of few pixels are a good part of the scene: what a pixel has beside such a mean is another material
     rather than the detail that the blur has hidden.
     """
-    share = (len(training.spectra) / MANY_PIXELS) ** 0.5
+    share = (len(training.spectra) / FULLY_SHARPENED) ** 0.5
     if share >= 1:
         return training
     means = training.spectra + np.float32(share) * (training.neighbour_means - training.spectra)
@@ -238,14 +224,20 @@ def random_features(inputs: DoubleArray, plain: DoubleArray, count: int, seed: i
 
 
 def _fold_sums(
-    mapping: FeatureMap, pixels: list[SharpenedPixels], members: NDArray[np.intp], pool: ThreadPoolExecutor
+    mapping: FeatureMap,
+    pixels: list[SharpenedPixels],
+    simulated: Floats,
+    members: NDArray[np.intp],
+    pool: ThreadPoolExecutor,
 ) -> tuple[NormalSums, NormalSums]:
-    """Sums of one fold: over all copies with all features, and over the plain copy with the linear ones."""
+    """Sums of one fold: over all copies with all features, and over plain pixels without noise with the linear ones."""
     columns = pixels[0].inputs.shape[1] + 1
     chosen = [SharpenedPixels(p.targets[members], p.inputs[members], p.weights[members]) for p in pixels]
     first, ones = chosen[0], np.ones_like(chosen[0].weights)
     everything = [accumulate(mapping, p.inputs, p.targets, p.weights, pool) for p in chosen]
-    linear = accumulate(lambda x: mapping(x)[:, -columns:], first.inputs, first.targets, ones, pool)
+    linear = accumulate(
+        lambda x: mapping(x)[:, -columns:], simulated[members].astype(np.float64), first.targets, ones, pool
+    )
     return NormalSums.total(everything), linear
 
 
