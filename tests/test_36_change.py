@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from geolift.refinement import Change, ChangedPair, find_change
 from geolift.refinement.change import _confined
+from geolift.refinement.changed_share import least_near
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.pair import ArrayPair
 from geolift.runtime.scratch import lent
@@ -116,6 +117,21 @@ def test_a_faulty_pixel_or_a_displaced_line_of_the_hsi_is_no_change_of_ground(im
     hsi[:, 7, 9] *= 2.5
     hsi[:, 18] = np.roll(hsi[:, 18], 1, axis=1)
     assert found_in(hsi, msi) is None
+
+
+def test_what_the_msi_shows_as_near_as_the_shift_wanders_has_not_changed(images: Images) -> None:
+    moved, new = images[0].copy(), images[0].copy()
+    moved[:, 8:14, 8:14] = images[0][:, 8:14, 9:15]
+    new[:, 8:14, 8:14] = 0.6 - new[:, 8:14, 8:14]
+    inside = np.zeros((SIDE, SIDE), bool)
+    inside[9:13, 9:13] = True
+    variance = np.full_like(moved, (2 * NOISE) ** 2)
+
+    def unlike(hsi: np.ndarray, reach: float) -> float:
+        return float(np.median(least_near(hsi, images[0], variance, inside, reach)))
+
+    assert unlike(moved, 0.5) > unlike(moved, 0.0) / 4
+    assert unlike(moved, 1.0) < 1e-3 < 0.5 * unlike(new, 0.0) < unlike(new, 1.0)
 
 
 def test_what_is_saturated_is_no_change_of_ground_and_tells_nothing_of_the_rest(images: Images) -> None:

@@ -77,6 +77,11 @@ class Geometry:
             return None
         return np.array([self.overlap.shift_msi_px(float(dy), float(dx)) for dy, dx in self.bands.apart_px])
 
+    @property
+    def wandering_px(self) -> float:
+        """How far the shift wanders from the scene's one, at most, in fine pixels."""
+        return 0.0 if self.wandering is None else self.wandering.largest_px
+
 
 def settle_geometry(pair: ScenePair, overlap: Overlay, simulated: np.ndarray, shift: ShiftEstimate) -> Geometry:
     """Set bands right that lie apart, and find how the shift wanders, beginning with the scene's one shift."""

@@ -190,6 +190,7 @@ def _change(
         noise,
         overlap.fine_shift(*compared.applied_px),
         compared.blur_sigma_px,
+        wandering_px=0.0 if compared.geometry is None else compared.geometry.wandering_px,
         saturated=images.saturated if known is not None and known.found else None,
         folder=run.scratch_folder,
         threads=run.threads,

@@ -20,6 +20,7 @@ from geolift.refinement.changed_share import (
     Sight,
     centre_lr,
     changed_share,
+    least_near,
     misfit_size,
     neighbours,
     slopes,
@@ -178,6 +179,7 @@ def find_change(
     shift_px: tuple[float, float],
     blur_sigma_px: tuple[float, float],
     *,
+    wandering_px: float = 0.0,
     saturated: Saturated | None = None,
     folder: Path | None = None,
     threads: int = 1,
@@ -192,6 +194,9 @@ def find_change(
         (c,) what noise alone makes the two differ by, at least.
     shift_px, blur_sigma_px
         (y, x) in fine pixels, as co-registration found them.
+    wandering_px
+        How far the shift wanders over the scene, in fine pixels, undone in ``pair`` as far as it is known: what shows
+        so near in the MSI has not changed.
     saturated
         Where the MSI is; it is too dark there, which is no change of ground. None = nowhere.
     folder
@@ -202,6 +207,7 @@ def find_change(
     if sum(int(np.isfinite(low).all(axis=0).sum()) for low, _ in windows) < FEWEST_PIXELS:
         return None
     search = _Search(pair, srf, fit_footprint(windows, start, margin), saturated, folder, threads)
+    search.wandering_lr = wandering_px / pair.ratio
     scatter = search.learned(windows, margin, least_sigma)
     return None if scatter is None else search.found(scatter)
 
@@ -259,7 +265,7 @@ class _Search:
         threads: int,
     ) -> None:
         self.pair, self.srf, self.footprint, self.folder, self.threads = pair, srf, footprint, folder, threads
-        self.saturated = saturated
+        self.saturated, self.wandering_lr = saturated, 0.0
         self.line = np.zeros((2, len(srf), 1, 1), np.float32)
 
     def learned(
@@ -357,6 +363,7 @@ class _Search:
         zeros = (present < 1 - LOST_WEIGHT) & (misfit_size(low - seen[:-2], variance) < np.minimum(size, OUTLIER_SIGMA))
         misfit[:, zeros] = np.nan
         suspects = np.isfinite(misfit[0]) & (size > OUTLIER_SIGMA)
+        suspects[suspects] = least_near(low, coarse, variance, suspects, self.wandering_lr) > OUTLIER_SIGMA
         return np.concatenate([low, misfit]), suspects, saturated
 
     def _solved(

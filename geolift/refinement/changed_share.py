@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,9 @@ LEAST_PRESENT = 0.5
 
 REACHED = 0.05
 """Fine pixels belong to the HSI pixels that see them with so much of the largest weight."""
+
+STEP_LR = 0.25
+"""Steps in which the surroundings of an HSI pixel are looked through, in HSI pixels."""
 
 BACK_PROJECTIONS = 6
 """Steps after which the HSI, read between its pixels and seen through the footprint, is itself."""
@@ -135,6 +139,24 @@ def neighbours(places: DoubleArray, size: int) -> tuple[NDArray[np.intp], FloatA
 def misfit_size(misfit: FloatArray, variance: FloatArray) -> FloatArray:
     """(h, w) root mean square over the bands of a misfit (c, h, w) in its standard deviations."""
     return np.asarray(np.sqrt((np.square(misfit) / variance).mean(axis=0)))
+
+
+def least_near(
+    simulated: FloatArray, coarse: FloatArray, variance: FloatArray, asked: BoolArray, reach_lr: float
+) -> FloatArray:
+    """Least size (n,) of the misfit of HSI pixels asked for with what lies within a reach of them in the MSI.
+
+    ``simulated``, ``coarse``, ``variance``: (c, h, w).
+    """
+    rows, cols = np.nonzero(asked)
+    own, spread = simulated[:, rows, cols], variance[:, rows, cols]
+    steps = np.arange(-int(reach_lr / STEP_LR), int(reach_lr / STEP_LR) + 1) * STEP_LR
+    least = np.full(len(rows), np.inf, np.float32)
+    for dy, dx in product(steps, steps):
+        where = rows + dy, cols + dx
+        there = np.stack([ndimage.map_coordinates(band, where, order=1, mode="nearest") for band in coarse])
+        least = np.minimum(least, misfit_size(own - there, spread))
+    return least
 
 
 def variance_unchanged(scatter: Scatter, present: FloatArray, simulated: FloatArray) -> FloatArray:
