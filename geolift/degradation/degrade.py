@@ -185,13 +185,17 @@ def apply_srf(cube: FloatArray, weights: Array64) -> FloatArray:
     n_bands, rows, cols = cube.shape
     if weights.ndim != 2 or weights.shape[1] != n_bands:
         raise UsageError(f"SRF weights have shape {weights.shape}; the cube has {n_bands} bands to weight.")
+    seen = np.flatnonzero(weights.any(axis=0))
+    weights = weights[:, seen]
     msi = np.empty((len(weights), rows, cols), dtype=cube.dtype)
-    step = max(1, _CHUNK_VALUES // max(1, n_bands * cols))
+    step = max(1, _CHUNK_VALUES // max(1, len(seen) * cols))
     for start in range(0, rows, step):
-        block = cube[:, start : start + step].reshape(n_bands, -1)
+        block = cube[seen, start : start + step].reshape(len(seen), -1).astype(np.float64)
         invalid = ~np.isfinite(block)
-        mixed = weights @ np.where(invalid, 0.0, block).astype(np.float64, copy=False)
-        if invalid.any():
+        if not invalid.any():
+            mixed = weights @ block
+        else:
+            mixed = weights @ np.where(invalid, 0.0, block)
             mixed[(weights != 0).astype(np.float32) @ invalid.astype(np.float32) > 0] = np.nan
         msi[:, start : start + step] = mixed.reshape(len(weights), -1, cols)
     return msi
