@@ -15,7 +15,6 @@ from geolift.pair.spectra import find_response, name_msi_bands
 from geolift.pipeline.radiometry import MOST_OUTSIDE, InTurn, Radiometry, outside_of, relation_to_reference
 from geolift.pipeline.trained import Trained, inverted, load_trained
 from geolift.readers import opened
-from geolift.report.scene import relation_of
 from geolift.runtime.progress import Listener, heard_by, warn
 from geolift.settings import ApplySettings, SensorSettings
 from geolift.settings.typed import ApplyOptions
@@ -71,6 +70,8 @@ def settle_radiometry(
     The relation kept in the model, and before it the one to the MSI of ``reference``, if that is given. Raises
     InputError if the reference does not show the same ground.
     """
+    from geolift.report.scene import relation_of  # brings the whole report along
+
     relation: Radiometry | None = relation_of(trained.facts.radiometry)
     if settings.reference is not None:
         reference = opened(settings.reference, settings.msi_reading, settings.tile_size, settings.msi_bands)
