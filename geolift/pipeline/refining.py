@@ -179,10 +179,10 @@ def _change(
 ) -> Change | None:
     """Where the MSI gives way to what the HSI shows."""
     from geolift.refinement import find_change
-    from geolift.training.methods.subspace import find_subspace
+    from geolift.training.methods.subspace import subspace_of
 
     weights = training.weights.astype(np.float64)
-    noise = np.sqrt(np.square(weights) @ np.square(find_subspace(training.spectra).noise))
+    noise = np.sqrt(np.square(weights) @ np.square(subspace_of(training).noise))
     known = compared.saturation
     return find_change(
         images,

@@ -20,9 +20,10 @@ from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
 from geolift.refinement.correction import Correction
 from geolift.refinement.find import Refined, corrected, find_refinement
+from geolift.refinement.footprint import DoubleArray
 from geolift.refinement.pair import ArrayPair, Pair, Window
 from geolift.refinement.trial import Fit, Locate, run_trial
-from geolift.training.methods.subspace import find_subspace
+from geolift.training.methods.subspace import subspace_of
 from geolift.training.training_set import Floats, TrainingSampler, TrainingSet, position_hash
 
 MOST_PIXELS = 4096
@@ -152,7 +153,6 @@ def sample_refined(
 
     Read in blocks that depend on the scene and the seed alone. None if no pixel is valid.
     """
-    noise = find_subspace(training.spectra).noise.astype(np.float32)[:, None, None]
     sampler = TrainingSampler(training.weights, limit=limit, seed=seed)
     for rows, cols in _blocks(pair, seed):
         msi, corner, core = _with_margin(pair, rows, cols)
@@ -160,14 +160,20 @@ def sample_refined(
         # Where the HSI shows nothing, or an outlier, the product is refined by what is around at most.
         unseen = np.isnan(pair.hsi(rows, cols)).any(axis=0) | (correction.counts.read(rows, cols)[0] == 0)
         spectra[:, core[0], core[1]][:, unseen.repeat(pair.ratio, 0).repeat(pair.ratio, 1)] = np.nan
-        rng = np.random.default_rng((seed, rows.start, cols.start))
-        spectra += noise * rng.standard_normal(spectra.shape, np.float32)
         sampler.add(spectra, *corner, core)
     if not sampler.count:
         return None
     drawn = sampler.finish()
     places = {name: getattr(drawn, name) // pair.ratio for name in ("rows", "cols")}
-    return replace(drawn, msi_noise=training.msi_noise, **places)
+    return replace(_noisy(drawn, subspace_of(training).noise, seed), msi_noise=training.msi_noise, **places)
+
+
+def _noisy(drawn: TrainingSet, noise: DoubleArray, seed: int) -> TrainingSet:
+    """Add a noise of standard deviation (C,) to drawn pixels, and to their means what nine pixels leave of theirs."""
+    rng, shape = np.random.default_rng(seed), drawn.spectra.shape
+    own, around = (noise.astype(np.float32) * rng.standard_normal(shape, np.float32) for _ in range(2))
+    of_mean: Floats = np.asarray((own + 8**0.5 * around) / 9, np.float32)
+    return replace(drawn, spectra=drawn.spectra + own, neighbour_means=drawn.neighbour_means + of_mean)
 
 
 def _blocks(pair: Pair, seed: int) -> list[Window]:

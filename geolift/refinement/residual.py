@@ -32,7 +32,7 @@ from geolift.refinement.windows import (
     widened,
 )
 from geolift.runtime.scratch import ScratchArray
-from geolift.training.methods.subspace import find_subspace
+from geolift.training.methods.subspace import subspace_of
 from geolift.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Residual:
     ) -> None:
         self.pair, self.model, self.folder, self.threads, self.engine = pair, model, folder, threads, engine
         self.srf = training.weights.astype(np.float64)
-        subspace = find_subspace(training.spectra)
+        subspace = subspace_of(training)
         self.mean, self.encode, self.decode, self.noise = (
             subspace.mean,
             subspace.encode,

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.network.model import SpectralModel
-from geolift.training.methods.subspace import Subspace, find_subspace
+from geolift.training.methods.subspace import Subspace, subspace_of
 from geolift.training.training_set import TrainingSet, position_hash
 
 FloatArray = NDArray[np.float32]
@@ -221,7 +221,7 @@ def calibrated(
         asked_of, observed = (known, observed) if enough else (asked_of, None)
     sharpening = 0.0 if msi_spread is None else matching_sharpening(training, msi_spread)
     amounts = sorted({0.0, sharpening / 2, sharpening})
-    subspace = find_subspace(training.spectra)
+    subspace = subspace_of(training)
     rng = np.random.default_rng(seed)
     asked = [
         _ask(model, training.subset(chosen), None if observed is None else observed.at(chosen), amounts, subspace, rng)

@@ -22,7 +22,7 @@ from geolift.training.draws import Draws, sobol_points
 from geolift.training.methods.common import Progress, input_noise
 from geolift.training.methods.normal import NormalSums, accumulate, held_out_share, solve, steady_line
 from geolift.training.methods.small_network import SLOPE, train_network
-from geolift.training.methods.subspace import Subspace, find_subspace, project
+from geolift.training.methods.subspace import Subspace, project, subspace_of
 from geolift.training.training_set import TrainingSet, position_hash
 
 DoubleArray = NDArray[np.float64]
@@ -187,7 +187,7 @@ def sharpen(training: TrainingSet, copies: int, seed: int) -> tuple[Subspace, li
     The SRF is linear, so the pairs are exact: they imitate undoing the blur of the HSI's pixels. The MSI values are as
     noisy as those the model will meet, or it would take their noise for information.
     """
-    subspace = find_subspace(training.spectra, spare=True)
+    subspace = subspace_of(training, spare=True)
     plain, detail, simulated, simulated_detail = project(training, subspace)
     draws, noise_draws = Draws(seed), Draws(seed)
     seen_noise = input_noise(training)

@@ -68,6 +68,15 @@ def find_subspace(spectra: NDArray[np.floating], *, spare: bool = False) -> Subs
         return _subspace(spectra, spare)
 
 
+def subspace_of(training: TrainingSet, *, spare: bool = False) -> Subspace:
+    """`find_subspace` of the spectra of a training set, which keeps it: four steps of a run ask for it."""
+    kept: dict[bool, Subspace] = training.__dict__.setdefault("_subspaces", {})
+    more = spare and not _many(*training.spectra.shape)
+    if more not in kept:
+        kept[more] = find_subspace(training.spectra, spare=more)
+    return kept[more]
+
+
 def _subspace(spectra: NDArray[np.floating], spare: bool) -> Subspace:
     n, bands = spectra.shape
     parts = [slice(start, start + PIECE_PIXELS) for start in range(0, n, PIECE_PIXELS)]
