@@ -18,8 +18,10 @@ def choose_scale(dtype: str, quantity: str, sample: np.ndarray) -> float:
     if dtype == "float32":
         return 1.0
     high = LIMITS[dtype][1] - 1
-    magnitudes = np.abs(sample[np.isfinite(sample)])
-    fits = magnitudes.size == 0 or np.mean(magnitudes > high * REFLECTANCE_SCALE) <= 1e-3
+    magnitudes = np.abs(sample)
+    finite = np.isfinite(magnitudes)
+    magnitudes = magnitudes if finite.all() else magnitudes[finite]
+    fits = magnitudes.size == 0 or np.count_nonzero(magnitudes > high * REFLECTANCE_SCALE) <= 1e-3 * magnitudes.size
     if quantity == REFLECTANCE and fits:
         return REFLECTANCE_SCALE
     if magnitudes.size == 0 or magnitudes.max() == 0:
