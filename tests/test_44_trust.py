@@ -285,7 +285,17 @@ def test_where_the_sensors_differ_the_quality_bits_say_so_and_nothing_is_refined
     near = np.zeros((SIZE, SIZE), bool)
     near[18:72, 48:102] = True
     assert differs[~near].mean() < 0.02
-    assert 0.01 < result.sidecar["properties"]["geolift:refinement"]["changed_share"] < 0.3
+    share = result.sidecar["properties"]["geolift:refinement"]["changed_share"]
+    assert 0.01 < share < 0.3
+    verdict = result.sidecar["properties"]["geolift:check"]["verdict"]
+    told = [found for found in verdict if found["code"] == "cloud-or-change"]
+    assert [f"{share:.1%}" in found["message"] for found in told] == [True]
+    assert told[0]["settled"]
+    checked = pair_check.check_files(pair.hsi, pair.msi, PairSettings(sensor="sentinel-2a", coregister="off"))
+    assert sum(found["code"] == "cloud-or-change" for found in checked["verdict"]) == 1
+    clean = planted(tmp_path / "clean", truth)
+    checked = pair_check.check_files(clean.hsi, clean.msi, PairSettings(sensor="sentinel-2a", coregister="off"))
+    assert not any(found["code"] == "cloud-or-change" for found in checked["verdict"])
 
 
 def test_the_quality_bits_know_the_hsis_footprint(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
 from geolift.pipeline.fault_places import FaultMap, fault_maps
 from geolift.pipeline.interpolation import NO_GAIN, with_worth
+from geolift.pipeline.marked_ground import with_marked
 from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
 from geolift.pipeline.plan import Plan, file_facts
 from geolift.pipeline.quality_raster import hsi_coverage, quality_raster
@@ -265,8 +266,8 @@ def fuse_cubes(hsi: xr.DataArray, msi: xr.DataArray, run: Run) -> Fusion:
     mixing = None if settings.abundances is None else unmixed(trained)
     coverage = hsi_coverage(pair, valid, compared)
     return Fusion(
-        settings=settings, pair=pair, plan=plan, screening=pair.screening, compared=compared, check=check,
-        trained=trained, refined=refinement.refined, product=product, errors=errors,
+        settings=settings, pair=pair, plan=plan, screening=pair.screening, compared=compared, trained=trained,
+        check=told_of_marks(check, refinement.refined, run), refined=refinement.refined, product=product, errors=errors,
         quality=quality_raster(pair, trained, compared, coverage, correction, change),
         sigma=None if errors is None else standard_error(msi, used, trained, errors, relation),
         abundances=None if mixing is None else inverted(msi, used, mixing, settings, relation).cube,
@@ -323,6 +324,15 @@ def weighed(
         return check
     result = with_worth(check, pair, compared, training.msi_noise, run.settings.seed)
     run.warn(*(crosscheck.sentence(finding) for finding in result.verdict if finding.code == NO_GAIN))
+    return result
+
+
+def told_of_marks(check: CheckResult | None, refined: Refined | None, run: Run) -> CheckResult | None:
+    """Say in check and warnings where the MSI gives way to what the HSI shows."""
+    part = 0.0 if refined is None else refined.facts.get("changed_share", 0.0)
+    result = None if check is None else with_marked(check, part)
+    if result is not None and result is not check:
+        run.warn(crosscheck.sentence(result.verdict[-1]))
     return result
 
 

@@ -23,6 +23,7 @@ from geolift.pair.scene_pair import ScenePair, masked_pair
 from geolift.pair.screening.screened_pair import screened_pair
 from geolift.pair.spectra import plan_spectra
 from geolift.pipeline.interpolation import with_worth
+from geolift.pipeline.marked_ground import with_marked, would_mark
 from geolift.pipeline.touched_files import Output, require_untouched
 from geolift.readers import opened
 from geolift.runtime.progress import Listener, heard_by, warn
@@ -170,6 +171,7 @@ def check_files(hsi: str | Path, msi: str | Path, settings: PairSettings) -> Pai
     result = check(pair, compared)
     if settings.strict:
         enforce(result)
+    result = with_marked(result, would_mark(pair, compared, result))
     fine = look_at_fine_msi(compared)
     result = with_worth(result, pair, compared, None if fine is None else fine.noise)
     return {**document(result), "coregistration": compared.shift_json()}

@@ -30,10 +30,13 @@ from geolift.training.training_set import TrainingSet
 from geolift.writer import Tile, tile_shape
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from geolift.network.model import SpectralModel
     from geolift.refinement import Change, Refined
     from geolift.refinement.correction import Correction, Places
     from geolift.refinement.pair import Pair
+    from geolift.training.methods.subspace import Subspace
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,6 +86,8 @@ class FusionPair:
         (C, y, x) of the overlap, lazy or in memory, all bands kept.
     positions
         Which of them are good.
+    weights
+        (c, C) SRF weights of these.
     relation
         Applied to the MSI.
     saturation
@@ -92,6 +97,7 @@ class FusionPair:
     overlap: Overlay
     hsi_data: object
     positions: np.ndarray
+    weights: np.ndarray
     relation: Harmonization
     saturation: Saturation | None = None
 
@@ -132,6 +138,7 @@ def refine(
     The method `auto` is learned again where that helps. See `geolift.refinement`.
     """
     from geolift.refinement import ChangedPair, Refined
+    from geolift.training.methods.subspace import subspace_of
 
     settings = run.settings
 
@@ -149,20 +156,14 @@ def refine(
     if overlap is None:
         return left("no HSI pixel lies under the MSI")
     overlap = _following(overlap, compared)
-    given = FusionPair(
-        overlap,
-        pair.hsi.data[:, overlap.rows, overlap.cols],
-        pair.learned_bands,
-        compared.harmonization,
-        compared.saturation,
-    )
+    given = fusion_pair(pair, overlap, compared)
     images: Pair = given
-    change = _change(given, overlap, compared, training, run)
+    change = changed_ground(given, compared, subspace_of(training), run.scratch_folder, run.threads)
     if change is not None:
         images = ChangedPair(images, change)
     trained, found = _learned(images, overlap, compared, trained, training, run)
     if change is not None:
-        found = replace(found, facts=found.facts | {"changed_share": change.pixels / int(np.prod(change.share.shape))})
+        found = replace(found, facts=found.facts | {"changed_share": change.part})
     give_back_memory()
     region = pair.region.grid
     places = _undone(_places(region, overlap.grid), overlap)
@@ -174,26 +175,37 @@ def refine(
     )
 
 
-def _change(
-    images: FusionPair, overlap: Overlay, compared: Comparison, training: TrainingSet, run: Run
+def changed_ground(
+    images: FusionPair, compared: Comparison, subspace: Subspace, folder: Path | None, threads: int
 ) -> Change | None:
-    """Where the MSI gives way to what the HSI shows."""
+    """Where the MSI gives way to what the HSI shows, whose ``subspace`` tells its noise."""
     from geolift.refinement import find_change
-    from geolift.training.methods.subspace import subspace_of
 
-    weights = training.weights.astype(np.float64)
-    noise = np.sqrt(np.square(weights) @ np.square(subspace_of(training).noise))
+    weights = images.weights.astype(np.float64)
+    noise = np.sqrt(np.square(weights) @ np.square(subspace.noise))
     known = compared.saturation
     return find_change(
         images,
         weights,
         noise,
-        overlap.fine_shift(*compared.applied_px),
+        images.overlap.fine_shift(*compared.applied_px),
         compared.blur_sigma_px,
         wandering_px=0.0 if compared.geometry is None else compared.geometry.wandering_px,
         saturated=images.saturated if known is not None and known.found else None,
-        folder=run.scratch_folder,
-        threads=run.threads,
+        folder=folder,
+        threads=threads,
+    )
+
+
+def fusion_pair(pair: ScenePair, overlap: Overlay, compared: Comparison) -> FusionPair:
+    """Return the pair, set right as it was compared, as the refinement reads it."""
+    return FusionPair(
+        overlap,
+        pair.hsi.data[:, overlap.rows, overlap.cols],
+        pair.learned_bands,
+        pair.spectra.weights,
+        compared.harmonization,
+        compared.saturation,
     )
 
 

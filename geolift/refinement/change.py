@@ -77,6 +77,11 @@ class Change:
     footprint: Footprint
     pixels: int
 
+    @property
+    def part(self) -> float:
+        """Of the fine pixels, those that give way."""
+        return self.pixels / int(np.prod(self.share.shape))
+
     def share_at(self, rows_lr: DoubleArray, cols_lr: DoubleArray) -> FloatArray:
         """Share (y, x) at places in HSI pixels, the centre of pixel (0, 0) at 0: (y, 1) and (1, x), or both (y, x)."""
         (rows, cols), inside = self._fine(rows_lr, cols_lr)

@@ -224,7 +224,8 @@ def lines(document: CheckDocument) -> list[str]:
     wrong = [f for f in document["verdict"] if f["code"] not in ("ok", "undetermined")]
     text = [f"{f['code']}: {f['message']}" + (f"\n  add: {f['option']}" if f["option"] else "") for f in wrong]
     if all(f["settled"] for f in wrong):
-        text.insert(0, "nothing wrong found" if document["pixels"] else "nothing could be compared")
+        nothing = "nothing found that needs a hand" if wrong else "nothing wrong found"
+        text.insert(0, nothing if document["pixels"] else "nothing could be compared")
     text += [f["message"] for f in document["verdict"] if f["code"] == "ok"]
     open_questions = [f for f in document["verdict"] if f["code"] == "undetermined"]
     if open_questions:
