@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from geolift.refinement import Change, ChangedPair, find_change
-from geolift.refinement.change import _confined
+from geolift.refinement.change import _confined, _worthwhile
 from geolift.refinement.changed_share import least_near
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.pair import ArrayPair
@@ -106,10 +106,45 @@ def test_what_is_smaller_than_an_hsi_pixel_is_no_change_of_ground() -> None:
     share = np.zeros((12, 12), np.float32)
     share[4:7, 4:7] = 1
     msi, sigma = np.full((BANDS, 12, 12), 0.3, np.float32), np.full(BANDS, NOISE, np.float32)
-    assert (_confined(share, msi, sigma, 1) > 0).sum() == 1
-    assert not _confined(share, msi, sigma, 9).any()
+    won, lost = np.full_like(msi, 0.1), np.zeros_like(msi)
+    alone = _confined(share, msi, sigma)
+    assert (alone > 0).sum() == 1
+    assert not _worthwhile(alone, won, lost, sigma, 9).any()
     msi[:, 4:7, 4:7] = 0.5
-    assert np.array_equal(_confined(share, msi, sigma, 9), share)
+    apart = _confined(share, msi, sigma)
+    assert np.allclose(apart, share, atol=1e-3)
+    assert np.array_equal(_worthwhile(apart, won, lost, sigma, 9), apart)
+
+
+def test_an_area_gives_way_only_where_the_msi_is_more_wrong_than_it_is_detailed(images: Images) -> None:
+    hsi, msi = images
+    areas = np.zeros((24, 24), np.float32)
+    areas[2:8, 2:8] = areas[12:20, 12:20] = 1
+    won, lost, sigma = np.full((BANDS, 24, 24), 0.1), np.zeros((BANDS, 24, 24)), np.full(BANDS, NOISE)
+    lost[:, 12:] = 0.2
+    kept = _worthwhile(areas, won.astype(np.float32), lost.astype(np.float32), sigma.astype(np.float32), 9)
+    assert np.array_equal(kept > 0, (areas > 0) & (np.arange(24) < 10)[:, None])
+    brighter = msi.copy()
+    brighter[:, 18:48, 18:48] *= 1.03  # much more than the noise, much less than the detail
+    assert found_in(hsi, brighter) is None
+    brighter[:, 18:48, 18:48] *= 1.5
+    assert found_in(hsi, brighter) is not None
+
+
+def test_a_bright_clear_pixel_beside_a_change_is_not_its_cheapest_explanation(images: Images) -> None:
+    hsi, msi = images
+    truth = msi.copy()
+    truth[:, 33:36, 32:36] += 0.5
+    wide = np.pad(truth, ((0, 0), (9, 9), (9, 9)), mode="edge")
+    hsi = gaussian_footprint(RATIO, (0.0, 0.0), BLUR, 3.0).degrade(wide, 3)
+    msi, changed = truth.copy(), np.zeros((SIZE, SIZE), bool)
+    changed[15:33, 24:48] = True
+    msi[:, changed] *= 0.5
+    change = found_in(hsi, msi)
+    assert change is not None
+    share = change.share.read(slice(None), slice(None))[0]
+    assert not share[33:36, 32:36].any()
+    assert share[changed].mean() > 0.7
 
 
 def test_a_faulty_pixel_or_a_displaced_line_of_the_hsi_is_no_change_of_ground(images: Images) -> None:

@@ -381,43 +381,57 @@ class _Search:
         sight = Sight(self.footprint, shape, margin)
         shown = sight.consistent(np.where(np.isfinite(low).all(axis=0), low, np.float32(np.nan)))
         msi = self.pair.msi(rows.start, cols.start, *shape, margin)
+        fine = sight.interpolated(shown)
         share = changed_share(
-            sight,
-            msi,
-            sight.interpolated(shown),
-            misfit,
-            around[-1] > 0,
-            lambda present: variance_unchanged(scatter, present, low),
-            scatter.detail,
-        )
+            sight, msi, fine, misfit, around[-1] > 0,
+            lambda present: variance_unchanged(scatter, present, low), scatter.detail,
+        )  # fmt: skip
         inner = [slice(margin * ratio, size - margin * ratio) for size in share.shape]
+        own, missed = msi[:, *inner], sight.interpolated(sight.consistent(misfit))[:, *inner]
         # half of it and less is doubt: a clear pixel beside a change stays as it is
-        confined = _confined(share[inner[0], inner[1]], msi[:, inner[0], inner[1]], scatter.detail, ratio**2)
+        confined = _confined(share[*inner], own, scatter.detail)
+        confined = _worthwhile(confined, missed, own + missed - fine[:, *inner], scatter.detail, ratio**2)
         return confined, shown, sight.seen(share)[None]
 
 
-def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray, fewest: int) -> FloatArray:
+def _confined(share: FloatArray, msi: FloatArray, sigma: FloatArray) -> FloatArray:
     """Share (y, x) of an MSI (c, y, x) that gives way: clear pixels beside a change stay as they are.
 
-    Half of a share and less is doubt. A pixel at the rim of what is left counts where it looks more like the changed
-    pixels beside it than like those that stay, and all of it has to give way.
+    Half of a share and less is doubt. A pixel at the rim of what is left has to give way as a whole, and counts as far
+    as it looks more like the changed pixels beside it than like those that stay (the membership of fuzzy c-means,
+    Bezdek, doi:10.1007/978-1-4757-0450-1).
 
     Parameters
     ----------
     sigma
         (c,) by which pixels of one kind differ.
-    fewest
-        Pixels that change together: what is smaller than an HSI pixel cannot be told from a shift of what lies there.
     """
     given = np.clip(2 * share - 1, 0, 1)
     core = ndimage.binary_erosion(given > 0, np.ones((3, 3)), border_value=1)
     rim = ndimage.binary_dilation(core, np.ones((3, 3))) & (given > 0) & ~core
     scaled = np.nan_to_num(msi) / sigma[:, None, None]
-    alike = _unlike(scaled, core) < _unlike(scaled, given == 0)
-    steep = np.clip(RIM_SLOPE * (share - 1) + 1, 0, 1)
-    found = np.where(core, given, np.where(rim & alike, steep, 0)).astype(np.float32)
-    areas, _ = ndimage.label(found > 0, np.ones((3, 3)))
-    return np.where(np.bincount(areas.ravel())[areas] >= fewest, found, np.float32(0))
+    changed, clear = (np.maximum(_unlike(scaled, mask), 1e-6) for mask in (core, given == 0))
+    member = 1 / (1 + changed / clear)
+    steep = np.clip(RIM_SLOPE * (share - 1) + 1, 0, 1) * np.clip(2 * member - 1, 0, 1)
+    return np.where(core, given, np.where(rim, steep, 0)).astype(np.float32)
+
+
+def _worthwhile(share: FloatArray, won: FloatArray, lost: FloatArray, sigma: FloatArray, fewest: int) -> FloatArray:
+    """Share (y, x) without the areas where more is lost than won.
+
+    Parameters
+    ----------
+    won
+        (c, y, x) by how much the MSI, seen coarsely, is wrong there.
+    lost
+        (c, y, x) the MSI's own detail. Where that is the larger it is the radiometry that differs, not the ground.
+    fewest
+        Pixels that change together: what is smaller than an HSI pixel cannot be told from a shift of what lies there.
+    """
+    areas, _ = ndimage.label(share > 0, np.ones((3, 3)))
+    balance = (np.nan_to_num(np.square(won) - np.square(lost)) / np.square(sigma)[:, None, None]).sum(axis=0)
+    kept = (np.bincount(areas.ravel()) >= fewest) & (np.bincount(areas.ravel(), balance.ravel()) > 0)
+    return np.where(kept[areas], share, np.float32(0))
 
 
 def _unlike(values: FloatArray, mask: BoolArray) -> FloatArray:

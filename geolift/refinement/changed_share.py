@@ -27,8 +27,9 @@ from geolift.refinement.footprint import DoubleArray, Footprint
 
 BoolArray = NDArray[np.bool_]
 
-COST, COST_OFFSET = 0.05, 0.3
-"""λ of a pixel that is to give way, in log likelihood, and what is added to z where λ is weighed anew."""
+COST, COST_OFFSET, USUAL = 0.05, 0.3, 2.0
+"""λ of a pixel that is to give way, in log likelihood; what is added to z where λ is weighed anew; and from how many
+times the usual |u − m| on λ grows with it: else a few bright pixels would explain most at least cost."""
 
 SMOOTHNESS = 1.0
 """κ: what neighbours lose that differ, where the MSI has no edge between them."""
@@ -245,12 +246,15 @@ class _Matting:
     def solved(self, allowed: BoolArray) -> FloatArray:
         """z (H, W), zero where it is not allowed to be more."""
         change = np.asarray(np.where(allowed, self.change, 0), np.float32)
-        share, cost = np.zeros(allowed.shape, np.float32), np.full(allowed.shape, COST, np.float32)
+        size = np.sqrt((np.square(change) / self.detail).mean(axis=0))
+        usual = float(np.median(size[allowed])) if allowed.any() else 0.0
+        least = np.asarray(COST * np.maximum(1, size / max(USUAL * usual, 1e-30)), np.float32)
+        share, cost = np.zeros(allowed.shape, np.float32), least
         assumed = np.asarray(0.5 * allowed, np.float32)
         for _ in range(ROUNDS):
             weight = np.where(self.known, 1 / (len(change) * self.present * self.variance(assumed)), 0)
             share = self._descended(share, allowed, change, weight.astype(np.float32), cost)
-            assumed, cost = share, np.asarray(COST * (1 + COST_OFFSET) / (share + COST_OFFSET), np.float32)
+            assumed, cost = share, np.asarray(least * (1 + COST_OFFSET) / (share + COST_OFFSET), np.float32)
         return share
 
     def _descended(
