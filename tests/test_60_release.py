@@ -24,6 +24,16 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert re.search(r'^  version: "(.*)"$', recipe, re.MULTILINE)[1] == version  # type: ignore[index]
 
 
+def test_the_changelog_tells_this_release_its_day_and_each_change_in_one_line() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    number, day = re.search(r"^## (\d+\.\d+\.\d+) – (\d{4}-\d\d-\d\d)$", text, re.MULTILINE).groups()  # type: ignore[union-attr]
+    assert number == project()["version"]
+    assert f"date-released: {day}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    entries = [line for line in text.partition("\n## ")[2].splitlines() if line and not line.startswith(("#", "The "))]
+    assert [line for line in entries[1:] if not line.startswith("- ") and not line.endswith(":")] == []
+    assert [line for line in entries if len(line) > 120] == []
+
+
 def test_the_projects_address_is_the_same_everywhere() -> None:
     urls: dict[str, str] = project()["urls"]  # type: ignore[assignment]
     plugin = (ROOT / "geolift" / "qgis" / "plugin" / "metadata.txt").read_text(encoding="utf-8")
