@@ -108,8 +108,8 @@ def _shown_figure(**facts: Any) -> Figure:
     return ShownFigure(**facts)
 
 
-def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: float = 99.0) -> tuple[float, float]:
-    """Percentiles over all three channels together, so that neutral surfaces stay neutral.
+def stretch_limits(rgb: FloatArray) -> tuple[float, float]:
+    """The percentiles 1 and 99 of all three channels together, so that neutral surfaces stay neutral.
 
     ``rgb``: (3, y, x), NaN = invalid. Returns ``low``, ``high``: with high > low, also for flat or empty pictures.
 
@@ -121,7 +121,7 @@ def stretch_limits(rgb: FloatArray, low_percent: float = 1.0, high_percent: floa
     valid = rgb[np.isfinite(rgb)]
     if valid.size == 0:
         return 0.0, 1.0
-    low, high = (float(limit) for limit in np.percentile(valid, [low_percent, high_percent]))
+    low, high = (float(limit) for limit in np.percentile(valid, (1, 99)))
     return low, max(high, low + 1e-6)
 
 

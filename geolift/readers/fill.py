@@ -8,7 +8,6 @@ water. Fill ends at once; water clipped at 0 is seen by its shore, where values 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -186,24 +185,24 @@ def _equal(values: np.ndarray, number: float) -> np.ndarray:
 
 def _typical_magnitude(sample: Sample) -> float | None:
     """Return the median magnitude of what is neither a sentinel nor 0; None if there is nothing."""
-    found = np.abs(sample.values[sample.usable & ~np.isin(sample.values, _stored(sample, SENTINELS))])
+    found = np.abs(sample.values[sample.usable & ~np.isin(sample.values, _sentinels(sample))])
     found = found[found > 0]
     return float(np.median(found)) if found.size else None
 
 
-def _stored(sample: Sample, numbers: Sequence[float]) -> np.ndarray:
-    """Return those of some numbers that the stored type can hold, as it holds them."""
+def _sentinels(sample: Sample) -> np.ndarray:
+    """Return the sentinels that the stored type can hold, as it holds them."""
     kind = sample.values.dtype
     if kind.kind == "f":
         with np.errstate(over="ignore"):
-            return np.asarray(numbers, dtype=kind)
+            return np.asarray(SENTINELS, dtype=kind)
     limits = np.iinfo(kind)
-    return np.array([n for n in numbers if n == int(n) and limits.min <= n <= limits.max], dtype=kind)
+    return np.array([n for n in SENTINELS if n == int(n) and limits.min <= n <= limits.max], dtype=kind)
 
 
 def _impossible_sentinels(sample: Sample) -> list[float]:
     """List the sentinels that repeat and that lie far outside of what the bands that hold them hold besides."""
-    numbers = _stored(sample, SENTINELS)
+    numbers = _sentinels(sample)
     is_sentinel = sample.usable & np.isin(sample.values, numbers)
     found = []
     for number in np.unique(sample.values[is_sentinel]):
@@ -288,7 +287,7 @@ def _is_fill(spectrum: np.ndarray, others: np.ndarray, pixels: np.ndarray, sampl
     # saturated roofs and snow end at any number but the largest that the type holds
     if np.mean(above & ~below) > EXTREME_IN and not (kind.kind in "iu" and spectrum[0] in (32_767, 65_535)):
         return False
-    known = bool(np.isin(spectrum, [0, *_stored(sample, SENTINELS)]).all())
+    known = bool(np.isin(spectrum, [0, *_sentinels(sample)]).all())
     return bool(np.mean(lonely) >= GAP_IN) and (known or not _is_near_zero(spectrum, others))
 
 

@@ -74,13 +74,12 @@ class Decoding:
 
     ``nodata`` and ``invalid`` are compared with the stored number, before scaling; so is ``limit``, beyond whose
     magnitude no number is a measurement. A pixel is also invalid where every band holds ``empty``, or its own number
-    of one of ``fills`` (NaN = any). ``masked``: the file has a validity mask of its own.
+    of one of ``fills`` (NaN = any).
     """
 
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     nodata: tuple[float | None, ...]
-    masked: bool = False
     invalid: tuple[float, ...] = ()
     empty: float | None = None
     fills: tuple[tuple[float, ...], ...] = ()

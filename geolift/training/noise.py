@@ -40,7 +40,7 @@ INTERPOLATED = -0.1
 to 0.30 in their bands interpolated from twice the pixel size."""
 
 
-def quiet_noise(image: FloatArray, share: float = QUIET_SHARE) -> DoubleArray:
+def quiet_noise(image: FloatArray) -> DoubleArray:
     """Estimate the noise of each band of an image (band, y, x) from its quietest 8 × 8 blocks.
 
     The Laplacian-like mask is blind to constant, linear and quadratic shape; what it leaves in quiet blocks is noise.
@@ -52,10 +52,10 @@ def quiet_noise(image: FloatArray, share: float = QUIET_SHARE) -> DoubleArray:
     blocks = _rough_blocks(image)
     if not len(blocks):
         return np.zeros(len(image))
-    return np.asarray(np.sqrt(np.quantile(np.square(blocks).mean(axis=2), share, axis=0)))
+    return np.asarray(np.sqrt(np.quantile(np.square(blocks).mean(axis=2), QUIET_SHARE, axis=0)))
 
 
-def unshared_noise(image: FloatArray, share: float = UNSHARED_SHARE) -> DoubleArray:
+def unshared_noise(image: FloatArray) -> DoubleArray:
     """Estimate the noise of each band of an image (band, y, x): what the other bands do not explain of quiet blocks.
 
     Texture that hides noise from `quiet_noise` is mostly common to the bands; noise is not.
@@ -71,7 +71,7 @@ def unshared_noise(image: FloatArray, share: float = UNSHARED_SHARE) -> DoubleAr
     bands, values = blocks.shape[1:]
     unexplained = _unexplained(np.einsum("nci,ndi->ncd", blocks, blocks) / values)
     freedom = 1.0 - UNSHARED_FREEDOM * (bands - 1) / values
-    return np.asarray(np.sqrt(np.quantile(unexplained / freedom, share, axis=0)))
+    return np.asarray(np.sqrt(np.quantile(unexplained / freedom, UNSHARED_SHARE, axis=0)))
 
 
 def least_noise(images: Sequence[FloatArray]) -> DoubleArray:

@@ -29,7 +29,6 @@ class Draft:
     path: Path
     folder: Path
     resumed: bool
-    keep: bool
 
     @property
     def finished(self) -> Path:
@@ -84,8 +83,8 @@ class Draft:
         return self.folder / MODEL
 
 
-def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> None:
-    """Refuse an output that exists, is an input, or whose folder cannot be written.
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse an output that exists, or whose folder cannot be written.
 
     Raises OutputExistsError, UsageError, ResourceError.
     """
@@ -94,8 +93,6 @@ def check_output(path: Path, overwrite: bool, inputs: tuple[str, ...] = ()) -> N
         raise ResourceError(f"{path}: the folder {folder} does not exist; create it first")
     if path.is_dir() and not is_store(path):
         raise UsageError(f"{path}: is a folder; name a file in it")
-    if any(Path(name).exists() and path.exists() and path.samefile(name) for name in inputs):
-        raise UsageError(f"{path}: is an input; give the output another name")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: exists already. Pass --overwrite to replace it.")
     if not os.access(folder, os.W_OK):
@@ -137,7 +134,7 @@ def draft_of(path: Path, identity: Mapping[str, Any] | None = None, *, resume: b
                 (folder / IDENTITY).write_text(json.dumps(cleaned(identity or {}), indent=1), encoding="utf-8")
         with disk_errors(path):
             (folder / NEW).mkdir(exist_ok=True)
-        yield Draft(path, folder, resumed, resume)
+        yield Draft(path, folder, resumed)
         finished = True
     except (UsageError, InputError):
         finished = not resume

@@ -23,6 +23,9 @@ from geolift.demo.landscape.settlement import paint_greenhouses, paint_town, pai
 
 Cube = NDArray[np.float32]
 
+GSD_M, CELLS = 10.0, 4
+"""Edge of a pixel in metres, and in cells of the drawing board."""
+
 EPSG = 32632
 """WGS 84 / UTM zone 32N. The place itself is invented."""
 UPPER_LEFT_M = (612_000.0, 5_712_000.0)
@@ -61,7 +64,6 @@ class DemoScene:
     msi_swath: Mask
     transform: tuple[float, float, float, float, float, float]
     epsg: int
-    gsd_m: float
     seed: int
 
 
@@ -87,9 +89,7 @@ def noise_by_wavelength(wavelengths_nm: NDArray[np.floating]) -> NDArray[np.floa
     return np.asarray(sigma + 0.008 * np.exp(-0.5 * ((w - 1875) / 75) ** 2))
 
 
-def make_scene(
-    seed: int = 0, rows: int = 384, cols: int = 384, gsd_m: float = 10.0, cells_per_pixel: int = 4
-) -> DemoScene:
+def make_scene(seed: int = 0, rows: int = 384, cols: int = 384) -> DemoScene:
     """Make a river landscape with a town, fields and woods, drawn finer than its pixels: borders are mixed.
 
     Parameters
@@ -98,10 +98,6 @@ def make_scene(
         Of everything random. Other seeds give other fields and houses along the same river.
     rows, cols
         Size in MSI pixels. The whole place is squeezed into any size; fields and houses keep their metres.
-    gsd_m
-        Pixel size in metres.
-    cells_per_pixel
-        Cells per pixel side on the drawing board.
 
     Returns
     -------
@@ -117,11 +113,9 @@ def make_scene(
     wavelengths, fwhm, good = band_grid()
     palette = materials(wavelengths)
     names = tuple(material.name for material in palette)
-    canvas = Canvas(
-        rows * cells_per_pixel, cols * cells_per_pixel, gsd_m / cells_per_pixel, np.random.default_rng(seed), names
-    )
+    canvas = Canvas(rows * CELLS, cols * CELLS, GSD_M / CELLS, np.random.default_rng(seed), names)
     lay_out(canvas)
-    truth = _render(canvas, palette, wavelengths, cells_per_pixel)
+    truth = _render(canvas, palette, wavelengths, CELLS)
     truth[~good] = np.nan
     hsi_swath, msi_swath = _swaths(rows, cols)
     return DemoScene(
@@ -130,13 +124,12 @@ def make_scene(
         fwhm_nm=fwhm,
         good=good,
         noise_sigma=noise_by_wavelength(wavelengths),
-        fractions=_fractions(canvas, cells_per_pixel),
+        fractions=_fractions(canvas, CELLS),
         material_names=names,
         hsi_swath=hsi_swath,
         msi_swath=msi_swath,
-        transform=(gsd_m, 0.0, UPPER_LEFT_M[0], 0.0, -gsd_m, UPPER_LEFT_M[1]),
+        transform=(GSD_M, 0.0, UPPER_LEFT_M[0], 0.0, -GSD_M, UPPER_LEFT_M[1]),
         epsg=EPSG,
-        gsd_m=gsd_m,
         seed=seed,
     )
 
@@ -209,15 +202,13 @@ def observe(
     return hsi, msi
 
 
-def sample_places(
-    scene: DemoScene, names: tuple[str, ...] = ("red tile", "crop", "bright soil")
-) -> list[tuple[str, int, int]]:
+def sample_places(scene: DemoScene) -> list[tuple[str, int, int]]:
     """Pick one nearly pure pixel of each material, near the middle but apart, as (material, row, col)."""
     rows, cols = scene.hsi_swath.shape
     y, x = np.ogrid[:rows, :cols]
     far = np.hypot(y - rows / 2, x - cols / 2)
     places = []
-    for name in names:
+    for name in ("red tile", "crop", "bright soil"):
         share = np.where(scene.hsi_swath, scene.fractions[scene.material_names.index(name)], 0)
         wrong = share < 0.9 * share.max()
         row, col = (int(index) for index in np.unravel_index(np.argmin(far + 1e6 * wrong), far.shape))

@@ -23,6 +23,9 @@ from geolift.pair.coregistration.windows import Window
 
 DoubleArray = NDArray[np.float64]
 
+MAX_DEGREE = 2
+"""Of the polynomial."""
+
 MIN_WINDOWS = 9
 MIN_WINDOW_PX = 12
 """Smallest side of a window, in LR pixels."""
@@ -113,7 +116,6 @@ def estimate_local_shifts(
     margin: int,
     shift: ShiftEstimate,
     *,
-    max_degree: int = 2,
     px: float = 1.0,
 ) -> ShiftField:
     """Fit a smooth field of shifts around a global one.
@@ -124,8 +126,6 @@ def estimate_local_shifts(
         As in :func:`geolift.pair.coregistration.estimate_shift_by_windows`.
     shift
         The global shift.
-    max_degree
-        Highest degree of the polynomial, 0 ... 2.
     px
         MSI pixels along a fine pixel, for what is said.
     """
@@ -139,7 +139,7 @@ def estimate_local_shifts(
     weights = 1.0 / (sigmas**2 + _WINDOW_SIGMA_PX**2)
     keep = _inliers(shifts, weights, terms(places[:, 0], places[:, 1], shape, 1))
     places, shifts, weights = places[keep], shifts[keep], weights[keep]
-    degrees = [d for d in range(max_degree + 1) if len(places) >= 3 * (1, 3, 6)[d]]
+    degrees = [d for d in range(MAX_DEGREE + 1) if len(places) >= 3 * (1, 3, 6)[d]]
     misfits = [_heldout(terms(places[:, 0], places[:, 1], shape, d), shifts, weights) for d in degrees]
     rms = tuple(float(np.sqrt(m)) for m in misfits)
     degree = 0
