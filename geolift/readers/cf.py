@@ -50,10 +50,10 @@ class CfReader:
             variables = _variables(file)
             name = _cube_name(variables, path)
             cube = variables[name]
-            axes = _axes(file, cube, variables, path)
+            axes = _axes(cube, variables, path)
             sizes = dict(zip(axes.order, cube.shape, strict=True))
             grid = _grid(file, cube, axes, (sizes["y"], sizes["x"]), path)
-            described = _bands(variables, axes, sizes.get("b", 1), path, notes)
+            described = _bands(variables, sizes.get("b", 1), path, notes)
             tags = _declared(cube, sizes.get("b", 1), path)
             product, sensor = _aviris(file, name)
             started = next((hdf5.text_of(file.attrs[k]) for k in TIME_ATTRIBUTES if k in file.attrs), "")
@@ -162,7 +162,7 @@ def _dimension(cube: Any, axis: int) -> tuple[str, Any]:
     return hdf5.text_of(labels[axis]) if np.shape(labels) == (cube.ndim,) else "", None
 
 
-def _axes(file: Any, cube: Any, variables: dict[str, Any], path: str) -> _Axes:
+def _axes(cube: Any, variables: dict[str, Any], path: str) -> _Axes:
     """Tell which axis is which, by the names of dimensions, else by the length of the wavelengths and coordinates."""
     names = [_dimension(cube, axis) for axis in range(cube.ndim)]
     centres = _along(variables, CENTRES)
@@ -226,7 +226,7 @@ def _along(variables: dict[str, Any], names: Sequence[str], count: int | None = 
     return None
 
 
-def _bands(variables: dict[str, Any], axes: _Axes, count: int, path: str, notes: list[str]) -> Bands:
+def _bands(variables: dict[str, Any], count: int, path: str, notes: list[str]) -> Bands:
     names = tuple(f"band {i + 1}" for i in range(count))
     centres, widths, flags = (_along(variables, words, count) for words in (CENTRES, WIDTHS, BAD_AS_ZERO))
     good = hdf5.flags_of(flags and flags[1], count, path, flags[0] if flags else "")

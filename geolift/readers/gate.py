@@ -111,15 +111,13 @@ def xml_text(root: ET.Element, path: str) -> str | None:
     return text.strip() if text and text.strip() else None
 
 
-def xml_number(root: ET.Element, path: str, file: object, neutral: float | None = None) -> float:
+def xml_number(root: ET.Element, path: str, file: object, neutral: float) -> float:
     """Return the number that the first element at a path holds; ``neutral`` if there is no such element.
 
-    Raises InputError if it holds something else, or is missing and there is no neutral value.
+    Raises InputError if it holds something else.
     """
     text = root.findtext(path)
-    if text is None and neutral is not None:
-        return neutral
-    return number(text, file, path.removeprefix(".//"))
+    return neutral if text is None else number(text, file, path.removeprefix(".//"))
 
 
 def json_document(text: str | bytes, file: object) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def find_scale_or_offset(pair: PairedPixels, known: Reading) -> list[Finding]:
         return [_scale_finding(pair, factor, power, known, also_offset=bool(offset)), *offset]
     intercept = value - slope * middle
     if 2.5 < np.median(slope) < 5.0 and 0.5 < np.median(intercept) < 0.95:
-        return [_landsat_finding(float(np.median(slope)), float(np.median(intercept)), known)]
+        return [_landsat_finding(float(np.median(slope)), float(np.median(intercept)))]
     if PLAUSIBLE_GAIN[0] < factor < PLAUSIBLE_GAIN[1]:
         return _offset(pair, slope, value, middle, known)
     return []
@@ -121,7 +121,7 @@ def _plain(factor: float) -> str:
     return np.format_float_positional(float(f"{factor:.2g}"), trim="-")
 
 
-def _landsat_finding(slope: float, intercept: float, known: Reading) -> Finding:
+def _landsat_finding(slope: float, intercept: float) -> Finding:
     return Finding(
         "scale",
         f"the MSI's values are {slope:.2f} times those simulated from the HSI plus {intercept:.2f}: numbers of Landsat "

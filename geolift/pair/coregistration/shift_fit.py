@@ -19,6 +19,7 @@ from geolift.pair.coregistration.matching import (
     remove_local_mean,
 )
 
+_MOST_ITERATIONS = 14
 _OUTLIER_BANDS = 3
 """Bands in which clouds and change are looked for."""
 
@@ -229,7 +230,7 @@ def _robust_weights(residual: FloatArray, spread: FloatArray) -> FloatArray:
 
 
 def fit_place(
-    patches: Sequence[Patch], start_px: tuple[float, float], iterations: int = 14, begin: DoubleArray | None = None
+    patches: Sequence[Patch], start_px: tuple[float, float], begin: DoubleArray | None = None
 ) -> FitResult | None:
     """Fit shift and blur from a place within half an LR pixel; None when too few pixels are valid.
 
@@ -249,7 +250,7 @@ def fit_place(
     scene = _Scene.at(patches, place)
     weights: FloatArray | None = None
     made_at, converged = place.copy(), False
-    for iteration in range(iterations):
+    for iteration in range(_MOST_ITERATIONS):
         if scene.seen.shape[1] < 16:
             return None
         line = _linearise(scene, place, weights)
