@@ -24,11 +24,6 @@ def weights(small: DemoScene) -> np.ndarray:
     return boxes / boxes.sum(axis=1, keepdims=True)
 
 
-def _band(scene: DemoScene, wavelength_nm: float) -> np.ndarray:
-    distance = np.where(scene.good, np.abs(scene.wavelengths_nm - wavelength_nm), np.inf)
-    return scene.reflectance[np.argmin(distance)]
-
-
 def _mean_spectrum(scene: DemoScene, material: str) -> np.ndarray:
     pure = scene.fractions[scene.material_names.index(material)] > 0.9
     assert pure.any(), material

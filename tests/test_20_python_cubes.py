@@ -154,7 +154,7 @@ def test_rioxarray_writes_a_result_with_its_wavelengths(tmp_path: Path, truth: x
     assert np.allclose(open_cube(tmp_path / "f.tif").values[0], truth.values[2], equal_nan=True)
 
 
-def test_netcdf_and_zarr_round_trips_keep_grid_and_wavelengths(tmp_path: Path, truth: xr.DataArray) -> None:
+def test_a_cube_names_the_units_of_its_wavelengths_and_coordinates(truth: xr.DataArray) -> None:
     assert truth.coords["wavelength"].attrs["units"] == "nm"
     assert truth.coords["x"].attrs["units"] == "metre"
     assert float(truth.coords["x"][0]) == ORIGIN[0] + 15

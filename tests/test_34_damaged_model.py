@@ -67,7 +67,7 @@ def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path: Path, name: str
 @pytest.mark.parametrize(
     ("key", "value"), list({"residuals": [-1, 1], "sources": [-1, 5], "slope": 7, "clip": [1, 0]}.items())
 )
-def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, key: str, value: object) -> None:
+def test_a_description_that_does_not_fit_is_refused(key: str, value: object) -> None:
     model = sound()
     with pytest.raises((ValueError, IndexError)):
         changed = SpectralModel.from_tensors(model.to_tensors(), model.description() | {key: value})

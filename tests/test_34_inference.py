@@ -319,7 +319,7 @@ def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path: Path) -> None:
             load_model(path)
 
 
-def test_a_truncated_or_newer_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_or_newer_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_model(path, model_of(random_network()), {})
     data = path.read_bytes()

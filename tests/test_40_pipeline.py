@@ -44,7 +44,7 @@ def test_the_product_is_close_to_the_truth_on_the_msi_grid(pair: Pair, fused: Pa
     assert np.sqrt(np.mean((values - pair.truth) ** 2)) < 0.02
 
 
-def test_the_sidecar_is_a_stac_item_that_repeats_the_run(pair: Pair, fused: Path, tmp_path: Path) -> None:
+def test_the_sidecar_is_a_stac_item_that_repeats_the_run(fused: Path, tmp_path: Path) -> None:
     item = json.loads(fused.with_suffix(".json").read_text())
     assert item["type"] == "Feature"
     assert item["properties"]["geolift:datetime_is"].startswith("time of the run")
@@ -260,7 +260,7 @@ def test_positions_between_grids_agree_with_pyproj_at_every_pixel(epsg: int) -> 
     assert np.abs(cols - exact_cols).max() < 1e-3
 
 
-def test_coverage_counts_pixels_whose_centre_lies_on_valid_hsi(pair: Pair) -> None:
+def test_coverage_counts_pixels_whose_centre_lies_on_valid_hsi() -> None:
     hsi = GeoBox((2, 2), Affine(30, 0, 0, 0, -30, 60), "EPSG:32633")
     fine = GeoBox((7, 6), Affine(10, 0, 0, 0, -10, 70), "EPSG:32633")
     valid = np.array([[True, False], [True, True]])
@@ -357,7 +357,7 @@ def test_evaluate_streams_to_the_same_scores_and_needs_one_grid(pair: Pair, fuse
     assert geolift.evaluate(fused, pair.hsi, resample="cubic").rmse < 0.1
 
 
-def test_enmap_potsdam_goes_through_walds_protocol(shared_data: Path, tmp_path: Path) -> None:
+def test_enmap_potsdam_goes_through_walds_protocol(shared_data: Path) -> None:
     source = shared_data / "enmap_potsdam" / "enmap_potsdam.tif"
     cut = geolift.open(source)[:, :63, :96]
     triple = wald.degrade_pair(cut, SimulateSettings(sensor="sentinel-2a", ratio=3))

@@ -345,7 +345,7 @@ def test_a_rule_is_held_against_the_reference(scene: Path, tmp_path: Path) -> No
             run_jobs(job, BatchSettings(), Console("none"), require=(rule,))
 
 
-def test_one_model_for_many_files_needs_no_manifest(scene: Path, tmp_path: Path) -> None:
+def test_one_model_for_many_files_needs_no_manifest(tmp_path: Path) -> None:
     settings = ApplySettings(dtype="float32")
     jobs = application_jobs("m.safetensors", ["t/a.tif", "t/b.tif", "u/a.tif"], tmp_path, settings)
     assert [job.output.name for job in jobs] == ["a_fused.tif", "b_fused.tif", "a_fused.tif"]

@@ -95,7 +95,7 @@ def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
     assert "default-src 'none'" in page
 
 
-def test_the_page_is_small_whatever_the_pictures_hold(pair: Pair, page: str) -> None:
+def test_the_page_is_small_whatever_the_pictures_hold(page: str) -> None:
     from geolift.report.evidence import LONGEST_PX
     from geolift.report.images import colour_picture
 
