@@ -176,17 +176,10 @@ def compare(
 ) -> Comparison | None:
     """Compare the sensors where they overlap; None if no HSI pixel lies under the MSI.
 
-    Parameters
-    ----------
-    look_for_variation
-        Also tell how the shift varies over the scene where it is not to be followed; takes several times as long.
-    folder
-        Where the MSI is held meanwhile; None = where the system has temporary files.
+    Raises TrustError under ``strict``, if the shift found cannot be trusted.
 
-    Raises
-    ------
-    TrustError
-        Under ``strict``, if the shift found cannot be trusted.
+    ``look_for_variation``: also tell how the shift varies over the scene where it is not to be followed; takes several
+    times as long. ``folder``: where the MSI is held meanwhile; None = where the system has temporary files.
     """
     overlap = overlay(pair.hsi, pair.used_msi, pair.region.ratio)
     if overlap is None:

@@ -76,12 +76,8 @@ def compared_ratio(ratio: int) -> int:
 def hold(overlap: Overlay, folder: Path | None, saturation: Saturation | None = None) -> Overlay:
     """Read the MSI of an overlay once, average it and return the overlay that reads from that.
 
-    Parameters
-    ----------
-    folder
-        Where it goes if it is large; without one it stays in memory.
-    saturation
-        Where the MSI saturates; what is averaged no longer shows it.
+    ``folder``: where it goes if it is large; without one it stays in memory. ``saturation``: where the MSI saturates;
+    what is averaged no longer shows it.
     """
     source, (height, width) = overlap.finest, overlap.grid.shape
     fine, ratio, count = source.ratio, compared_ratio(source.ratio), overlap.msi.shape[0]

@@ -86,10 +86,7 @@ def fault_maps(
 def in_cells(values: NDArray[np.floating | np.bool_], grid: GeoBox) -> tuple[NDArray[np.float32], GeoBox]:
     """Average values over cells.
 
-    Parameters
-    ----------
-    values
-        (y, x) of the grid; of length 1 along an axis along which nothing changes. NaN = not known.
+    ``values``: (y, x) of the grid; of length 1 along an axis along which nothing changes. NaN = not known.
 
     Examples
     --------

@@ -56,6 +56,8 @@ def default_path(product: Path) -> Path:
 def make_report(product: str | Path, target: str | Path, growing: Mapping[Path, Path] | None = None) -> Path:
     """Write the report of a run, from its sidecar and its rasters, as one HTML file.
 
+    Raises InputError if there is no sidecar, or it is not one of geolift; ResourceError if the page cannot be written.
+
     Parameters
     ----------
     product
@@ -64,13 +66,6 @@ def make_report(product: str | Path, target: str | Path, growing: Mapping[Path, 
         HTML file, replaced if it exists.
     growing
         Where the run's side products are as long as they have not got their names.
-
-    Raises
-    ------
-    InputError
-        If there is no sidecar, or it is not one of geolift.
-    ResourceError
-        If the page cannot be written.
     """
     product, target = Path(product), Path(target)
     path = product if product.suffix.lower() == ".json" else sidecar_path(product)
@@ -264,15 +259,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (
-        words.number,
-        words.fixed,
-        words.percent,
-        words.largest,
-        words.moment,
-        words.sentence,
-        words.emphasised,
-    )
+    filters = (words.number, words.fixed, words.percent, words.largest, words.moment, words.sentence, words.emphasised)
     environment.filters |= {each.__name__: each for each in filters}
     environment.globals["relations"] = words.RELATION_NAMES
     return environment.get_template("template.html.j2")

@@ -92,12 +92,8 @@ def noise_by_wavelength(wavelengths_nm: NDArray[np.floating]) -> NDArray[np.floa
 def make_scene(seed: int = 0, rows: int = 384, cols: int = 384) -> DemoScene:
     """Make a river landscape with a town, fields and woods, drawn finer than its pixels: borders are mixed.
 
-    Parameters
-    ----------
-    seed
-        Of everything random. Other seeds give other fields and houses along the same river.
-    rows, cols
-        Size in MSI pixels. The whole place is squeezed into any size; fields and houses keep their metres.
+    ``seed``: of everything random. Other seeds give other fields and houses along the same river. ``rows``, ``cols``:
+    size in MSI pixels. The whole place is squeezed into any size; fields and houses keep their metres.
 
     Returns
     -------

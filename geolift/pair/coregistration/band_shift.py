@@ -91,12 +91,7 @@ def tell_bands(
 def find_keystone(told: Votes, wavelength_nm: DoubleArray, ratio: int) -> Keystone | None:
     """Tell whether bands that the MSI's own pixels do not move lie apart by their wavelength.
 
-    Parameters
-    ----------
-    told
-        Votes and errors (c, 2) in fine pixels.
-    wavelength_nm
-        (c,) centres of the MSI's bands.
+    ``told``: votes and errors (c, 2) in fine pixels. ``wavelength_nm``: (c,) centres of the MSI's bands.
     """
     first, last = float(wavelength_nm.min()), float(wavelength_nm.max())
     if len(wavelength_nm) <= FEWEST_BANDS or last <= first:

@@ -16,13 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geolift.degradation.sampling import FloatArray
-from geolift.pair.coregistration.matching import (
-    Patch,
-    SearchResult,
-    exclude_outliers,
-    remove_local_mean,
-    search_place,
-)
+from geolift.pair.coregistration.matching import Patch, SearchResult, exclude_outliers, remove_local_mean, search_place
 from geolift.pair.coregistration.shift_fit import FitResult, fit_place
 from geolift.pair.coregistration.verdict import NEAR_LR, NEAR_PX, ShiftEstimate, judge, no_estimate
 from geolift.pair.coregistration.windows import (
@@ -45,14 +39,9 @@ CERTAIN_CONFIDENCE = 0.98
 
 
 def estimate_shift(
-    simulated: FloatArray,
-    msi_fine: FloatArray,
-    ratio: int,
-    margin: int,
-    *,
-    max_shift_px: float | None = None,
+    simulated: FloatArray, msi_fine: FloatArray, ratio: int, margin: int, *, max_shift_px: float | None = None
 ) -> ShiftEstimate:
-    """Estimate the shift that brings the HSI onto the MSI.
+    """Estimate the shift that brings the HSI onto the MSI. Raises ValueError if the shapes do not fit each other.
 
     Parameters
     ----------
@@ -66,11 +55,6 @@ def estimate_shift(
         HSI pixels by which ``msi_fine`` reaches beyond the HSI on every side.
     max_shift_px
         Search radius in MSI pixels; by default 8 MSI pixels or 4 HSI pixels, whichever is more.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit each other.
     """
     _check_shapes(simulated, msi_fine, ratio, margin)
 

@@ -102,10 +102,7 @@ class WanderingShift:
 def find_wandering(look: Callable[[WanderingShift | None], Evidence | None]) -> WanderingShift | None:
     """Tell how the shift wanders over a scene; None where one shift does as well.
 
-    Parameters
-    ----------
-    look
-        Gives the evidence of the scene once its MSI is brought to the HSI by a wandering shift.
+    ``look``: gives the evidence of the scene once its MSI is brought to the HSI by a wandering shift.
     """
     evidence = look(None)
     reach = None if evidence is None else evidence.best_reach()

@@ -16,10 +16,7 @@ Order = NDArray[np.intp]
 def bad_value_faults(survey: Survey, bands: Bands, order: Order) -> list[Fault]:
     """Tell of values that no sensor measured, beside dead columns and lines.
 
-    Parameters
-    ----------
-    order
-        0-based bands that were surveyed, in the survey's order.
+    ``order``: 0-based bands that were surveyed, in the survey's order.
     """
     bad = survey.bad
     if bad.pixels == 0:

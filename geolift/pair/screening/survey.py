@@ -127,12 +127,8 @@ def lattice_sample(data: Any, order: NDArray[np.intp]) -> PixelSample:
 def survey_hsi(data: Any, order: NDArray[np.intp]) -> Survey:
     """Walk over an HSI once.
 
-    Parameters
-    ----------
-    data
-        (band, y, x) values, lazy or in memory; NaN = invalid.
-    order
-        The bands that count, in the order of their wavelengths.
+    ``data``: (band, y, x) values, lazy or in memory; NaN = invalid. ``order``: the bands that count, in the order of
+    their wavelengths.
     """
     sample = lattice_sample(data, order)
     limits = value_limits(sample.values)
