@@ -117,9 +117,21 @@ def test_ground_that_the_refinement_must_not_see_teaches_as_the_hsi_shows_it(fir
         ArrayPair(hsi, msi), model, training, refined, fit=fitted, trial=fits()["trial"], limit=4096, hidden=hidden,
         refine=lambda second, known: Refined(None, "not asked"),
     )  # fmt: skip
-    left = given[0].subset(given[0].cols < 14)
-    np.testing.assert_array_equal(left.spectra, hidden.spectra)
+    np.testing.assert_array_equal(given[0].spectra[-len(hidden.rows) :], hidden.spectra)
     assert len(given[0].rows) == lesson.facts["pixels"] > 3 * len(hidden.rows)
+
+
+def test_the_hsi_itself_is_learned_from_beside_the_product(first_round: tuple) -> None:
+    _, hsi, msi, training, model, _, refined = first_round
+    given: list[TrainingSet] = []
+
+    def fitted(part: TrainingSet) -> SpectralModel:
+        given.append(part)
+        return model
+
+    learn_arrays_twice(model, training, hsi, msi, refined, fit=fitted, trial=fits()["trial"])
+    assert len(given[0].rows) == 4096 + len(training.rows)
+    np.testing.assert_array_equal(given[0].spectra[4096:], training.spectra)
 
 
 def test_nothing_is_learned_where_nothing_was_refined(first_round: tuple) -> None:
