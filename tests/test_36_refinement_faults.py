@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from geolift.refinement import Refined, refine_arrays
+from geolift.refinement import BandsApart, Refined, find_refinement, refine_arrays
+from geolift.refinement.find import corrected
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.misfit import bounded_regression, fit_misfit, kept_share, local_relation
+from geolift.refinement.pair import ArrayPair
 from geolift.refinement.process import fit_process
 from geolift.training.fit import fit
 from geolift.training.training_set import training_set_from_cube
@@ -204,3 +206,21 @@ def test_a_regression_on_chance_is_shrunk_to_nothing_and_one_on_a_fault_is_not()
     found = bounded_regression(wanted @ misfit + 0.1 * rng.standard_normal((2, 200)), misfit, np.ones(4))
     assert np.abs(found[0] - wanted[0]).max() < 0.05
     assert np.abs(found[1]).max() < 0.01
+
+
+def test_bands_of_the_hsi_that_lie_apart_are_held_against_the_product_where_they_saw_it() -> None:
+    truth, _, msi, weights = pair(3)
+    off = 0.6 * RATIO * (np.arange(BANDS) / (BANDS - 1) - 0.5)
+    apart = np.stack([ndimage.shift(b, (0, -d), order=3, mode="nearest") for b, d in zip(truth, off, strict=True)])
+    hsi = seen_by_the_hsi(apart.astype(np.float32), np.random.default_rng(1))
+    training, images = training_set_from_cube(hsi, weights), ArrayPair(hsi, msi)
+    model = fit("linear", training)
+    product = model.apply(msi.reshape(3, -1)).reshape(truth.shape)
+
+    def error(keystone: BandsApart | None) -> float:
+        found = find_refinement(images, model, training, (0, 0), (1.8, 1.8), forced=True, keystone=keystone)
+        assert found.correction is not None
+        result = corrected(product, found.correction, images, msi, (0, 0))
+        return float(np.sqrt(np.square(result - truth).mean()))
+
+    assert error(BandsApart(1, np.arange(BANDS, dtype=float))) < 0.95 * error(None)

@@ -82,6 +82,14 @@ class Geometry:
         """How far the shift wanders from the scene's one, at most, in fine pixels."""
         return 0.0 if self.wandering is None else self.wandering.largest_px
 
+    @property
+    def apart_px(self) -> tuple[float, float]:
+        """By how much (y, x) the outermost bands of the HSI lie off their mean place, in fine pixels."""
+        if self.keystone is None:
+            return 0.0, 0.0
+        span = 0.5 * self.keystone.span_lr * self.overlap.ratio
+        return (span, 0.0) if self.keystone.axis == 0 else (0.0, span)
+
 
 def settle_geometry(pair: ScenePair, overlap: Overlay, simulated: np.ndarray, shift: ShiftEstimate) -> Geometry:
     """Set bands right that lie apart, and find how the shift wanders, beginning with the scene's one shift."""

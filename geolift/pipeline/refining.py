@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +161,8 @@ def refine(
     change = changed_ground(given, compared, subspace_of(training), run.scratch_folder, run.threads)
     if change is not None:
         images = ChangedPair(images, change)
-    trained, found = _learned(images, overlap, compared, trained, training, run)
+    refined = _refiner(pair, images, overlap, compared, training, run)
+    trained, found = _learned(images, refined, overlap, trained, training, run)
     if change is not None:
         found = replace(found, facts=found.facts | {"changed_share": change.part})
     give_back_memory()
@@ -183,14 +184,15 @@ def changed_ground(
 
     weights = images.weights.astype(np.float64)
     noise = np.sqrt(np.square(weights) @ np.square(subspace.noise))
-    known = compared.saturation
+    known, geometry = compared.saturation, compared.geometry
     return find_change(
         images,
         weights,
         noise,
         images.overlap.fine_shift(*compared.applied_px),
         compared.blur_sigma_px,
-        wandering_px=0.0 if compared.geometry is None else compared.geometry.wandering_px,
+        wandering_px=0.0 if geometry is None else geometry.wandering_px,
+        apart_px=(0.0, 0.0) if geometry is None else geometry.apart_px,
         saturated=images.saturated if known is not None and known.found else None,
         folder=folder,
         threads=threads,
@@ -264,15 +266,16 @@ def product_input(
     return msi.copy(data=shown), tuple(range(len(used))), None
 
 
-def _learned(
-    images: Pair, overlap: Overlay, compared: Comparison, trained: Trained, training: TrainingSet, run: Run
-) -> tuple[Trained, Refined]:
-    """The model and the refinement of its product; of a large scene, the first round sees some windows only."""
+def _refiner(
+    pair: ScenePair, images: Pair, overlap: Overlay, compared: Comparison, training: TrainingSet, run: Run
+) -> Callable[..., Refined]:
+    """What refines a model's product of the pair, or of some windows of it."""
     from geolift.network.engine import choose_engine
-    from geolift.refinement import Patchwork, find_refinement, learn_twice
-    from geolift.training.fit import fit
+    from geolift.refinement import BandsApart, find_refinement
 
     settings, engine = run.settings, choose_engine(run.settings.device)
+    keystone, bands = None if compared.geometry is None else compared.geometry.keystone, pair.spectra
+    apart = None if keystone is None else BandsApart(keystone.axis, bands.bands.wavelength_nm[list(bands.good)])
 
     def refined(
         model: SpectralModel, seen: Pair = images, *, known: Refined | None = None, forced: bool = False
@@ -285,12 +288,25 @@ def _learned(
             compared.blur_sigma_px,
             forced=forced or settings.refine == "on",
             known=known,
+            keystone=apart,
             folder=run.scratch_folder,
             threads=run.threads,
             engine=engine,
             progress=of_stage("refining"),
         )
 
+    return refined
+
+
+def _learned(
+    images: Pair, refined: Callable[..., Refined], overlap: Overlay, trained: Trained, training: TrainingSet, run: Run
+) -> tuple[Trained, Refined]:
+    """The model and the refinement of its product; of a large scene, the first round sees some windows only."""
+    from geolift.network.engine import choose_engine
+    from geolift.refinement import Patchwork, learn_twice
+    from geolift.training.fit import fit
+
+    settings, engine = run.settings, choose_engine(run.settings.device)
     if trained.model.method != "auto":
         return trained, refined(trained.model)
     seen: Pair = Patchwork(images) if Patchwork.is_worth_it(images.shape) else images

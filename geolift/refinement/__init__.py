@@ -10,8 +10,10 @@ from geolift.refinement.change import Change, ChangedPair, find_change
 from geolift.refinement.find import Refined, find_refinement, refine_arrays
 from geolift.refinement.learning_twice import Lesson, learn_arrays_twice, learn_twice
 from geolift.refinement.patchwork import Patchwork
+from geolift.refinement.residual import BandsApart
 
 __all__ = [
+    "BandsApart",
     "Change",
     "ChangedPair",
     "Lesson",

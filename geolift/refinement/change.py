@@ -23,6 +23,8 @@ from geolift.refinement.changed_share import (
     least_near,
     misfit_size,
     neighbours,
+    shift_lr,
+    shifts_of,
     slopes,
     variance_unchanged,
 )
@@ -185,6 +187,7 @@ def find_change(
     blur_sigma_px: tuple[float, float],
     *,
     wandering_px: float = 0.0,
+    apart_px: tuple[float, float] = (0.0, 0.0),
     saturated: Saturated | None = None,
     folder: Path | None = None,
     threads: int = 1,
@@ -202,6 +205,8 @@ def find_change(
     wandering_px
         How far the shift wanders over the scene, in fine pixels, undone in ``pair`` as far as it is known: what shows
         so near in the MSI has not changed.
+    apart_px
+        (y, x) by which bands of the HSI lie off their places, at most, in fine pixels.
     saturated
         Where the MSI is; it is too dark there, which is no change of ground. None = nowhere.
     folder
@@ -213,6 +218,7 @@ def find_change(
         return None
     search = _Search(pair, srf, fit_footprint(windows, start, margin), saturated, folder, threads)
     search.wandering_lr = wandering_px / pair.ratio
+    search.apart_lr = np.abs(apart_px) / pair.ratio
     scatter = search.learned(windows, margin, least_sigma)
     return None if scatter is None else search.found(scatter)
 
@@ -228,24 +234,11 @@ def _windows(pair: Pair, srf: DoubleArray, margin: int) -> list[tuple[FloatArray
     ]
 
 
-def _shift_lr(misfit: NDArray[np.floating], slope: FloatArray) -> float:
-    """Robust standard deviation, in HSI pixels, of the shifts that explain misfits (c, n) on the steeper half."""
-    shifts = _shifts(misfit, slope)
-    return float(mad_sigma(shifts[np.isfinite(shifts)])) if np.isfinite(shifts).any() else 0.0
-
-
-def _shifts(misfit: NDArray[np.floating], slope: FloatArray) -> FloatArray:
-    """Shift in HSI pixels that explains each misfit (c, …) best, NaN on the less steep half."""
-    power = np.square(slope).sum(axis=0)
-    steep = power > np.median(power[np.isfinite(misfit[0])]) if np.isfinite(misfit[0]).any() else power < 0
-    return np.where(steep, (misfit * slope).sum(axis=0) / np.maximum(power, 1e-30), np.nan).astype(np.float32)
-
-
 def _displaced(misfit: NDArray[np.floating], simulated: FloatArray) -> BoolArray:
     """HSI pixels (h, w) in lines or columns that lie off their places as a whole; both (c, h, w) in sigmas."""
     off = np.zeros(misfit.shape[1:], bool)
     for slope in slopes(simulated):
-        shifts = _shifts(misfit, slope)
+        shifts = shifts_of(misfit, slope)
         for axis in (0, 1):
             along = np.moveaxis(shifts, axis, 0)
             for line, values in enumerate(along):
@@ -270,7 +263,7 @@ class _Search:
         threads: int,
     ) -> None:
         self.pair, self.srf, self.footprint, self.folder, self.threads = pair, srf, footprint, folder, threads
-        self.saturated, self.wandering_lr = saturated, 0.0
+        self.saturated, self.wandering_lr, self.apart_lr = saturated, 0.0, np.zeros(2)
         self.line = np.zeros((2, len(srf), 1, 1), np.float32)
 
     def learned(
@@ -296,8 +289,9 @@ class _Search:
         self.line = lines.T[:, :, None, None].astype(np.float32)
         left = misfit - lines[:, :1] * values - lines[:, 1:]
         sigma = np.maximum(quiet_sigma(left), least_sigma)
-        off = [_shift_lr(left / sigma[:, None], slope / sigma[:, None]) for slope in np.concatenate(steep, axis=2)]
+        off = [shift_lr(left / sigma[:, None], slope / sigma[:, None]) for slope in np.concatenate(steep, axis=2)]
         detail = np.maximum(mad_sigma(np.concatenate(details, axis=1), axis=1), sigma)
+        off = np.maximum(off, self.apart_lr).tolist()
         return Scatter(sigma.astype(np.float32), detail.astype(np.float32), (off[0], off[1]))
 
     def found(self, scatter: Scatter) -> Change | None:

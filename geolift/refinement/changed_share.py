@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geolift.degradation.sampling import LOST_WEIGHT, FloatArray
+from geolift.pair.robust import mad_sigma
 from geolift.refinement.footprint import DoubleArray, Footprint
 
 BoolArray = NDArray[np.bool_]
@@ -171,6 +172,19 @@ def variance_unchanged(scatter: Scatter, present: FloatArray, simulated: FloatAr
     for off, slope in zip(scatter.shift_lr, slopes(simulated), strict=True):
         variance = variance + np.square(np.float32(off) * slope)
     return np.asarray(variance, np.float32)
+
+
+def shift_lr(misfit: NDArray[np.floating], slope: FloatArray) -> float:
+    """Robust standard deviation, in HSI pixels, of the shifts that explain misfits (c, n) on the steeper half."""
+    shifts = shifts_of(misfit, slope)
+    return float(mad_sigma(shifts[np.isfinite(shifts)])) if np.isfinite(shifts).any() else 0.0
+
+
+def shifts_of(misfit: NDArray[np.floating], slope: FloatArray) -> FloatArray:
+    """Shift in HSI pixels that explains each misfit (c, …) best, NaN on the less steep half."""
+    power = np.square(slope).sum(axis=0)
+    steep = power > np.median(power[np.isfinite(misfit[0])]) if np.isfinite(misfit[0]).any() else power < 0
+    return np.where(steep, (misfit * slope).sum(axis=0) / np.maximum(power, 1e-30), np.nan).astype(np.float32)
 
 
 def slopes(images: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -19,7 +19,7 @@ from geolift.refinement.footprint import DoubleArray, Footprint, fit_footprint, 
 from geolift.refinement.guide import find_guide
 from geolift.refinement.pair import ArrayPair, Pair, Window
 from geolift.refinement.process import ResidualProcess, fit_process
-from geolift.refinement.residual import Residual
+from geolift.refinement.residual import BandsApart, Residual
 from geolift.refinement.windows import Progress
 from geolift.runtime.machine import give_back_memory
 from geolift.training.training_set import TrainingSet
@@ -76,6 +76,7 @@ def find_refinement(
     *,
     forced: bool = False,
     known: Refined | None = None,
+    keystone: BandsApart | None = None,
     folder: Path | None = None,
     threads: int = 1,
     engine: Engine = ON_CPU,
@@ -92,6 +93,8 @@ def find_refinement(
     known
         What was found for another model of the same pair: its footprint and correlation lengths are used again, shift
         and blur are not.
+    keystone
+        Where the HSI's bands lie apart; None where they do not.
     folder
         Where large intermediate arrays go; without one they stay in memory.
     """
@@ -105,7 +108,7 @@ def find_refinement(
     footprint = fit_footprint(windows, start, start.margin_lr) if before is None else start
     guide = find_guide(without_outliers(windows, footprint, start.margin_lr))
     zeros = _sees_zeros_beyond(views, footprint, start.margin_lr)
-    residual, factors, visible = work.residuals(footprint, guide, zeros, lambda share: progress(0.5 * share))
+    residual, factors, visible = work.residuals(footprint, guide, zeros, lambda share: progress(0.5 * share), keystone)
     faults = work.misfit_model(residual, visible)
     if faults is None:
         return Refined(None, f"fewer than {FEWEST_PIXELS} HSI pixels see valid MSI pixels only")

@@ -8,7 +8,7 @@ shape that the data ask for, which matters more than the width once the rest of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,12 @@ class Footprint:
         present = self._read(np.where(lost, np.float32(0), whole), margin)
         found: FloatArray = np.where(present >= 1 - LOST_WEIGHT, seen / np.maximum(present, 0.5), np.float32(np.nan))
         return found
+
+    def moved(self, axis: int, step_px: int) -> Footprint:
+        """Return it further by fine pixels along an axis."""
+        start = list(self.start_px)
+        start[axis] += step_px
+        return replace(self, start_px=(start[0], start[1]))
 
     def degrade_by_rows(self, read: Callable[[int, int], FloatArray], shape: tuple[int, int], strip: int) -> FloatArray:
         """See a fine image that comes strip by strip; as `degrade`.

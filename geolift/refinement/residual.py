@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from geolift.degradation.sampling import FloatArray
 from geolift.network.engine import Engine
 from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
+from geolift.pair.robust import robust_line
 from geolift.refinement.footprint import Footprint
 from geolift.refinement.guide import Guide
 from geolift.refinement.misfit import HALO_LR, MisfitModel, fit_misfit
-from geolift.refinement.pair import Pair
+from geolift.refinement.pair import Pair, Window
 from geolift.refinement.process import ResidualProcess
 from geolift.refinement.solution import solve_block
 from geolift.refinement.windows import (
@@ -47,8 +48,19 @@ WHOLE_LR = 25
 SOLVED_LR = 128
 """Edge of the pieces in which it is solved, in HSI pixels. Fixed: law 1."""
 
+MOST_APART_LR = 0.5
+"""Bands of the HSI are followed up to so many of its pixels off their places."""
+
 LEAST_MISFIT = 0.5
 """The misfit is never taken to be less noisy than so much of the HSI's own noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class BandsApart:
+    """Bands of the HSI, at ``wavelength_nm`` (C,), that lie apart along an axis (0: y, 1: x) by their wavelength."""
+
+    axis: int
+    wavelength_nm: NDArray[np.float64]
 
 
 class Residual:
@@ -84,24 +96,27 @@ class Residual:
             yield low, self.pair.msi(*place), self.pair.beyond(*place)
 
     def residuals(
-        self, footprint: Footprint, guide: Guide, zeros: bool, progress: Progress
+        self,
+        footprint: Footprint,
+        guide: Guide,
+        zeros: bool,
+        progress: Progress,
+        keystone: BandsApart | None = None,
     ) -> tuple[ScratchArray, ScratchArray, ScratchArray]:
-        """Residual (K, h, w) in the whitened subspace, factors D φ (1 + M, h, w), and misfit with D M (2 c, h, w)."""
-        margin = footprint.margin_lr
-        edge = block_edge(self.pair.ratio, margin)
+        """Residual (K, h, w) in the whitened subspace, factors D φ (1 + M, h, w), and misfit with D M (2 c, h, w).
+
+        With a ``keystone`` each band of the HSI is held against the product where it saw it.
+        """
+        edge = block_edge(self.pair.ratio, footprint.margin_lr)
         count, bands, terms = self.encode.shape[1], len(self.srf), 1 + len(guide.projection)
         arrays = tuple(ScratchArray((size, *self.pair.shape), self.folder) for size in (count, terms, 2 * bands))
+        apart = None if keystone is None else self._apart(footprint, guide, zeros, keystone)
 
         def form(rows: slice, cols: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-            shape = rows.stop - rows.start, cols.stop - cols.start
-            wide = shape[1] + 2 * margin
-            strip = max(1, STRIP_PX // (wide * self.pair.ratio**2))
-
-            def read(row: int, count: int) -> FloatArray:
-                return self._fine((rows.start + row, cols.start - margin, count, wide, 0), guide, zeros)
-
-            seen = footprint.degrade_by_rows(read, shape, strip)
+            seen = self._seen(footprint, guide, zeros, rows, cols)
             spectra = self.pair.hsi(rows, cols)
+            if keystone is not None and apart is not None:
+                spectra = spectra - self._moved(seen[:count], footprint, guide, zeros, (rows, cols), keystone, apart)
             degraded = seen[count + terms :]
             misfit = apply_srf(spectra, self.srf).astype(np.float32) - degraded
             return (
@@ -114,6 +129,57 @@ class Residual:
             for array, part in zip(arrays, parts, strict=True):
                 array.write(*window, part)
         return arrays[0], arrays[1], arrays[2]
+
+    def _seen(self, footprint: Footprint, guide: Guide, zeros: bool, rows: slice, cols: slice) -> FloatArray:
+        """(K + 1 + M + c, h, w) what HSI pixels of a window see of what `_fine` gives."""
+        margin, shape = footprint.margin_lr, (rows.stop - rows.start, cols.stop - cols.start)
+        wide = shape[1] + 2 * margin
+        strip = max(1, STRIP_PX // (wide * self.pair.ratio**2))
+
+        def read(row: int, count: int) -> FloatArray:
+            return self._fine((rows.start + row, cols.start - margin, count, wide, 0), guide, zeros)
+
+        return footprint.degrade_by_rows(read, shape, strip)
+
+    def _steps(
+        self, seen: FloatArray, footprint: Footprint, guide: Guide, zeros: bool, window: Window, axis: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """First and second difference (K, h, w) along an axis, per fine pixel, of what HSI pixels see; zero beyond."""
+        ahead, behind = (
+            self._seen(footprint.moved(axis, step), guide, zeros, *window)[: len(seen)] for step in (1, -1)
+        )
+        first, second = 0.5 * (ahead - behind), ahead - 2 * seen + behind
+        return np.nan_to_num(first, copy=False), np.nan_to_num(second, copy=False)
+
+    def _moved(
+        self,
+        seen: FloatArray,
+        footprint: Footprint,
+        guide: Guide,
+        zeros: bool,
+        window: Window,
+        keystone: BandsApart,
+        apart_px: NDArray[np.float64],
+    ) -> FloatArray:
+        """(C, h, w) by which bands so many fine pixels apart differ for that from the product ``seen`` (K, h, w)."""
+        first, second = self._steps(seen, footprint, guide, zeros, window, keystone.axis)
+        by_band = (np.einsum("ck,kyx->cyx", self.decode, values, optimize=True) for values in (first, second))
+        weights = (apart_px[:, None, None], 0.5 * np.square(apart_px)[:, None, None])
+        return np.asarray(sum(w * values for w, values in zip(weights, by_band, strict=True)), np.float32)
+
+    def _apart(self, footprint: Footprint, guide: Guide, zeros: bool, keystone: BandsApart) -> NDArray[np.float64]:
+        """(C,) how far the bands lie off the footprint, in fine pixels: a robust line along the wavelength."""
+        told, power = np.zeros(len(self.decode)), np.zeros(len(self.decode))
+        for rows, cols in self.places:
+            seen = self._seen(footprint, guide, zeros, rows, cols)[: self.encode.shape[1]]
+            first, _ = self._steps(seen, footprint, guide, zeros, (rows, cols), keystone.axis)
+            left = self._whitened(self.pair.hsi(rows, cols)) - seen
+            known = np.isfinite(left).all(axis=0)
+            steep, missed = (self.decode @ values[:, known].astype(np.float64) for values in (first, left))
+            told, power = told + (steep * missed).sum(axis=1), power + np.square(steep).sum(axis=1)
+        slope, intercept, _ = robust_line(keystone.wavelength_nm, told / np.maximum(power, 1e-300))
+        most = MOST_APART_LR * self.pair.ratio
+        return np.clip(slope * keystone.wavelength_nm + intercept, -most, most)
 
     def misfit_model(self, residual: ScratchArray, visible: ScratchArray) -> MisfitModel | None:
         """What the residual owes to faults of the sensors, learned where the footprint was."""
