@@ -19,6 +19,7 @@ from geolift.refinement.correction import Correction
 from geolift.refinement.footprint import Footprint, fit_footprint, gaussian_footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance, fit_process
 from geolift.refinement.solution import correction_fields, solve_block
+from geolift.refinement.windows import even_edges
 from geolift.runtime.scratch import lent
 from geolift.training.fit import fit
 from geolift.training.training_set import TrainingSet, training_set_from_cube
@@ -137,6 +138,23 @@ def test_tensors_give_a_tensor_of_the_fields_that_arrays_give(process: ResidualP
     assert torch.equal(fields, torch.from_numpy(correction_fields(process, *known, (0, 0), at, at)))
 
 
+def test_what_lies_beyond_a_blocks_halo_hardly_changes_its_solution(process: ResidualProcess) -> None:
+    rng = np.random.default_rng(9)
+    size, halo, core = 56, process.halo_lr, slice(20, 36)
+    factors = np.concatenate([np.ones((1, size, size)), texture(rng, 2, size, 0.7)]).astype(np.float32)
+    residual = (5 * texture(rng, 3, size, 1.5)).astype(np.float32)
+    whole = solve_block(process, residual, factors)[:, core, core]
+    seen = slice(core.start - halo, core.stop + halo)
+    part = solve_block(process, residual[:, seen, seen], factors[:, seen, seen])[:, halo:-halo, halo:-halo]
+    apart = process.noise[:, None, None] * (part - whole)
+    assert np.sqrt(np.square(apart).mean()) < 0.2 * solution.LEFT_OF_NOISE
+
+
+def test_blocks_are_even_and_few() -> None:
+    assert even_edges((300, 161), 160) == (150, 81)
+    assert even_edges((160, 3), 160) == (160, 3)
+
+
 def test_no_number_of_the_system_lies_below_those_that_cpus_multiply_fast(process: ResidualProcess) -> None:
     """Intel's CPUs took nine times as long with them."""
     for length in (1.0, 4.0):
@@ -175,6 +193,7 @@ def test_a_strong_long_process_comes_to_rest_too(process: ResidualProcess) -> No
 def test_a_gpu_that_is_asked_every_tenth_step_finds_the_same_solution(
     process: ResidualProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(solution, "LEFT_OF_NOISE", 0.05)
     rng = np.random.default_rng(4)
     residual, factors = (rng.standard_normal((3, 30, 20)).astype(np.float32) for _ in range(2))
     residual[1] = 0  # at rest from the first step on

@@ -88,9 +88,12 @@ class ResidualProcess:
 
     @property
     def halo_lr(self) -> int:
-        """HSI pixels around a block that its solution takes into account."""
-        longest = max(length for length, _, _ in self.terms)
-        return self.reach_lr(longest) + self.footprint.margin_lr
+        """HSI pixels around a block that its solution takes into account.
+
+        The own term's reach: nearer pixels screen what lies beyond, of the guided terms too (M. L. Stein, The
+        screening effect in kriging, Ann. Statist. 30(1), 2002).
+        """
+        return self.reach_lr(self.length_lr)
 
     def reach_lr(self, length_lr: float) -> int:
         """HSI pixels by which the correction of a pixel may look away from it."""

@@ -26,6 +26,7 @@ from geolift.refinement.windows import (
     STRIP_PX,
     Progress,
     block_edge,
+    even_edges,
     in_blocks,
     middle,
     spread,
@@ -45,8 +46,8 @@ PROCESS_WINDOW_LR = 20
 WHOLE_LR = 25
 """Up to this size a scene stands for itself when the process is fitted."""
 
-SOLVED_LR = 128
-"""Edge of the pieces in which it is solved, in HSI pixels. Fixed: law 1."""
+CLEANED_LR, SOLVED_LR = 128, 160
+"""Edge of the pieces that are freed of faults, and the longest of those solved, in HSI pixels. Fixed: law 1."""
 
 MOST_APART_LR = 0.5
 """Bands of the HSI are followed up to so many of its pixels off their places."""
@@ -203,7 +204,7 @@ class Residual:
             return left[:, core[0], core[1]], np.float32(1) - outliers[None, core[0], core[1]]
 
         outliers = compared = 0
-        for window, (left, counts) in in_blocks(shape, SOLVED_LR, self.threads, clean):
+        for window, (left, counts) in in_blocks(shape, CLEANED_LR, self.threads, clean):
             residual.write(*window, left)
             kept.write(*window, counts)
             here = int((counts == 0).sum())
@@ -257,7 +258,8 @@ class Residual:
             found = solve_block(process, left, factor, self.engine.device)
             return found[:, core[0], core[1]], left[:, core[0], core[1]]
 
-        for (rows, cols), (found, left) in in_blocks(shape, SOLVED_LR, self.threads, solved, progress):
+        edges = even_edges(shape, SOLVED_LR)
+        for (rows, cols), (found, left) in in_blocks(shape, edges, self.threads, solved, progress):
             solution.write(rows, cols, np.einsum("kl,lyx->kyx", turned, found).astype(np.float32))
             valid = np.isfinite(left[0])
             old = process.rotation.T @ left[:, valid].astype(np.float64)

@@ -18,9 +18,9 @@ from geolift.refinement.footprint import DoubleArray, Footprint
 from geolift.refinement.process import ResidualProcess, covariance, cross_covariance
 from geolift.runtime.blas import one_blas_thread
 
-LEFT_OF_NOISE, MAX_ITERATIONS = 0.1, 3000
-"""Part of the residual's noise, and of the residual, that may be left of the equations: what is predicted then lies
-0.05 to 0.2 of the HSI's noise, 0.4 % of the correction, from the exact solution."""
+LEFT_OF_NOISE, MAX_ITERATIONS = 0.2, 3000
+"""Part of the residual's noise, and of the residual, that may be left of the equations. At 0.01, 0.1 and 0.3 the
+product of one model on 300² HSI pixels differed by 0.0002 dB of PSNR; whole runs at 1.0 lost 0.02 and 0.09 dB."""
 
 DARKEST = 0.25
 """Of the mean brightness: darker pixels are not scaled further."""
@@ -32,7 +32,7 @@ TOGETHER = 8
 Array = Any
 """Of NumPy on the CPU, a torch tensor on a GPU: what is written here means the same for both."""
 
-LEAST_POWER = 1e-200
+LEAST_POWER = 1e-30
 """Instead of zero, of a component that is solved exactly before anybody looks."""
 
 STEPS_UNASKED = 10
@@ -234,14 +234,13 @@ def conjugate_gradients(system: _System, goal: Array, steps: int = 1) -> Array:
     library = system.library
 
     def dot(a: Array, b: Array) -> Array:
-        return (a * b).sum(axis=(0, 2), dtype=library.float64)[:, None]
+        return library.einsum("hkw,hkw->k", a, b)[:, None]
 
     solution, which = library.zeros_like(goal), library.argwhere(library.ones_like(goal[0, :, 0]))[:, 0]
-    found = library.zeros_like(goal)
     enough = LEFT_OF_NOISE**2 * library.minimum(dot(goal, goal), system.noise * system.mask.sum())
-    left = goal
-    near = system.nearly_solved(left)
-    way, power = near, dot(left, near)
+    left, found = goal, library.zeros_like(goal)
+    way: Array = None
+    power: Array = None
     for step in range(MAX_ITERATIONS):
         moving = (dot(left, left) > enough)[:, 0] if step % steps == 0 else None
         if moving is not None and not moving.all():
@@ -250,15 +249,16 @@ def conjugate_gradients(system: _System, goal: Array, steps: int = 1) -> Array:
             if not len(still):
                 return solution
             system = system.of(still)
-            which, enough, power = which[still], enough[still], power[still]
-            left, way, found = left[:, still], way[:, still], found[:, still]
-        image = system.times(way)
-        length = library.asarray(power / library.clip(dot(way, image), LEAST_POWER, None), dtype=goal.dtype)
-        found = found + length * way
-        left = left - length * image
+            which, enough, left, found = which[still], enough[still], left[:, still], found[:, still]
+            if way is not None:
+                way, power = way[:, still], power[still]
         near = system.nearly_solved(left)
         new = dot(left, near)
-        way, power = near + library.asarray(new / library.clip(power, LEAST_POWER, None), dtype=goal.dtype) * way, new
+        way = near if way is None else near + new / library.clip(power, LEAST_POWER, None) * way
+        power, image = new, system.times(way)
+        length = power / library.clip(dot(way, image), LEAST_POWER, None)
+        found += length * way
+        left = left - length * image
     raise FloatingPointError(f"the correction did not come to rest in {MAX_ITERATIONS} steps")
 
 

@@ -30,17 +30,17 @@ Progress = Callable[[float], None]
 
 def in_blocks(
     shape: tuple[int, int],
-    edge: int,
+    edge: int | tuple[int, int],
     threads: int,
     work: Callable[[slice, slice], Any],
     progress: Progress = lambda share: None,
 ) -> Iterator[tuple[Window, Any]]:
     """Do the blocks of the HSI's grid in threads; in order, few of them waiting."""
-    height, width = shape
+    (height, width), (down, across) = shape, (edge, edge) if isinstance(edge, int) else edge
     windows = [
-        (slice(row, min(row + edge, height)), slice(col, min(col + edge, width)))
-        for row in range(0, height, edge)
-        for col in range(0, width, edge)
+        (slice(row, min(row + down, height)), slice(col, min(col + across, width)))
+        for row in range(0, height, down)
+        for col in range(0, width, across)
     ]
     under_way: deque[Future[Any]] = deque()
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
@@ -60,6 +60,12 @@ def widened(window: Window, halo: int, shape: tuple[int, int]) -> tuple[Window, 
         slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(window, (rows, cols), strict=True)
     )
     return (rows, cols), (down, across)
+
+
+def even_edges(shape: tuple[int, int], most: int) -> tuple[int, int]:
+    """Rows and columns of the fewest blocks of nearly equal size, none longer than ``most``: least lies in halos."""
+    height, width = (-(-size // -(-size // most)) for size in shape)
+    return height, width
 
 
 def block_edge(ratio: int, margin: int) -> int:
