@@ -12,7 +12,7 @@ from geolift.refinement import Change, ChangedPair, find_change
 from geolift.refinement.change import _confined, _worthwhile
 from geolift.refinement.changed_share import least_near
 from geolift.refinement.footprint import gaussian_footprint
-from geolift.refinement.pair import ArrayPair
+from geolift.refinement.pair import ArrayPair, AveragedPair
 from geolift.runtime.scratch import lent
 
 RATIO, SIDE, BANDS = 3, 26, 4
@@ -96,6 +96,28 @@ def test_a_pixel_gives_way_alike_where_only_pieces_of_the_arrays_are(images: Ima
         assert np.array_equal(elsewhere.applied(tile, *places), change.applied(tile, *places))
         with pytest.raises(IndexError, match="not lent"):
             elsewhere.share_at(rows[:, None], cols[None] + 1)
+
+
+def test_of_an_averaged_msi_the_same_ground_gives_way_at_the_pixels_it_was_averaged_from(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hsi, msi = images
+    msi[:, 20:33, 31:41] += 0.4
+    fine = msi.repeat(4, axis=1).repeat(4, axis=2)
+    monkeypatch.setattr("geolift.refinement.pair.AVERAGED_PX", 20_000)  # strips
+    averaged = AveragedPair(ArrayPair(hsi, fine), RATIO)
+    np.testing.assert_allclose(averaged.msi(2, 3, 9, 7, 2), ArrayPair(hsi, msi).msi(2, 3, 9, 7, 2), rtol=1e-5)
+    change = find_change(averaged, np.eye(BANDS), np.full(BANDS, NOISE), (0.0, 0.0), BLUR)
+    expected = found_in(hsi, msi)
+    assert change is not None
+    assert expected is not None
+    shown = ChangedPair(ArrayPair(hsi, fine), change).msi(0, 0, SIDE, SIDE, 0)
+    small = ChangedPair(ArrayPair(hsi, msi), expected).msi(0, 0, SIDE, SIDE, 0)
+    assert not np.array_equal(small, msi)
+    gives_way = (small != msi).repeat(4, axis=1).repeat(4, axis=2)
+    assert np.array_equal(shown != fine, gives_way)
+    means = shown.reshape(BANDS, SIZE, 4, SIZE, 4).mean(axis=(2, 4))
+    assert np.abs(means - small)[small != msi].mean() < 0.02 * 0.4  # what is shown varies within a pixel
 
 
 def test_a_clean_pair_is_left_alone(images: Images) -> None:

@@ -17,6 +17,7 @@ from geolift.datamodel.cube import window_values
 from geolift.pair.comparison import Comparison
 from geolift.pair.geometry import with_wandering
 from geolift.pair.harmonization import Harmonization
+from geolift.pair.held import compared_ratio
 from geolift.pair.overlay import Overlay, overlay
 from geolift.pair.saturation import Saturation
 from geolift.pair.scene_pair import ScenePair
@@ -181,19 +182,28 @@ def changed_ground(
 ) -> Change | None:
     """Where the MSI gives way to what the HSI shows, whose ``subspace`` tells its noise."""
     from geolift.refinement import find_change
+    from geolift.refinement.pair import AveragedPair
 
     weights = images.weights.astype(np.float64)
     noise = np.sqrt(np.square(weights) @ np.square(subspace.noise))
     known, geometry = compared.saturation, compared.geometry
+    averaged = AveragedPair(images, compared_ratio(images.ratio))
+
+    def saturated(*place: int) -> np.ndarray:
+        return np.asarray(averaged.mean_of(lambda *part: images.saturated(*part)[None], *place)[0])
+
+    px = images.ratio / averaged.ratio
+    (dy, dx), (blur_y, blur_x) = images.overlap.fine_shift(*compared.applied_px), compared.blur_sigma_px
+    apart_y, apart_x = (0.0, 0.0) if geometry is None else geometry.apart_px
     return find_change(
-        images,
+        averaged,
         weights,
         noise,
-        images.overlap.fine_shift(*compared.applied_px),
-        compared.blur_sigma_px,
-        wandering_px=0.0 if geometry is None else geometry.wandering_px,
-        apart_px=(0.0, 0.0) if geometry is None else geometry.apart_px,
-        saturated=images.saturated if known is not None and known.found else None,
+        (dy / px, dx / px),
+        (blur_y / px, blur_x / px),
+        wandering_px=0.0 if geometry is None else geometry.wandering_px / px,
+        apart_px=(apart_y / px, apart_x / px),
+        saturated=saturated if known is not None and known.found else None,
         folder=folder,
         threads=threads,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LEAST_SATURATED = 0.01
 """Part of an HSI pixel from which on it counts as saturated in the MSI."""
 
-Saturated = Callable[[int, int, int, int, int], BoolArray]
+Saturated = Callable[[int, int, int, int, int], NDArray[Any]]
 """From row, column, height, width and margin of a window in HSI pixels to its saturated fine pixels."""
 
 DISPLACED_LR, FEWEST_ALONG = 0.15, 8

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geolift.degradation.sampling import FloatArray
+from geolift.degradation.sampling import FloatArray, area_mean
 
 Window = tuple[slice, slice]
 
@@ -38,6 +39,51 @@ class Pair(Protocol):
 
     def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> NDArray[np.bool_]:
         """Fine pixels of the same window that lie beyond the MSI's image."""
+
+
+AVERAGED_PX = 1_000_000
+"""Fine pixels that are averaged at once, or those of one row of HSI pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class AveragedPair:
+    """`Pair` whose MSI is averaged to ``ratio`` pixels along an HSI pixel; what HSI pixels see stays what it was."""
+
+    pair: Pair
+    ratio: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See `Pair`."""
+        return self.pair.shape
+
+    def hsi(self, rows: slice, cols: slice) -> FloatArray:
+        """See `Pair`."""
+        return self.pair.hsi(rows, cols)
+
+    def msi(self, row: int, col: int, height: int, width: int, margin: int) -> FloatArray:
+        """See `Pair`."""
+        return self.mean_of(self.pair.msi, row, col, height, width, margin)
+
+    def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> NDArray[np.bool_]:
+        """See `Pair`."""
+        share = self.mean_of(lambda *place: self.pair.beyond(*place)[None], row, col, height, width, margin)
+        return np.asarray(share[0] > 0.5)
+
+    def mean_of(
+        self, read: Callable[[int, int, int, int, int], NDArray[Any]], row: int, col: int, height: int, width: int,
+        margin: int,
+    ) -> FloatArray:  # fmt: skip
+        """Mean (n, y, x) of what is read of a window (n, y, x), some rows of HSI pixels at once."""
+        if self.ratio == self.pair.ratio:
+            return np.asarray(read(row, col, height, width, margin), np.float32)
+        first, end, wide, fine = row - margin, row + height + margin, width + 2 * margin, self.pair.ratio
+        rows = max(1, AVERAGED_PX // (wide * fine**2))
+        parts = [
+            area_mean(np.asarray(read(top, col - margin, min(rows, end - top), wide, 0), np.float32), fine, self.ratio)
+            for top in range(first, end, rows)
+        ]
+        return np.concatenate(parts, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
