@@ -24,7 +24,7 @@ from scenes import make_pair
 from geolift.datamodel.cube import Bands, make_cube
 from geolift.errors import OutputExistsError, ResourceError
 from geolift.pipeline.files import fuse_files
-from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
+from geolift.pipeline.memory_plan import Preparing, estimate_cost, fitted, is_kept
 from geolift.runtime.machine import limit_block_cache
 from geolift.settings import FuseSettings, WritingSettings
 from geolift.writer import Cluster, Encoding, Threads, cog_block, write_cube
@@ -148,7 +148,7 @@ def test_a_budget_is_kept_by_fewer_threads_and_then_by_smaller_tiles() -> None:
 def test_an_hsi_is_kept_in_memory_where_the_budget_has_room_and_counts() -> None:
     def memory(budget: str, hsi_bytes: int) -> int:
         settings = FuseSettings(sensor="x", memory=budget, threads=1)  # type: ignore[arg-type]
-        return estimate_cost((3000, 3000), 50, 4, settings, hsi_bytes).memory_bytes
+        return estimate_cost((3000, 3000), 50, 4, settings, Preparing(hsi_bytes)).memory_bytes
 
     assert not is_kept(10**8, 2 * 10**9)
     assert is_kept(10**9, 4 * 10**9)

@@ -24,7 +24,7 @@ from geolift.pair.spectra import plan_spectra
 from geolift.pipeline.fault_places import FaultMap, fault_maps
 from geolift.pipeline.interpolation import NO_GAIN, with_worth
 from geolift.pipeline.marked_ground import with_marked
-from geolift.pipeline.memory_plan import estimate_cost, fitted, is_kept
+from geolift.pipeline.memory_plan import Preparing, estimate_cost, fitted, is_kept
 from geolift.pipeline.plan import Plan, file_facts
 from geolift.pipeline.quality_raster import hsi_coverage, quality_raster
 from geolift.pipeline.refining import product_input, refine
@@ -59,7 +59,9 @@ def plan_fusion(hsi: xr.DataArray, msi: xr.DataArray, settings: FuseSettings, ou
     spectra = plan_spectra(hsi, settings, settings, msi)
     region = plan_region(hsi, msi, settings)
     shape = (int(region.grid.shape[0]), int(region.grid.shape[1]))
-    cost = estimate_cost(shape, len(spectra.hsi_bands), len(spectra.msi_bands), settings, hsi.nbytes)
+    cost = estimate_cost(
+        shape, len(spectra.hsi_bands), len(spectra.msi_bands), settings, Preparing.of(hsi, region.ratio)
+    )
     notes = [*hsi.attrs.get("warnings", []), *msi.attrs.get("warnings", []), *spectra.warnings]
     if region.ratio <= 1.0:
         notes.append(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
+import xarray as xr
+
 from geolift.errors import ResourceError
+from geolift.pair.coregistration import affordable_windows
 from geolift.runtime.machine import available_cpus, block_cache_bytes, spare_memory_bytes
 from geolift.settings import ApplySettings, FuseSettings
 from geolift.writer import Encoding, copying_bytes, overview_factors, tile_shape
@@ -15,15 +19,53 @@ Streamed = TypeVar("Streamed", FuseSettings, ApplySettings)
 IMPORTS_BYTES = 560_000_000
 """Resident memory before the first tile: Python, libraries, the trained model, what the allocator keeps."""
 
-COMPARED_BYTES, COMPARED_BYTES_PER_BAND = 100_000_000, 600_000
-"""What comparing, training and refining leave beside it, where they are done first (benchmarks/bench_memory.py)."""
+PREPARED_BYTES, PREPARED_BYTES_PER_BAND, BLOCKS_PREPARED = 470_000_000, 100_000, 5.6
+"""Peak of a fusion before its first tile: libraries and what the allocator keeps, each band, and so many decoded blocks
+of the HSI. Measured with 40 to 425 bands, 60² to 500² HSI pixels: 1 to 15 % above the peak of resident memory."""
+
+LEFT_BYTES, BLOCKS_LEFT = 430_000_000, 3
+"""The same when the first tile is made: what is still there, or not yet given back."""
+
+WINDOW_MARGIN_LR, WINDOW_COPIES = 3, 6
+"""HSI pixels around the windows that stand for a scene, and copies of their MSI while changed ground is looked for."""
 
 KEPT_FROM_BYTES, KEPT_SHARE = 2 * 10**9, 0.5
 """An HSI is read five times before the first tile. Of what the budget has beyond two billion bytes a decoded HSI may
 take half; it is read once then. With less, the peak stays the same for any HSI."""
 
-READING_BYTES = 300_000_000
-"""What reading and looking at an HSI takes beside it."""
+READING_BYTES = 200_000_000
+"""What reading and looking at an HSI takes beside it, where it is kept."""
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """What a fusion holds before its first tile.
+
+    ``hsi_bytes``: of the decoded HSI; ``block_bytes``: of the largest piece that it is read in; ``window_px``: fine
+    pixels of the windows that stand for the scene.
+    """
+
+    hsi_bytes: int = 0
+    block_bytes: int = 0
+    window_px: int = 0
+
+    @classmethod
+    def of(cls, hsi: xr.DataArray, ratio: float) -> Preparing:
+        """Return what an HSI and the MSI's pixels along one of its take."""
+        chunks = getattr(hsi.data, "chunks", None)
+        block = 4 * math.prod(max(sizes) for sizes in chunks) if chunks else 0
+        side, count = affordable_windows(max(1, round(ratio)), WINDOW_MARGIN_LR)
+        pixels = min(count * (side + 2 * WINDOW_MARGIN_LR) ** 2, hsi.shape[1] * hsi.shape[2])
+        return cls(hsi.nbytes, block, round(pixels * max(1.0, ratio) ** 2))
+
+    def peak_bytes(self, hsi_bands: int, msi_bands: int) -> int:
+        """Peak before the first tile, without GDAL's cache."""
+        held = round(BLOCKS_PREPARED * self.block_bytes) + WINDOW_COPIES * 4 * msi_bands * self.window_px
+        return PREPARED_BYTES + PREPARED_BYTES_PER_BAND * hsi_bands + held
+
+    def left_bytes(self, hsi_bands: int) -> int:
+        """What is left of it when the first tile is made."""
+        return LEFT_BYTES + PREPARED_BYTES_PER_BAND * hsi_bands + BLOCKS_LEFT * self.block_bytes
 
 
 @dataclass(frozen=True)
@@ -68,14 +110,18 @@ def pinned_bytes(hsi_bands: int, msi_bands: int) -> int:
 
 
 def estimate_cost(
-    shape: tuple[int, int], hsi_bands: int, msi_bands: int, settings: FuseSettings | ApplySettings, hsi_bytes: int = 0
+    shape: tuple[int, int],
+    hsi_bands: int,
+    msi_bands: int,
+    settings: FuseSettings | ApplySettings,
+    preparing: Preparing | None = None,
 ) -> Cost:
     """Choose tile size and threads for the memory allowed, and tell what the run takes.
 
     The tile the user asked for is kept where one thread can have it; else it shrinks down to one block of the file.
     Raises ResourceError if ``--memory`` was given and not even one thread with the smallest tile fits.
 
-    ``shape``: of the product (y, x). ``hsi_bytes``: of the decoded HSI that is fused.
+    ``shape``: of the product (y, x). ``preparing``: what a fusion does first; None = nothing is known of it.
     """
     budget = settings.memory or spare_memory_bytes()
     wanted = settings.threads or available_cpus()
@@ -83,9 +129,8 @@ def estimate_cost(
 
     pinned = pinned_bytes(hsi_bands, msi_bands) if settings.device == "cuda" else 0
 
-    base = IMPORTS_BYTES
-    if isinstance(settings, FuseSettings):
-        base += COMPARED_BYTES + COMPARED_BYTES_PER_BAND * hsi_bands
+    first = preparing or Preparing()
+    base = first.left_bytes(hsi_bands) if isinstance(settings, FuseSettings) else IMPORTS_BYTES
 
     def peak(tile: int, threads: int) -> int:
         rows, cols = tile_shape(tile, settings, shape)
@@ -105,8 +150,9 @@ def estimate_cost(
     copying = copying_bytes(settings, hsi_bands, encoding.itemsize)
     if copying:
         memory = max(memory, IMPORTS_BYTES + block_cache_bytes(budget) + copying)
-    if is_kept(hsi_bytes, budget):
-        memory = max(memory, base + READING_BYTES + hsi_bytes)
+    if isinstance(settings, FuseSettings):
+        kept = READING_BYTES + first.hsi_bytes if is_kept(first.hsi_bytes, budget) else 0
+        memory = max(memory, first.peak_bytes(hsi_bands, msi_bands) + kept + block_cache_bytes(budget))
     if settings.memory is not None and memory > budget:
         blocks = "--co BLOCKSIZE" if settings.of == "COG" else "--co BLOCKXSIZE, BLOCKYSIZE"
         raise ResourceError(

@@ -19,7 +19,7 @@ MAX_WINDOWS = 4
 A scene of at most as many LR pixels as they hold, and a tenth more, is used whole."""
 
 
-MOST_FINE_PX, FEWEST_LR = 16_000_000, 16
+MOST_FINE_PX, FEWEST_LR = 8_000_000, 16
 """Fine pixels of all windows together, margins included, and the side below which there are rather fewer windows:
 at a ratio of 100 four windows of 40 LR pixels would hold 125 million."""
 
@@ -49,7 +49,7 @@ def affordable_windows(ratio: int, margin: int, side: int = WINDOW_PX, count: in
     """Side and number of windows whose fine pixels, with a margin of LR pixels, are not too many to be held.
 
     >>> affordable_windows(6, 8), affordable_windows(30, 8, 96), affordable_windows(100, 8)
-    ((40, 4), (50, 4), (24, 1))
+    ((40, 4), (31, 4), (12, 1))
     """
     while True:
         fitting = math.isqrt(MOST_FINE_PX // count) // ratio - 2 * margin
