@@ -192,6 +192,8 @@ def test_a_patchwork_shows_windows_of_the_scene_and_their_rims_do_not_count() ->
     np.testing.assert_array_equal(part, msi[52:108, 92:128])
     np.testing.assert_array_equal(patchwork.hsi(slice(30, 50), slice(50, 60))[0], hsi[30:50, 50:60])
     assert np.isnan(patchwork.msi(0, 0, 5, 5, 1)[0, :2]).all()
+    above = patchwork.msi(-3, -3, 2, 30, 0)  # a strip of the margin, as it is read at large ratios
+    assert above.shape == (1, 4, 60) and np.isnan(above).all()
 
 
 def test_the_default_of_the_benchmark_learns_twice_and_says_so() -> None:

@@ -73,8 +73,9 @@ class Patchwork:
                 out = np.full((len(values), *(size * self.ratio for size in sizes)), np.nan, np.float32)
             fine = [slice(part.start * self.ratio, part.stop * self.ratio) for part in place]
             out[:, fine[0], fine[1]] = values
-        if out is None:
-            raise ValueError("the window holds no pixel of the patchwork")
+        if out is None:  # a strip of the rows around it, at large ratios
+            bands = len(self.whole.msi(0, 0, 1, 1, 0))
+            out = np.full((bands, *(size * self.ratio for size in sizes)), np.nan, np.float32)
         return out
 
     def beyond(self, row: int, col: int, height: int, width: int, margin: int) -> NDArray[np.bool_]:
