@@ -12,7 +12,7 @@ from scipy import ndimage
 from geolift.benchmark.methods import fuse_arrays
 from geolift.network.inference import predict_block
 from geolift.network.model import SpectralModel
-from geolift.refinement import Patchwork, Refined, learn_arrays_twice, refine_arrays
+from geolift.refinement import Patchwork, Refined, learn_arrays_twice, refine_arrays, trial
 from geolift.refinement.footprint import gaussian_footprint
 from geolift.refinement.learning_twice import learn_twice, sample_refined
 from geolift.refinement.pair import ArrayPair
@@ -212,3 +212,16 @@ def test_what_a_linear_fit_makes_of_the_noise_of_the_msi_is_its_gain_times_the_n
     told = amplified_noise(model, training, seed=0)
     assert told == pytest.approx(0.01 * np.sqrt(np.square(gains).sum()), rel=0.1)
     assert amplified_noise(model, replace(training, msi_noise=None), seed=0) == 0
+
+
+def test_a_window_of_the_trial_seen_in_strips_leaves_the_same(
+    first_round: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, hsi, msi, _, model, _, refined = first_round
+    footprint = refined.correction.process.footprint
+    margin = footprint.margin_lr
+    fine = ArrayPair(hsi, msi).msi(0, 0, *hsi.shape[1:], margin)
+    whole = trial._error(hsi, fine, model, footprint)
+    monkeypatch.setattr(trial, "AT_ONCE_PX", 10_000)
+    assert fine[0].size > 10_000
+    np.testing.assert_allclose(trial._error(hsi, fine, model, footprint), whole, rtol=1e-3, atol=1e-6)

@@ -26,8 +26,8 @@ of the HSI. Measured with 40 to 425 bands, 60² to 500² HSI pixels: 1 to 15 % a
 LEFT_BYTES, BLOCKS_LEFT = 430_000_000, 3
 """The same when the first tile is made: what is still there, or not yet given back."""
 
-WINDOW_MARGIN_LR, WINDOW_COPIES = 3, 6
-"""HSI pixels around the windows that stand for a scene, and copies of their MSI while changed ground is looked for."""
+WINDOW_MARGIN_LR, WINDOW_COPIES = 3, 10
+"""HSI pixels around the windows that stand for a scene, and copies of their MSI while the guides are found."""
 
 KEPT_FROM_BYTES, KEPT_SHARE = 2 * 10**9, 0.5
 """An HSI is read five times before the first tile. Of what the budget has beyond two billion bytes a decoded HSI may

@@ -37,6 +37,9 @@ MOST_WINDOWS, WINDOW_LR = 4, 24
 MOST_FINE_PX = MOST_WINDOWS * (12 * WINDOW_LR) ** 2
 """Fine pixels in these windows; at large ratios there are fewer windows."""
 
+AT_ONCE_PX = 1_000_000
+"""Fine pixels of a window whose product is held at once; at large ratios it is seen in strips."""
+
 Fit = Callable[[TrainingSet], SpectralModel]
 Locate = Callable[[Ints, Ints], tuple[Ints, Ints]]
 """From rows and columns of a pair to those of the HSI that training pixels are counted in."""
@@ -150,5 +153,15 @@ def _read(pair: Pair, margin: int, rows: slice, cols: slice) -> tuple[Floats, Fl
 
 def _error(hsi: Floats, fine: Floats, model: SpectralModel, footprint: Footprint) -> DoubleArray:
     """(h, w) length of what a model's product, seen through the footprint, leaves of the HSI; NaN = unknown."""
-    seen = footprint.degrade(predict_block(model, fine), footprint.margin_lr)
+    margin, ratio = footprint.margin_lr, footprint.ratio
+    if fine[0].size <= AT_ONCE_PX:
+        seen = footprint.degrade(predict_block(model, fine), margin)
+    else:
+
+        def read(row: int, count: int) -> Floats:
+            first = (row + margin) * ratio
+            return predict_block(model, np.ascontiguousarray(fine[:, first : first + count * ratio]))
+
+        strip = max(1, AT_ONCE_PX // (fine.shape[2] * ratio))
+        seen = footprint.degrade_by_rows(read, (hsi.shape[1], hsi.shape[2]), strip)
     return np.asarray(np.sqrt(np.square(hsi - seen).sum(axis=0)), np.float64)
