@@ -28,8 +28,8 @@ def with_marked(result: CheckResult, part: float) -> CheckResult:
         return result
     text = (
         f"at {max(part, 0.001):.1%} of the pixels the MSI does not show the ground that the HSI saw: clouds, shadow, "
-        "or change between the two dates; `geolift fuse` shows there what the HSI does, no sharper than it, marked "
-        "`differs` by --qa; what a mask hides is left out instead"
+        "or change between the two dates; the product shows there what the HSI does, no sharper than it, and --qa "
+        "marks it as differing; what a mask hides is left out instead"
     )
     found = Finding(MARKED, text, "--mask FILE", settled=True)
     return replace(result, verdict=(*(f for f in result.verdict if f.code != "ok"), found))
