@@ -38,7 +38,7 @@ BLOCK_FINE_PX, MOST_BLOCKS = 64, 24
 FEWEST_HELD_OUT = 72
 """Held-out HSI pixels that tell something: half of a scene of the 144 below which the inversion itself is held back."""
 
-MOST_LEFT = 0.95
+MOST_LEFT = 0.9
 """Share of what the first inversion leaves of the HSI, squared, that the second may leave."""
 
 
